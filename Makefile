@@ -1,0 +1,72 @@
+# One command each; `make` alone lists them. Everything that needs the environment makes it first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TASK ?= PushT
+TASKS ?= TwoRoom Reacher PushT
+# Extra words for the one `pip install` that brings torch, such as another index that has the build you want.
+PIP_TORCH_ARGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+# Small tensors and two cores: more threads only wait for each other.
+TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test torture train bench-success lint format types wheel-check clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo "  PYTHON=python3.12        the interpreter the environment is made with (3.11 or later)"
+	@echo "  PIP_TORCH_ARGS='...'     extra pip arguments for torch alone; where plain pip brings gigabytes of CUDA"
+	@echo "                           libraries, pass the --index-url of PyTorch's CPU wheels"
+
+setup: $(STAMP)  ## make .venv with the pinned packages (the other commands do it by themselves)
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "jepa-mpc needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) --version 2>&1); try make PYTHON=python3.11" >&2; exit 2; }
+	@echo "[1/4] making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "[2/4] installing torch (about 200 MB)"
+	@$(PIP) $(PIP_TORCH_ARGS) "$$(grep '^torch==' requirements.lock)" -c requirements.lock
+	@echo "[3/4] installing the pinned packages"
+	@$(PIP) -r requirements.lock
+	@echo "[4/4] installing jepa-mpc itself"
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP)  ## plan from pixels to held-out image goals with the shipped models; plan.mp4, report.html, results.json
+	@$(BIN)/jepa-mpc demo
+
+test: $(STAMP)  ## the fast tests, under 5 minutes on 2 cores
+	@$(TESTING) -m "not slow"
+
+torture: $(STAMP)  ## the slow tests
+	@$(TESTING) -m slow
+
+train: $(STAMP)  ## train a world model: make train TASK=PushT
+	@$(BIN)/jepa-mpc train $(TASK)
+
+bench-success: $(STAMP)  ## success on 100 held-out goals of every task, into benchmarks/results
+	@set -e; for task in $(TASKS); do \
+	  $(BIN)/jepa-mpc evaluate $$task --episodes 100 --out benchmarks/results/$$task; done
+
+lint: $(STAMP)  ## ruff, rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(STAMP)  ## mypy
+	@$(BIN)/mypy
+
+wheel-check: $(STAMP)  ## build the wheel and use it beside somebody else's envs/
+	@$(TESTING) tests/test_packaging.py
+
+clean:  ## remove caches and build leftovers (keeps .venv, data and runs)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
