@@ -1,0 +1,200 @@
+"""Model predictive control: look, plan, do the first steps, look again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from .errors import BadInput
+from .plan import Plan, plan
+from .types import Context, EnergyLike, Optimizer, WorldModel
+
+
+class MPC:
+    """A `Policy` that plans towards a goal with a world model, in a batch of E environments.
+
+    One model step is `model.action.block` environment steps. Every environment has its own clock: at each of its block
+    boundaries its frame is encoded into its history, and every `execute` model steps it gets a new plan. Environments
+    that are due at once are planned at once.
+
+    The device is that of the latents that `model.encode` returns. The first frame of an episode fills the whole
+    history, with actions at rest in between. "At rest" is the action nearest to zero in physical units.
+
+    Args:
+        model: encodes and rehearses.
+        energy: what is minimised.
+        optimizer: how.
+        horizon: T, model steps to look ahead, >= 1.
+        iterations: rounds of the optimizer, >= 1.
+        execute: model steps to do of each plan before planning again, 1 to `horizon`.
+        seed: of the noise; after each full reset the same calls give the same actions.
+
+    Attributes:
+        fallbacks: how often an environment was due and no candidate had a finite energy, since construction. It then
+            does what is left of its last plan, and after that rests.
+        plan_seconds: wall time from observation to action of each `act` that planned, seconds.
+        plan_rows: how many environments it planned for.
+        last_plan: what the last call of `plan` found, for the environments `last_rows`.
+        last_rows: indices of these environments, `[n]`.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        energy: EnergyLike,
+        optimizer: Optimizer[Any],
+        *,
+        horizon: int,
+        iterations: int,
+        execute: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if horizon < 1 or iterations < 1:
+            raise BadInput("MPC: horizon or iterations is off", expected="at least 1", got=f"{horizon}, {iterations}")
+        if not 1 <= execute <= horizon:
+            raise BadInput("MPC: execute is off", expected=f"1 to horizon ({horizon})", got=str(execute))
+        self.model, self.energy, self.optimizer = model, energy, optimizer
+        self.horizon, self.iterations, self.execute, self.seed = horizon, iterations, execute, seed
+        self.fallbacks = 0
+        self.plan_seconds: list[float] = []
+        self.plan_rows: list[int] = []
+        self.last_plan: Plan | None = None
+        self.last_rows = np.zeros(0, dtype=np.int64)
+        self._clock: np.ndarray | None = None  # [E], environment steps since each episode began
+
+    @torch.no_grad()
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+        """Starts new episodes.
+
+        Args:
+            obs: first observations, batch `[E]`. They are encoded when `act` gets them.
+            goal: goal observations, batch `[E]`, encoded here, once.
+            mask: bool `[E]`, the environments to reset; the others go on undisturbed and their rows of `obs` and `goal`
+                are not read. None resets all of them and the noise; the first reset has to be of all.
+
+        Raises:
+            BadInput: a batch or the mask does not fit, or a float that is to be read is not finite.
+        """
+        if mask is None or self._clock is None:
+            self._begin(obs.batch_size[0], goal, mask)
+            return
+        if mask.shape != self._clock.shape or mask.dtype != np.bool_:
+            raise BadInput("MPC: mask is off", expected=f"bool [{len(self._clock)}]", got=f"{mask.dtype} {mask.shape}")
+        if not mask.any():
+            return
+        _require_sound(goal, "goal", mask)
+        self._clock[mask] = 0
+        rows = torch.from_numpy(np.flatnonzero(mask))
+        self._goal[rows] = self.model.encode(goal[rows].unsqueeze(1))[:, 0]
+        self._plan[rows.to(self._plan.device)] = self._rest
+
+    def _begin(self, size: int, goal: TensorDict, mask: np.ndarray | None) -> None:
+        everyone = np.ones(size, dtype=np.bool_)
+        if mask is not None and not np.array_equal(mask, everyone):
+            raise BadInput("MPC: the first reset has to be of every environment", do="leave the mask out")
+        _require_sound(goal, "goal", everyone)
+        self._goal = self.model.encode(goal.unsqueeze(1))[:, 0].clone()  # [E]
+        spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
+        low, high = torch.tensor(spec.low, device=device), torch.tensor(spec.high, device=device)
+        self._rest = spec.encode(torch.zeros_like(low).clamp(low, high).expand(spec.block, -1))  # [A]
+        self._plan = self._rest.repeat(size, self.horizon, 1)  # [E, T, A]
+        self._actions = self._rest.repeat(size, self.model.history - 1, 1)  # [E, H - 1, A]
+        self._latents: TensorDict | None = None  # [E, H], from the first frames on
+        self._queue = np.zeros((size, self.execute * spec.block, spec.env_dim), dtype=np.float32)
+        self._generator = torch.Generator(device).manual_seed(self.seed)
+        self._clock = np.zeros(size, dtype=np.int64)
+
+    @torch.no_grad()
+    def act(self, obs: TensorDict) -> np.ndarray:
+        """One environment action an environment, to be called at every environment step.
+
+        Args:
+            obs: observations of now, batch `[E]`.
+
+        Returns:
+            `[E, env_dim]`, float32, in the units of `model.action`, finite and inside its bounds.
+
+        Raises:
+            BadInput: called before `reset`, another E than there, or a float observation that is not finite.
+        """
+        if self._clock is None:
+            raise BadInput("MPC: act before reset", do="call reset(obs, goal) first")
+        began = time.perf_counter()
+        _require_sound(obs, "observation", np.ones_like(self._clock, dtype=np.bool_))
+        block, size = self.model.action.block, self._queue.shape[1]
+        if len(rows := np.flatnonzero(self._clock % block == 0)):
+            self._observe(obs, rows)
+        if len(rows := np.flatnonzero(self._clock % size == 0)):
+            self._replan(rows)
+            self.plan_seconds.append(time.perf_counter() - began)
+            self.plan_rows.append(len(rows))
+        action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % size]
+        self._clock += 1
+        return action
+
+    def _observe(self, obs: TensorDict, rows: np.ndarray) -> None:
+        """Moves the history of `rows`, which are at a block boundary, one model step on."""
+        assert self._clock is not None
+        length, device = self.model.history, self._rest.device
+        fresh = self.model.encode(obs[torch.from_numpy(rows)].unsqueeze(1))  # [n, 1]
+        if self._latents is None:  # the first call after a full reset: every row is here
+            self._latents = fresh.expand(len(rows), length).clone()
+        clock, index = torch.as_tensor(self._clock[rows], device=device), torch.as_tensor(rows, device=device)
+        new = clock == 0  # [n], at the start of an episode
+        window = torch.cat([self._latents[index], fresh], dim=1)  # [n, H + 1]
+        # The last H of the window; in a new episode H times the newest, so that nothing of the old one stays.
+        frames = torch.arange(1, length + 1, device=device).expand(len(rows), -1).masked_fill(new[:, None], length)
+        self._latents[index] = window[torch.arange(len(rows), device=device)[:, None], frames]
+        # What was done since the last boundary; the plan it came from is replaced only after this.
+        done = self._plan[index, (clock // self.model.action.block - 1) % self.execute]  # [n, A]
+        past = torch.cat([self._actions[index], done.unsqueeze(1)], dim=1)[:, 1:]  # [n, H - 1, A]
+        self._actions[index] = torch.where(new[:, None, None], self._rest, past)
+
+    def _replan(self, rows: np.ndarray) -> None:
+        """New plans for `rows`, warm-started by what is left of the old ones."""
+        assert self._latents is not None
+        index = torch.as_tensor(rows, device=self._rest.device)
+        proposals = self._proposals(self._plan[index])
+        found = plan(
+            self.model,
+            Context(self._latents[index], self._actions[index]),
+            self._goal[index],
+            self.energy,
+            self.optimizer,
+            iterations=self.iterations,
+            horizon=self.horizon,
+            generator=self._generator,
+            proposals=proposals,
+        )
+        # Where every candidate failed, `plan` returns the first proposal: the rest of the last plan.
+        self.fallbacks += int((~found.energy.isfinite()).sum())
+        self.last_plan, self.last_rows = found, rows
+        self._plan[index] = found.actions
+        physical = self.model.action.decode(found.actions[:, : self.execute])  # [n, execute, block, env_dim]
+        self._queue[rows] = physical.flatten(1, 2).cpu().numpy()
+
+    def _proposals(self, last: Tensor) -> Tensor:
+        """What is left of the last plans `[n, T, A]`, then rest; and rest throughout: `[n, 2, T, A]`."""
+        rest = self._rest.expand_as(last)
+        # Rest, and not the last action again: a robot whose planning keeps failing comes to a halt.
+        shifted = torch.cat([last[:, self.execute :], rest[:, : self.execute]], dim=1)
+        return torch.stack([shifted, rest], dim=1)
+
+
+def _require_sound(data: TensorDict, what: str, mask: np.ndarray) -> None:
+    """Batch `[E]`, and no NaN or infinity in the float rows of `mask`."""
+    if tuple(data.batch_size) != mask.shape:
+        raise BadInput(f"MPC: batch of {what} is off", expected=str(mask.shape), got=str(tuple(data.batch_size)))
+    for key in data.keys(include_nested=True, leaves_only=True):
+        value: Tensor = data[key]
+        if value.is_floating_point():
+            sound = torch.isfinite(value.reshape(len(mask), -1)).all(dim=1)
+            broken = np.flatnonzero(mask & ~sound.cpu().numpy())
+            if len(broken):
+                where = f"MPC: {what} {key!r} of environment {broken[0]}"
+                raise BadInput(where, expected="finite numbers", got="NaN or inf")

@@ -1,0 +1,39 @@
+"""Sampling optimizers: frozen dataclasses of knobs with four pure functions, `init`, `ask`, `tell` and `best`.
+
+`planner.plan.plan` owns the loop; `planner.testing.check_optimizer` holds what it relies on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import BadInput
+from .cem import CEM, CEMState
+from .hold import Hold
+from .mppi import MPPI, MPPIState
+
+OPTIMIZERS: dict[str, type[CEM] | type[MPPI]] = {
+    "cem": CEM,
+    "mppi": MPPI,
+}
+
+
+def make_optimizer(name: str, knobs: Mapping[str, Any] = MappingProxyType({})) -> CEM | MPPI:
+    """The optimizer called `name` in `OPTIMIZERS`, with `knobs` for its fields and defaults for the others.
+
+    Raises:
+        BadInput: the name, a knob or a knob's value is not known there.
+    """
+    if name not in OPTIMIZERS:
+        raise BadInput("unknown optimizer", expected=f"one of {sorted(OPTIMIZERS)}", got=repr(name))
+    kind = OPTIMIZERS[name]
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(set(knobs) - set(known)):
+        raise BadInput(f"unknown knobs of optimizer {name!r}", expected=f"some of {known}", got=str(unknown))
+    return kind(**knobs)
+
+
+__all__ = ["CEM", "MPPI", "OPTIMIZERS", "CEMState", "Hold", "MPPIState", "make_optimizer"]

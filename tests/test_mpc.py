@@ -1,0 +1,329 @@
+"""The policy in a linear world: it arrives, keeps its rows apart, and stays sound when the model does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from planner.actions import ActionSpec
+from planner.energies import ActionEffort, LatentDistance
+from planner.errors import BadInput
+from planner.mpc import MPC
+from planner.optimizers import CEM, MPPI
+from planner.testing import LinearModel
+from planner.types import Context
+
+E, BLOCK, STEP = 3, 2, 0.1
+LOW, HIGH = -2.0, 3.0  # m/s^2; not symmetric, so that rest is not the middle of the range
+REST = -1 + 2 * (0 - LOW) / (HIGH - LOW)
+
+
+class Cart:
+    """E carts on a line, pushed by their acceleration; an environment step is `STEP` seconds."""
+
+    transition = torch.tensor([[1.0, STEP], [0.0, 1.0]])
+    control = torch.tensor([[0.5 * STEP**2], [STEP]])
+
+    def __init__(self, state: Tensor) -> None:
+        self.state = state.clone()
+
+    def step(self, action: np.ndarray) -> None:
+        self.state = self.state @ self.transition.T + torch.from_numpy(action) @ self.control.T
+
+    @property
+    def obs(self) -> TensorDict:
+        # A constant 1, so that a linear latent world can have a range of accelerations that is not symmetric.
+        return seen(self.state)
+
+
+def seen(state: Tensor) -> TensorDict:
+    return TensorDict({"state": torch.cat([state, torch.ones(len(state), 1)], dim=1)}, batch_size=len(state))
+
+
+class Watched(LinearModel):
+    """The carts as a world model of `BLOCK` steps, exact; it records what it is given, and can be told to fail."""
+
+    def __init__(self, history: int = 2) -> None:
+        spec = ActionSpec((LOW,), (HIGH,), ("m/s^2",), BLOCK)
+        step, push = Cart.transition, Cart.control
+        control = torch.cat([step @ push, push], dim=1) * (HIGH - LOW) / 2
+        drift = torch.cat([step @ push, push], dim=1).sum(1, keepdim=True) * (HIGH + LOW) / 2
+        transition = torch.cat([torch.cat([step @ step, drift], dim=1), torch.tensor([[0.0, 0.0, 1.0]])])
+        super().__init__(transition, torch.cat([control, torch.zeros(1, BLOCK)]), spec, history)
+        self.contexts: list[Context] = []
+        self.frames: list[Tensor] = []
+        self.broken: Tensor | None = None  # bool over the rows of the next rollouts
+
+    def encode(self, obs: TensorDict) -> TensorDict:
+        self.frames.append(obs["state"])
+        return super().encode(obs)
+
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        self.contexts.append(context)
+        futures = super().rollout(context, actions)
+        if self.broken is not None:
+            futures["latent"][self.broken] = float("nan")
+        return futures
+
+
+ENERGY = LatentDistance(over="all") + 0.001 * ActionEffort()
+GOAL = seen(torch.tensor([[1.0, 0.0], [-0.5, 0.0], [0.3, 0.0]]))
+
+
+def make(model: Watched | None = None, **knobs: Any) -> MPC:
+    knobs = {"horizon": 8, "iterations": 4, **knobs}
+    return MPC(model or Watched(), ENERGY, knobs.pop("optimizer", CEM(samples=64, elites=8)), **knobs)
+
+
+def drive(policy: MPC, cart: Cart, steps: int) -> np.ndarray:
+    """Actions `[steps, E, 1]`."""
+    actions = []
+    for _ in range(steps):
+        actions.append(policy.act(cart.obs))
+        cart.step(actions[-1])
+    return np.stack(actions)
+
+
+def begin(policy: MPC) -> Cart:
+    cart = Cart(torch.zeros(E, 2))
+    policy.reset(cart.obs, GOAL)
+    return cart
+
+
+@pytest.mark.parametrize("optimizer", [CEM(samples=128, elites=16), MPPI(samples=256)], ids=str)
+@pytest.mark.parametrize("execute", [1, 3])
+def test_it_arrives(optimizer: Any, execute: int) -> None:
+    policy = make(optimizer=optimizer, execute=execute, horizon=10, iterations=6)
+    cart = begin(policy)
+    actions = drive(policy, cart, 60)
+    goal = GOAL["state"][:, :2]
+    assert ((cart.state - goal)[:, 0].abs() < 0.05).all() and (cart.state[:, 1].abs() < 0.2).all()
+    assert actions.shape == (60, E, 1) and actions.dtype == np.float32
+    assert np.isfinite(actions).all() and (actions >= LOW).all() and (actions <= HIGH).all()
+    assert policy.fallbacks == 0
+
+
+def test_the_same_calls_give_the_same_actions() -> None:
+    policy = make()
+    first = drive(policy, begin(policy), 8)
+    torch.rand(3)
+    assert np.array_equal(first, drive(policy, begin(policy), 8)), "a full reset seeds the noise again"
+    other, twin = make(seed=1), make()
+    assert np.array_equal(first, drive(twin, begin(twin), 8))
+    assert not np.array_equal(first, drive(other, begin(other), 8))
+
+
+@pytest.mark.parametrize("execute", [1, 2, 3])
+def test_it_plans_when_due_and_looks_at_every_boundary(execute: int) -> None:
+    model = Watched()
+    policy = make(model, execute=execute)
+    cart = begin(policy)
+    assert len(model.frames) == 1, "the goal, once"
+    drive(policy, cart, 12)
+    assert len(model.frames) - 1 == 12 // BLOCK
+    assert policy.plan_rows == [E] * (12 // (BLOCK * execute))
+    assert len(policy.plan_seconds) == len(policy.plan_rows) and min(policy.plan_seconds) > 0
+    assert policy.last_plan is not None and policy.last_plan.actions.shape == (E, 8, BLOCK)
+    assert policy.last_rows.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("execute", [1, 2])
+@pytest.mark.parametrize("history", [1, 2, 4])
+def test_the_history_is_what_was_seen_and_done(history: int, execute: int) -> None:
+    model = Watched(history)
+    policy = make(model, execute=execute)
+    cart = begin(policy)
+    states, actions = [], []
+    for _ in range(10 * BLOCK * execute):
+        states.append(cart.obs["state"])
+        actions.append(policy.act(cart.obs))
+        cart.step(actions[-1])
+    # The first and the last context of each planning belong together; here one of each.
+    per_plan = len(model.contexts) // 10
+    for number, context in enumerate(model.contexts[::per_plan]):
+        now = number * BLOCK * execute
+        assert context.latent.batch_size == (E, history) and context.actions.shape == (E, history - 1, BLOCK)
+        for back in range(history):
+            frame = context.latent["latent"][:, history - 1 - back]
+            torch.testing.assert_close(frame, states[max(now - back * BLOCK, 0)])
+        for back in range(1, history):
+            start = now - back * BLOCK
+            done = np.concatenate(actions[start : start + BLOCK], axis=1) if start >= 0 else np.zeros((E, BLOCK))
+            expected = model.action.encode(torch.from_numpy(done).float().unsqueeze(-1))
+            torch.testing.assert_close(context.actions[:, history - 1 - back], expected, atol=1e-5, rtol=0)
+
+
+def test_rest_is_zero_in_physical_units() -> None:
+    model = Watched(history=3)
+    policy = make(model)
+    policy.act(begin(policy).obs)
+    torch.testing.assert_close(model.contexts[0].actions, torch.full((E, 2, BLOCK), REST))
+
+
+@pytest.mark.parametrize("late", [1, 2, 3])
+@pytest.mark.parametrize("execute", [1, 2])
+def test_a_masked_reset_leaves_the_others_alone(late: int, execute: int) -> None:
+    model = Watched(history=3)
+    policy = make(model, execute=execute, horizon=10, iterations=6)
+    cart = begin(policy)
+    drive(policy, cart, 4 + late)
+    elsewhere = torch.tensor([-1.0, 0.0])
+    cart.state[1] = elsewhere
+    goal = GOAL.clone()
+    goal["state"][1, 0] = 0.8
+    goal["state"][[0, 2]] = float("nan")  # rows that are not reset are not read
+    before, calls = policy._queue[[0, 2]].copy(), len(policy.plan_rows)
+    policy.reset(cart.obs, goal, np.array([False, True, False]))
+    assert len(policy.plan_rows) == calls and np.array_equal(before, policy._queue[[0, 2]])
+    cart.step(policy.act(cart.obs))
+    together = (4 + late) % (BLOCK * execute) == 0
+    assert policy.plan_rows[calls:] == [E if together else 1]
+    row = 1 if together else 0
+    torch.testing.assert_close(model.contexts[-1].latent["latent"][row, :, :2], elsewhere.expand(3, -1))
+    torch.testing.assert_close(model.contexts[-1].actions[row], torch.full((2, BLOCK), REST))
+    drive(policy, cart, 50)
+    expected = torch.tensor([GOAL["state"][0, 0], 0.8, GOAL["state"][2, 0]])
+    assert ((cart.state[:, 0] - expected).abs() < 0.05).all()
+
+
+def test_rows_out_of_step_keep_their_own_histories() -> None:
+    """After a masked reset in the middle of a block, each row's history is spaced by its own boundaries."""
+    model = Watched(history=2)
+    policy = make(model)
+    cart = begin(policy)
+    drive(policy, cart, 3)
+    policy.reset(cart.obs, GOAL, np.array([True, False, False]))
+    seen_by_row: list[Tensor] = []
+    for _ in range(5):
+        seen_by_row.append(cart.obs["state"])
+        cart.step(policy.act(cart.obs))
+    # Environment 0 was due at calls 0, 2, 4 and the others at 1, 3.
+    assert policy.last_rows.tolist() == [0]
+    latent = model.contexts[-1].latent["latent"]
+    torch.testing.assert_close(latent[0], torch.stack([seen_by_row[2][0], seen_by_row[4][0]]))
+    assert policy._latents is not None
+    torch.testing.assert_close(policy._latents["latent"][1], torch.stack([seen_by_row[1][1], seen_by_row[3][1]]))
+
+
+def test_the_last_plan_is_proposed_again() -> None:
+    """With a search that finds nothing, the plan of before, moved on, is what is left, and then rest."""
+    policy = make(horizon=3)
+    cart = begin(policy)
+    drive(policy, cart, BLOCK)
+    assert policy.last_plan is not None
+    found = policy.last_plan.actions
+    proposals = policy._proposals(found)
+    torch.testing.assert_close(proposals[:, 0, :2], found[:, 1:])
+    torch.testing.assert_close(proposals[:, 0, 2], torch.full((E, BLOCK), REST))
+    torch.testing.assert_close(proposals[:, 1], torch.full((E, 3, BLOCK), REST))
+
+
+def test_a_failing_model_falls_back_and_comes_to_rest() -> None:
+    model = Watched()
+    policy = make(model, horizon=3, iterations=2)
+    cart = begin(policy)
+    drive(policy, cart, BLOCK)
+    assert policy.last_plan is not None
+    left = model.action.decode(policy.last_plan.actions)[:, 1:].flatten(1, 2).numpy()  # what is left of the good plan
+    model.broken = torch.tensor([False, True, False])
+    actions = drive(policy, cart, 4 * BLOCK)
+    assert policy.fallbacks == 4 and policy.last_plan.energy[1] == torch.inf
+    np.testing.assert_allclose(actions[: 2 * BLOCK, 1], left[1], atol=1e-6)
+    np.testing.assert_allclose(actions[2 * BLOCK :, 1], 0, atol=1e-6)
+    assert np.isfinite(actions).all() and np.abs(actions[:, [0, 2]]).max() > 0.1
+    model.broken = None
+    drive(policy, cart, 40)
+    assert policy.fallbacks == 4
+    assert ((cart.state - GOAL["state"][:, :2])[:, 0].abs() < 0.1).all(), "no NaN outlives the failure"
+
+
+def test_a_model_that_fails_from_the_start_rests() -> None:
+    model = Watched()
+    model.broken = torch.ones(E, dtype=torch.bool)
+    policy = make(model, iterations=2)
+    np.testing.assert_allclose(drive(policy, begin(policy), 2 * BLOCK), 0, atol=1e-6)
+    assert policy.fallbacks == 2 * E
+
+
+def test_a_new_episode_does_not_inherit_a_plan() -> None:
+    model = Watched()
+    policy = make(model, horizon=6, iterations=2)
+    cart = begin(policy)
+    drive(policy, cart, BLOCK)
+    model.broken = torch.ones(E, dtype=torch.bool)
+    policy.reset(cart.obs, GOAL, np.array([True, False, False]))
+    actions = drive(policy, cart, BLOCK)
+    np.testing.assert_allclose(actions[:, 0], 0, atol=1e-6)
+    assert (np.abs(actions[:, 1:]).max(0) > 0.1).all(), "the others do what is left of theirs"
+
+
+def test_rest_stays_inside_bounds_that_leave_zero_out() -> None:
+    spec = ActionSpec((0.5,), (2.0,), ("m",), 1)
+    model = LinearModel(torch.eye(2), torch.ones(2, 1), spec, history=2)
+    policy = MPC(model, LatentDistance(), CEM(samples=8, elites=2), horizon=2, iterations=1)
+    obs = TensorDict({"state": torch.zeros(1, 2)}, batch_size=1)
+    policy.reset(obs, obs)
+    action = policy.act(obs)
+    assert (policy._actions == -1).all() and 0.5 <= action[0, 0] <= 2
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_broken_observations_are_refused_by_key_and_row(poison: float) -> None:
+    policy = make()
+    cart = begin(policy)
+    cart.state[2, 1] = poison
+    with pytest.raises(BadInput, match=r"'state' of environment 2"):
+        policy.act(cart.obs)
+    with pytest.raises(BadInput, match=r"goal 'state' of environment 2"):
+        policy.reset(GOAL, cart.obs)
+    with pytest.raises(BadInput, match=r"goal 'state' of environment 2"):
+        policy.reset(GOAL, cart.obs, np.array([False, False, True]))
+
+
+def test_pixels_need_no_check_and_keys_may_be_nested() -> None:
+    class Pixels(LinearModel):
+        def encode(self, obs: TensorDict) -> TensorDict:
+            mean = obs["camera", "pixels"].float().mean((-3, -2)) / 255
+            return TensorDict({"latent": mean}, batch_size=obs.batch_size)
+
+    model = Pixels(torch.eye(3), torch.ones(3, 1), ActionSpec((-1.0,), (1.0,), ("m",), 1), history=2)
+    policy = MPC(model, LatentDistance(), CEM(samples=16, elites=4), horizon=2, iterations=2)
+    black, bright = torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.full((1, 4, 4, 3), 200, dtype=torch.uint8)
+    obs, goal = (TensorDict({"camera": {"pixels": frame}}, batch_size=1) for frame in (black, bright))
+    policy.reset(obs, goal)
+    assert policy.act(obs)[0, 0] > 0
+
+
+def test_misuse_is_refused() -> None:
+    policy = make()
+    with pytest.raises(BadInput, match="act before reset"):
+        policy.act(GOAL)
+    with pytest.raises(BadInput, match="first reset"):
+        policy.reset(GOAL, GOAL, np.array([True, False, True]))
+    with pytest.raises(BadInput, match="goal"):
+        policy.reset(GOAL, GOAL[:2])
+    policy.reset(GOAL, GOAL, np.array([True, True, True]))
+    with pytest.raises(BadInput, match="observation"):
+        policy.act(GOAL[:2])
+    for mask in (np.array([True]), np.array([1, 0, 0])):
+        with pytest.raises(BadInput, match="mask"):
+            policy.reset(GOAL, GOAL, mask)
+
+
+@pytest.mark.parametrize("knobs", [{"horizon": 0}, {"iterations": 0}, {"execute": 0}, {"execute": 9}])
+def test_wrong_knobs_are_refused(knobs: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="MPC"):
+        make(**knobs)
+
+
+def test_no_environment_is_reset_by_an_empty_mask() -> None:
+    policy, twin = make(), make()
+    cart, other = begin(policy), begin(twin)
+    first = drive(policy, cart, 3), drive(twin, other, 3)
+    policy.reset(cart.obs, GOAL, np.zeros(E, dtype=np.bool_))
+    assert np.array_equal(*first) and np.array_equal(drive(policy, cart, 5), drive(twin, other, 5))

@@ -1,0 +1,304 @@
+"""The loop against problems whose answer is known, and against models and energies that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import lsq_linear
+from tensordict import TensorDict
+from torch import Tensor
+
+from planner.actions import ActionSpec
+from planner.energies import ActionEffort, LatentDistance
+from planner.errors import BadInput
+from planner.optimizers import CEM, MPPI
+from planner.plan import Plan, plan
+from planner.testing import LinearModel, check_world_model
+from planner.types import Context, EnergyLike, WorldModel
+
+E, T, D, A = 3, 4, 4, 2
+EFFORT = 0.05
+ENERGY = LatentDistance("l2", over="all") + EFFORT * ActionEffort()
+SEARCH: dict[str, tuple[Any, int]] = {
+    "cem": (CEM(samples=256, elites=32, min_std=0.001), 30),
+    "mppi": (MPPI(samples=256, temperature=0.05, decay=0.88), 40),
+}
+searches = pytest.mark.parametrize(("optimizer", "iterations"), SEARCH.values(), ids=SEARCH.keys())
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+SPEC = ActionSpec(low=(-1.0,) * A, high=(1.0,) * A, units=("m",) * A, block=1)
+MODEL = LinearModel(torch.eye(D, dtype=torch.float64) + 0.1 * random(D, D, seed=0), random(D, A, seed=1), SPEC)
+START, GOAL = 0.2 * random(E, D, seed=2), 0.5 * random(E, D, seed=3)
+
+
+def solve(
+    optimizer: Any = SEARCH["cem"][0],
+    iterations: int = 5,
+    *,
+    model: WorldModel = MODEL,
+    energy: EnergyLike = ENERGY,
+    rows: slice = slice(None),
+    goal: Tensor = GOAL,
+    seed: int = 0,
+    **knobs: Any,
+) -> Plan:
+    latent = TensorDict({"latent": START[rows, None]}, batch_size=(len(START[rows]), 1))
+    context = Context(latent, torch.zeros(len(latent), 0, A, dtype=torch.float64))
+    target = TensorDict({"latent": goal[rows]}, batch_size=len(latent))
+    generator = torch.Generator().manual_seed(seed)
+    return plan(
+        model, context, target, energy, optimizer, iterations=iterations, horizon=T, generator=generator, **knobs
+    )
+
+
+def value(actions: Tensor, goal: Tensor = GOAL) -> Tensor:
+    """Energies `[E]` of plans `[E, T, A]`, from the least-squares form and not from model and energy."""
+    matrix, target = MODEL.least_squares(START, goal, T, EFFORT)
+    return (actions.flatten(1) @ matrix.T - target).square().sum(1)
+
+
+def optimum(goal: Tensor = GOAL) -> Tensor:
+    """The best plans within the bounds, `[E, T, A]`."""
+    matrix, target = MODEL.least_squares(START, goal, T, EFFORT)
+    found = [lsq_linear(matrix.numpy(), row.numpy(), bounds=(-1, 1), tol=1e-12).x for row in target]
+    return torch.from_numpy(np.stack(found)).reshape(E, T, A)
+
+
+def test_the_known_answer_is_one() -> None:
+    """Model and energy agree with the least-squares form, whose normal equations scipy solves too."""
+    actions = random(E, 5, T, A, seed=4).clamp(-1, 1)
+    context = Context(TensorDict({"latent": START[:, None]}, batch_size=(E, 1)), torch.zeros(E, 0, A))
+    cost = ENERGY(MODEL.rollout(context, actions), TensorDict({"latent": GOAL}, batch_size=E), actions)
+    torch.testing.assert_close(cost, torch.stack([value(actions[:, s]) for s in range(5)], dim=1))
+    matrix, target = MODEL.least_squares(START, GOAL, T, EFFORT)
+    normal = torch.linalg.solve(matrix.T @ matrix, matrix.T @ target.T).T.reshape(E, T, A)
+    assert normal.abs().max() < 0.95, "the bounds must not matter here"
+    torch.testing.assert_close(normal, optimum(), atol=1e-6, rtol=0)
+
+
+@searches
+def test_reaches_the_optimum_of_every_environment(optimizer: Any, iterations: int) -> None:
+    found = solve(optimizer, iterations)
+    # One optimum for all, or those of the neighbours, would not do: they are further apart than the tolerance.
+    apart = (optimum()[:, None] - optimum()[None]).abs().amax((-2, -1)) + torch.eye(E)
+    assert apart.min() > 0.15
+    torch.testing.assert_close(found.actions, optimum(), atol=0.03, rtol=0)
+    gap = (found.energy - value(optimum())) / (value(torch.zeros(E, T, A).double()) - value(optimum()))
+    assert (gap >= -1e-9).all() and (gap < 1e-3).all()
+
+
+@searches
+def test_reaches_an_optimum_at_the_bounds(optimizer: Any, iterations: int) -> None:
+    far = 8 * GOAL
+    best = optimum(far)
+    assert ((best.abs() > 1 - 1e-6).sum((1, 2)) >= 1).all(), "the bounds have to matter here"
+    found = solve(optimizer, iterations, goal=far)
+    assert (found.actions.abs() <= 1).all()
+    gap = (found.energy - value(best, far)) / (value(torch.zeros(E, T, A).double(), far) - value(best, far))
+    assert (gap >= -1e-9).all() and (gap < 5e-3).all()
+
+
+@searches
+def test_the_energy_is_that_of_the_plan(optimizer: Any, iterations: int) -> None:
+    found = solve(optimizer, 3)
+    torch.testing.assert_close(found.energy, value(found.actions))
+
+
+@searches
+def test_seed_and_nothing_else_decides(optimizer: Any, iterations: int) -> None:
+    first = solve(optimizer, 3)
+    torch.rand(7)
+    again, other = solve(optimizer, 3), solve(optimizer, 3, seed=1)
+    assert torch.equal(first.actions, again.actions) and torch.equal(first.trace, again.trace)
+    assert not torch.equal(first.actions, other.actions)
+
+
+@searches
+def test_another_goal_of_a_neighbour_changes_nothing(optimizer: Any, iterations: int) -> None:
+    moved = torch.cat([GOAL[:1], -GOAL[1:]])
+    first, second = solve(optimizer, 4), solve(optimizer, 4, goal=moved)
+    torch.testing.assert_close(first.actions[0], second.actions[0])
+    assert not torch.allclose(first.actions[1:], second.actions[1:], atol=0.1)
+
+
+def test_shapes_and_trace() -> None:
+    found = solve(iterations=6)
+    assert found.actions.shape == (E, T, A) and found.energy.shape == (E,) and found.trace.shape == (6, E)
+    assert (found.trace.diff(dim=0) <= 0).all() and (found.trace[-1] < found.trace[0]).all()
+    assert (found.energy <= found.trace[-1]).all()
+    assert not found.actions.requires_grad
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_never_worse_than_the_best_proposal(place: int) -> None:
+    proposals = random(E, 3, T, A, seed=5).clamp(-1, 1)
+    proposals[:, place] = optimum()
+    found = solve(CEM(samples=2, elites=2), 1, proposals=proposals)
+    torch.testing.assert_close(found.energy, value(optimum()))
+    torch.testing.assert_close(found.trace[0], value(optimum()))
+    assert (solve(CEM(samples=2, elites=2), 1).energy > found.energy + 1e-3).all(), "two samples alone must not do it"
+
+
+def test_the_first_proposal_is_where_the_search_starts() -> None:
+    near, narrow = optimum() + 0.05, CEM(samples=64, elites=8, init_std=0.02, min_std=0.001)
+    warm = solve(narrow, 5, proposals=near.unsqueeze(1))
+    cold = solve(narrow, 5)
+    assert (warm.energy < value(near)).all() and (warm.energy < cold.energy).all()
+
+
+def test_proposals_are_put_into_the_bounds() -> None:
+    wild = torch.full((E, 2, T, A), float("nan"), dtype=torch.float64)
+    wild[:, 1] = 50.0
+    found = solve(iterations=2, proposals=wild)
+    assert found.energy.isfinite().all() and (found.actions.abs() <= 1).all()
+
+
+class Fixed:
+    """An optimizer that asks for one plan and stands for another."""
+
+    def __init__(self, asked: Tensor, stands_for: Tensor) -> None:
+        self.asked, self.stands_for = asked, stands_for
+
+    def init(self, plan: Tensor) -> None:
+        return None
+
+    def ask(self, state: None, generator: torch.Generator) -> Tensor:
+        return self.asked.unsqueeze(1)
+
+    def tell(self, state: None, actions: Tensor, energy: Tensor) -> None:
+        return None
+
+    def best(self, state: None) -> Tensor:
+        return self.stands_for
+
+
+def test_the_final_mean_is_tried_and_only_taken_when_better() -> None:
+    poor = torch.full((E, T, A), 0.9, dtype=torch.float64)
+    torch.testing.assert_close(solve(Fixed(poor, optimum()), 1).energy, value(optimum()))
+    torch.testing.assert_close(solve(Fixed(optimum(), poor), 1).energy, value(optimum()))
+
+
+@searches
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+def test_a_failure_never_wins_and_never_spreads(optimizer: Any, iterations: int, poison: float) -> None:
+    def forbidden(actions: Tensor) -> Tensor:
+        return actions[..., 0, 0] > 0.1
+
+    def energy(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return ENERGY(futures, goal, actions).masked_fill(forbidden(actions), poison)
+
+    # A goal that draws every environment into what is forbidden.
+    wish = torch.full((E, T, A), 0.8, dtype=torch.float64)
+    latent = TensorDict({"latent": START[:, None]}, batch_size=(E, 1))
+    goal = MODEL.rollout(Context(latent, torch.zeros(E, 0, A)), wish[:, None])["latent"][:, 0, -1]
+    free, found = solve(optimizer, 15, goal=goal), solve(optimizer, 15, goal=goal, energy=energy)
+    assert forbidden(free.actions).any(), "without the failures it would go there"
+    assert not forbidden(found.actions).any() and found.energy.isfinite().all() and found.actions.isfinite().all()
+    assert (found.energy < found.trace[0]).all(), "it has to go on learning among failures"
+    again = solve(optimizer, 3, goal=goal, energy=energy, proposals=found.actions.unsqueeze(1))
+    assert (again.energy <= found.energy).all() and again.actions.isfinite().all()
+
+
+@searches
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+def test_where_everything_fails_the_first_proposal_comes_back(optimizer: Any, iterations: int, poison: float) -> None:
+    def energy(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return ENERGY(futures, goal, actions).index_fill(0, torch.tensor([1]), poison)
+
+    proposals = random(E, 2, T, A, seed=6).clamp(-1, 1)
+    found = solve(optimizer, 4, energy=energy, proposals=proposals)
+    assert torch.equal(found.actions[1], proposals[1, 0]) and found.energy[1] == torch.inf
+    assert (found.trace[:, 1] == torch.inf).all()
+    untouched = solve(optimizer, 4, proposals=proposals)
+    assert torch.equal(found.actions[[0, 2]], untouched.actions[[0, 2]])
+    assert (solve(optimizer, 2, energy=energy).actions[1] == 0).all()
+
+
+def test_where_everything_fails_no_candidate_comes_back() -> None:
+    def energy(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return torch.full(actions.shape[:2], float("nan"))
+
+    found = solve(Fixed(torch.full((E, T, A), 0.7).double(), torch.full((E, T, A), 0.9).double()), 3, energy=energy)
+    assert (found.actions == 0).all() and (found.energy == torch.inf).all()
+
+
+def test_chunks_cap_the_rollout_and_change_nothing() -> None:
+    widths = []
+
+    class Watched(LinearModel):
+        def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+            widths.append(actions.shape[1])
+            return super().rollout(context, actions)
+
+    whole = solve(iterations=3)
+    parts = solve(iterations=3, model=Watched(MODEL.transition, MODEL.control, SPEC), chunk=100)
+    torch.testing.assert_close(whole.actions, parts.actions)
+    assert max(widths) == 100 and sum(widths) == 3 * 256 + 1 + 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: solve(iterations=0),
+        lambda: solve(chunk=0),
+        lambda: solve(proposals=torch.zeros(E, T, A)),
+        lambda: solve(proposals=torch.zeros(E, 0, T, A)),
+        lambda: solve(proposals=torch.zeros(1, 1, T, A)),
+        lambda: solve(proposals=torch.zeros(E, 1, T + 1, A)),
+        lambda: solve(energy=lambda futures, goal, actions: futures["latent"].square().mean(-1)),
+        lambda: solve(energy=lambda futures, goal, actions: actions.square().mean()[None, None]),
+    ],
+)
+def test_what_does_not_fit_is_refused(call: Callable[[], Plan]) -> None:
+    with pytest.raises(BadInput):
+        call()
+
+
+def test_the_linear_world_is_a_world_model() -> None:
+    obs = TensorDict({"state": random(E, 3, D, seed=7).float()}, batch_size=(E, 3))
+    check_world_model(LinearModel(MODEL.transition.float(), MODEL.control.float(), SPEC, history=3), obs)
+
+
+class Noisy(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions + 0.1 * torch.randn(actions.shape))
+
+
+class Clairvoyant(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions + actions[:, :, -1:])
+
+
+class Crowded(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions - actions.mean(1, keepdim=True))
+
+
+class Entangled(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions - actions.mean(0, keepdim=True))
+
+
+class Careless(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions.mul_(0.5))
+
+
+class Short(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions[:, :, 1:])
+
+
+@pytest.mark.parametrize("kind", [Noisy, Clairvoyant, Crowded, Entangled, Careless, Short])
+def test_the_check_of_world_models_notices(kind: type[LinearModel]) -> None:
+    obs = TensorDict({"state": random(E, 1, D, seed=7).float()}, batch_size=(E, 1))
+    with pytest.raises(AssertionError, match="expected"):
+        check_world_model(kind(MODEL.transition.float(), MODEL.control.float(), SPEC), obs)
