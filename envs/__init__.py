@@ -1,0 +1,57 @@
+"""Tasks in MuJoCo: `TwoRoom`, `Reacher` and `PushT`, also as `gym.make("envs:JepaMPC/PushT-v0")`."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+from planner.errors import BadInput
+
+from .base import GoalEnv
+from .checker import check_goal_env
+from .oracle import OracleModel, StateDistance
+from .push_t import PushT
+from .reacher import Reacher
+from .rendering import choose_backend
+from .two_room import TwoRoom
+
+TASKS: dict[str, type[GoalEnv]] = {"TwoRoom": TwoRoom, "Reacher": Reacher, "PushT": PushT}
+
+DISTRIBUTION = "jepa-mpc"
+"""Tells this package from a stranger's of the same name."""
+
+for _name, _task in TASKS.items():
+    _id = f"JepaMPC/{_name}-v0"
+    if _id not in gym.registry:
+        gym.register(id=_id, entry_point=f"{_task.__module__}:{_task.__name__}", max_episode_steps=200)
+
+
+def check_task(task: str) -> None:
+    """Raises `BadInput` unless there is a task called `task`."""
+    if task not in TASKS:
+        raise BadInput("unknown task", expected=" or ".join(TASKS), got=repr(task))
+
+
+def make(task: str, size: int = 64) -> GoalEnv:
+    """The environment called `task`, with pictures of `size` pixels; `BadInput` for an unknown name."""
+    check_task(task)
+    return TASKS[task](size=size)
+
+
+def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:
+    """The simulator of `env` as a world model, and the energy on its states."""
+    return OracleModel(env), StateDistance(env)
+
+
+__all__ = [
+    "DISTRIBUTION",
+    "TASKS",
+    "GoalEnv",
+    "PushT",
+    "Reacher",
+    "TwoRoom",
+    "check_goal_env",
+    "check_task",
+    "choose_backend",
+    "make",
+    "oracle",
+]

@@ -1,0 +1,228 @@
+"""The contract that every task keeps: exact states in, pictures out, success in physical units.
+
+A task is a `GoalEnv` with a few lines of geometry. Its observation is what a robot would have, the camera's picture and
+the goal's; the physical state is in `info`, for judges and for the oracle, never for a planner.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from planner.actions import ActionSpec
+from planner.errors import BadInput
+
+from .rendering import Camera, choose_backend
+
+choose_backend()  # before mujoco is imported: it fixes its GL library then
+
+import mujoco  # noqa: E402
+
+ASSETS = Path(__file__).parent / "assets"
+Play = Callable[[np.ndarray], np.ndarray]
+"""A data policy for one episode: state `[n]` to action `[a]`, physical units."""
+
+
+class GoalEnv(gym.Env[Any, Any]):
+    """A robot that is to bring about what its goal picture shows.
+
+    State: `[nq + nv]` float64, MuJoCo's qpos then qvel (metres, radians, metres/s, radians/s); setting it reproduces
+    pictures and motion exactly. Observation: `pixels` and `goal`, uint8 `[size, size, 3]`. Action: float32 `[a]`
+    between the bounds of `spec`, held for `spec_substeps` physics steps. Reward: 1 on success, else 0; success ends
+    the episode. `info` has `success` (bool), `goal_distance` (1 = exactly at the tolerance), `state`, `goal_state`.
+
+    `reset(options={"start": state, "goal": state})` sets either or both exactly; without them they are drawn at random.
+    `options={"goal_image": picture}` gives a goal of which nothing but the picture is known: `goal_distance` is then
+    NaN and `success` False.
+
+    Args:
+        size: height and width of the pictures in pixels.
+        backend: renderer, one of `rendering.BACKENDS`; by default the process's.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}  # type: ignore[misc]
+
+    name: ClassVar[str]
+    xml: ClassVar[str]
+    spec_low: ClassVar[tuple[float, ...]]
+    spec_high: ClassVar[tuple[float, ...]]
+    spec_units: ClassVar[tuple[str, ...]]
+    block: ClassVar[int] = 5
+    substeps: ClassVar[int]
+    pair_rule: ClassVar[str] = "every pair that is not solved at the start"
+
+    def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
+        self.render_mode = render_mode
+        self.model = mujoco.MjModel.from_xml_path(str(ASSETS / self.xml))
+        self.data = mujoco.MjData(self.model)
+        self.camera = Camera(self.model, size, backend=backend)
+        self.size = size
+        picture = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self.observation_space = gym.spaces.Dict({"pixels": picture, "goal": picture})
+        self.action_space = gym.spaces.Box(
+            np.array(self.spec_low, np.float32), np.array(self.spec_high, np.float32), dtype=np.float32
+        )
+        self.state_size = self.model.nq + self.model.nv
+        joints = [self.model.joint(i).name for i in range(self.model.njnt)]
+        units = ["rad" if kind == mujoco.mjtJoint.mjJNT_HINGE else "m" for kind in self.model.jnt_type]
+        self.state_names = (*joints, *(f"{joint}_speed" for joint in joints))
+        self.state_units = (*units, *(f"{unit}/s" for unit in units))
+        self._goal_state: np.ndarray | None = None
+        self._goal_image = np.zeros((size, size, 3), np.uint8)
+
+    # What a task defines -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        """A random state at rest, `[nq + nv]`, in which nothing overlaps."""
+
+    @abstractmethod
+    def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """Physical errors in units of their tolerances, `[..., n]` and `[..., n]` to `[..., K]`, each >= 0."""
+
+    @abstractmethod
+    def play(self, rng: np.random.Generator) -> Play:
+        """A data policy for one episode, of mixed quality: some random, some play, never an expert only."""
+
+    def counts(self, start: np.ndarray, goal: np.ndarray) -> bool:
+        """Whether a start-goal pair asks what the task is about, as `pair_rule` says; solved pairs are out anyway."""
+        return True
+
+    def guide(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """Squared error beyond `errors` that helps a planner on the true state, `[...]`; never part of success."""
+        return np.zeros(np.broadcast_shapes(state.shape, goal.shape)[:-1])
+
+    # What every task shares ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def action_spec(cls) -> ActionSpec:
+        """Bounds, units and block of this task's actions."""
+        return ActionSpec(cls.spec_low, cls.spec_high, cls.spec_units, cls.block)
+
+    def goal_distance(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """The worst of `errors`, `[...]`: at most 1 is success."""
+        return self.errors(state, goal).max(-1)
+
+    @property
+    def state(self) -> np.ndarray:
+        """The physical state now, `[nq + nv]`."""
+        return np.concatenate([self.data.qpos, self.data.qvel])
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Sets the physical state exactly; forces, contacts and warm starts follow from it alone."""
+        state = self._check_state("state", state)
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:], self.data.qvel[:] = np.split(state, [self.model.nq])
+        mujoco.mj_forward(self.model, self.data)
+
+    def advance(self, action: np.ndarray) -> None:
+        """One environment step of physics, without a picture; `action` `[a]` is clipped to the bounds."""
+        self.data.ctrl[:] = np.clip(action, self.spec_low, self.spec_high)
+        mujoco.mj_step(self.model, self.data, self.substeps)
+
+    def picture(self, state: np.ndarray | None = None) -> np.ndarray:
+        """The camera's picture of `state` (of the present when None), uint8 `[size, size, 3]`."""
+        kept = None
+        if state is not None:
+            kept = self.state
+            self.set_state(state)
+        else:
+            mujoco.mj_forward(self.model, self.data)
+        picture = self.camera.render(self.data)
+        if kept is not None:
+            self.set_state(kept)
+        return picture
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Starts an episode; see the class for `options`."""
+        super().reset(seed=seed)
+        options = dict(options or {})
+        start, goal, image = options.pop("start", None), options.pop("goal", None), options.pop("goal_image", None)
+        if options:
+            raise BadInput("reset: unknown option", expected="start, goal, goal_image", got=", ".join(options))
+        if goal is not None and image is not None:
+            raise BadInput("reset: goal and goal_image given together", expected="one of them")
+        start = self.sample_state(self.np_random) if start is None else start
+        if image is not None:
+            self._goal_state, self._goal_image = None, self._check_image(image)
+        else:
+            goal = self.sample_state(self.np_random) if goal is None else goal
+            self._goal_state = self._check_state("goal", goal)
+            self._goal_image = self.picture(self._goal_state)
+        self.set_state(start)
+        return self._observe(), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """One environment step; an action of another shape or not finite is refused with `BadInput`."""
+        action = np.asarray(action, np.float64)
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise BadInput(
+                f"{self.name}: action is off",
+                expected=f"{len(self.spec_low)} finite numbers in {self.spec_units}",
+                got=str(action.tolist()),
+            )
+        self.advance(action)
+        info = self._info()
+        return self._observe(), float(info["success"]), bool(info["success"]), False, info
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """The camera's picture now."""
+        return self.picture()
+
+    def close(self) -> None:
+        """Frees the renderer."""
+        self.camera.close()
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {"pixels": self.picture(), "goal": self._goal_image.copy()}
+
+    def _info(self) -> dict[str, Any]:
+        state, goal = self.state, self._goal_state
+        distance = float("nan") if goal is None else float(self.goal_distance(state, goal))
+        info: dict[str, Any] = {"success": distance <= 1, "goal_distance": distance, "state": state}
+        return info | {"goal_state": np.full(self.state_size, np.nan) if goal is None else goal.copy()}
+
+    def _check_state(self, name: str, state: np.ndarray) -> np.ndarray:
+        state = np.array(state, np.float64)
+        if state.shape != (self.state_size,) or not np.isfinite(state).all():
+            raise BadInput(
+                f"{self.name}: {name} is off", expected=f"{self.state_size} finite numbers", got=str(state.tolist())
+            )
+        return state
+
+    def _check_image(self, image: np.ndarray) -> np.ndarray:
+        image = np.asarray(image)
+        if image.shape != (self.size, self.size, 3) or image.dtype != np.uint8:
+            raise BadInput(
+                f"{self.name}: goal image is off",
+                expected=f"uint8 {self.size} x {self.size} x 3",
+                got=f"{image.dtype} {' x '.join(map(str, image.shape))}",
+            )
+        return image.copy()
+
+
+def wander(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, persistence: float = 0.85) -> Play:
+    """Random actions that change slowly: an Ornstein-Uhlenbeck walk of each dimension, clipped to the bounds.
+
+    Args:
+        rng: source of the noise.
+        low: smallest action `[a]`.
+        high: largest action `[a]`.
+        persistence: share of the last action kept, 0 (white noise) to below 1.
+    """
+    middle, half = (high + low) / 2, (high - low) / 2
+    walk = rng.normal(size=low.shape)
+
+    def act(state: np.ndarray) -> np.ndarray:
+        nonlocal walk
+        walk = persistence * walk + np.sqrt(1 - persistence**2) * rng.normal(size=low.shape)
+        return np.clip(middle + 0.7 * half * walk, low, high)
+
+    return act
