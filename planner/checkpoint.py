@@ -1,0 +1,172 @@
+"""Checkpoints that stand alone and run nothing: `config.json`, `model.safetensors`, `card.md`, and a SHA-256.
+
+`config.json` holds names from literal dicts, numbers and the weights' hash; no class paths, no code. Loading needs
+neither the training data nor the task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from .actions import ActionSpec
+from .data import write_atomically
+from .errors import BadInput
+from .models.jepa import JEPA, JEPAConfig
+from .settings import PlannerConfig
+
+Config = TypeVar("Config", JEPAConfig, ActionSpec, PlannerConfig)
+
+FORMAT = 1
+SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+"""Weights lie in the checkout, beside the packages; an installed wheel has none and wants `--checkpoint`."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        model: the world model, in evaluation mode, parameters frozen.
+        task: the task it was trained on.
+        renderer: rendering backend of its training pictures.
+        planner: the settings it ships with.
+        sha256: hash of `model.safetensors`.
+    """
+
+    model: JEPA
+    task: str
+    renderer: str
+    planner: PlannerConfig
+    sha256: str
+
+
+def save(path: Path, model: JEPA, *, task: str, renderer: str, planner: PlannerConfig, card: str) -> str:
+    """Writes a checkpoint folder and returns the weights' SHA-256."""
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = save_tensors(tensors)
+    digest = hashlib.sha256(weights).hexdigest()
+    config = {
+        "format": FORMAT,
+        "task": task,
+        "renderer": renderer,
+        "sha256": digest,
+        "model": asdict(model.config),
+        "action": asdict(model.action),
+        "planner": asdict(planner),
+    }
+    temporary = path / ".model.safetensors"
+    temporary.write_bytes(weights)
+    temporary.replace(path / "model.safetensors")
+    write_atomically(path / "config.json", json.dumps(config, indent=1) + "\n")
+    write_atomically(path / "card.md", card)
+    return digest
+
+
+def load(path: Path, *, task: str | None = None) -> Checkpoint:
+    """Loads a checkpoint folder.
+
+    Raises:
+        BadInput: if it is missing, cut short, altered, of another format, or of another task than `task`.
+    """
+    config = _read_config(path)
+    if task is not None and config["task"] != task:
+        raise BadInput(f"checkpoint {path} is for another task", expected=task, got=str(config["task"]))
+    file = path / "model.safetensors"
+    if not file.is_file():
+        raise BadInput(f"checkpoint {path} has no weights", expected=str(file))
+    weights = file.read_bytes()
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != config["sha256"]:
+        raise BadInput(
+            f"checkpoint {path} was altered or cut short: model.safetensors",
+            expected=f"SHA-256 {config['sha256']}",
+            got=digest,
+            do="restore it, for example with `git checkout`",
+        )
+    shape, action = _from_dict(JEPAConfig, config["model"], path), _from_dict(ActionSpec, config["action"], path)
+    planner = _from_dict(PlannerConfig, config["planner"], path)
+    try:
+        model = JEPA(shape, action)
+        model.load_state_dict(load_tensors(weights))
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BadInput(f"checkpoint {path}: the weights do not fit config.json", got=first) from error
+    model.eval().requires_grad_(False)
+    # Planning and training want the memory layout that a CPU's convolutions are fastest in.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Checkpoint(model, config["task"], config["renderer"], planner, digest)
+
+
+def find(task: str, given: Path | None) -> Path:
+    """The folder to load: the one given, else the one shipped for `task`."""
+    path = given if given is not None else SHIPPED / task.lower()
+    if not (path / "config.json").is_file():
+        raise BadInput(
+            f"no checkpoint at {path}",
+            expected="a folder with config.json and model.safetensors",
+            do=f"name one with --checkpoint, or train one with `jepa-mpc train {task}`",
+        )
+    return path
+
+
+FIGURES = "<!-- figures -->"
+
+
+def record(path: Path, figures: str) -> None:
+    """Puts measured `figures` (Markdown) at the end of a checkpoint's card, in place of those before."""
+    card = (path / "card.md").read_text().split(FIGURES)[0].rstrip()
+    write_atomically(path / "card.md", f"{card}\n\n{FIGURES}\n\n{figures}")
+    if path.resolve().parent == SHIPPED:
+        write_manifest(SHIPPED)
+
+
+def write_manifest(folder: Path) -> None:
+    """Writes `SHA256SUMS` for every file of every checkpoint in `folder`, in the format of `sha256sum --check`."""
+    files = sorted(file for file in folder.glob("*/*") if not file.name.startswith("."))
+    lines = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files
+    ]
+    write_atomically(folder / "SHA256SUMS", "\n".join(lines) + "\n")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        raise BadInput(f"no checkpoint at {path}", expected=str(file))
+    try:
+        config = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} is damaged", got=str(error)) from error
+    expected = {"format", "task", "renderer", "sha256", "model", "action", "planner"}
+    if not isinstance(config, dict) or set(config) != expected:
+        got = sorted(config) if isinstance(config, dict) else type(config).__name__
+        raise BadInput(f"{file} is damaged", expected=f"the keys {sorted(expected)}", got=str(got))
+    if config["format"] != FORMAT:
+        raise BadInput(f"{file}: format is off", expected=str(FORMAT), got=str(config["format"]))
+    return config
+
+
+def _from_dict(kind: type[Config], values: Any, path: Path) -> Config:
+    """A frozen dataclass from exactly its own keys; its validation judges the values."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(values, dict) or set(values) != known:
+        raise BadInput(
+            f"checkpoint {path}: config.json describes no {kind.__name__}",
+            expected=f"the keys {sorted(known)}",
+            got=str(sorted(values) if isinstance(values, dict) else values),
+        )
+    try:
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return kind(**cast(Any, values))
+    except TypeError as error:
+        raise BadInput(f"checkpoint {path}: {kind.__name__} is damaged", got=str(error)) from error

@@ -1,0 +1,244 @@
+"""Episodes on disk: one memory-mapped TensorDict a dataset, written a whole episode at a time, each with a checksum.
+
+A row counts only once its checksum is there, and the checksum is written last: a process killed in the middle of an
+episode loses that episode and nothing else, and collection goes on with the rows that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from tensordict import MemoryMappedTensor, TensorDict
+from torch import Tensor
+
+from .actions import ActionSpec
+from .errors import BadInput
+
+FORMAT = 1
+KEYS = ("pixels", "actions", "state")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a dataset is, kept beside it in `dataset.json`.
+
+    Attributes:
+        task: name of the task.
+        episodes: rows.
+        steps: L, environment steps an episode; there are L + 1 frames.
+        size: height and width of the pictures, pixels.
+        state_names: the numbers in the physical state (for probes; never an input of the model).
+        state_units: their units.
+        seed: episode k was made with the seed sequence (seed, k).
+        renderer: rendering backend of every picture.
+        versions: versions of the packages that made it.
+        action_low, action_high, action_units, block: the `ActionSpec`.
+        format: version of this layout.
+    """
+
+    task: str
+    episodes: int
+    steps: int
+    size: int
+    state_names: tuple[str, ...]
+    state_units: tuple[str, ...]
+    seed: int
+    renderer: str
+    versions: dict[str, str]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    action_units: tuple[str, ...]
+    block: int
+    format: int = FORMAT
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """Bounds, units and block of the actions."""
+        return ActionSpec(self.action_low, self.action_high, self.action_units, self.block)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes `text` to `path` so that a reader sees the old file or the whole new one, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class EpisodeStore:
+    """A dataset directory: `dataset.json` and a TensorDict of memory maps, batch `[episodes]`.
+
+    `pixels` uint8 `[episodes, L + 1, size, size, 3]`, `actions` float32 `[episodes, L, a]` (physical units), `state`
+    float32 `[episodes, L + 1, n]`, `checksum` int64 `[episodes]` (0 where the episode is not there yet).
+    """
+
+    def __init__(self, path: Path, info: DatasetInfo, data: TensorDict) -> None:
+        self.path, self.info, self.data = path, info, data
+
+    @classmethod
+    def create(cls, path: Path, info: DatasetInfo) -> EpisodeStore:
+        """Lays out an empty dataset at `path` (sparse until episodes come)."""
+        path.mkdir(parents=True, exist_ok=True)
+        n, frames, size = info.episodes, info.steps + 1, info.size
+        layout = TensorDict(
+            {
+                "pixels": torch.zeros((), dtype=torch.uint8).expand(n, frames, size, size, 3),
+                "actions": torch.zeros(()).expand(n, info.steps, len(info.action_low)),
+                "state": torch.zeros(()).expand(n, frames, len(info.state_names)),
+                "checksum": torch.zeros((), dtype=torch.int64).expand(n),
+            },
+            batch_size=[n],
+        )
+        for key in layout.keys():  # rows of an earlier dataset, whose `dataset.json` is gone, would pass for finished
+            (path / "episodes" / f"{key}.memmap").unlink(missing_ok=True)
+        layout.memmap_like(path / "episodes")
+        write_atomically(path / "dataset.json", json.dumps(asdict(info), indent=1))
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> EpisodeStore:
+        """Opens a dataset; `BadInput` where it is missing, of another format, or its files were cut short."""
+        info = _read_info(path)
+        frames = info.episodes, info.steps + 1
+        layout: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+            "pixels": ((*frames, info.size, info.size, 3), torch.uint8),
+            "actions": ((info.episodes, info.steps, len(info.action_low)), torch.float32),
+            "state": ((*frames, len(info.state_names)), torch.float32),
+            "checksum": ((info.episodes,), torch.int64),
+        }
+        data = {}
+        for key, (shape, dtype) in layout.items():
+            file, size = path / "episodes" / f"{key}.memmap", math.prod(shape) * dtype.itemsize
+            found = file.stat().st_size if file.exists() else 0
+            if found != size:
+                raise BadInput(
+                    f"dataset {path} is damaged: {file.name}",
+                    expected=f"{size} bytes",
+                    got=str(found),
+                    do="collect it again",
+                )
+            # `dataset.json` says all there is to know; TensorDict's own meta.json, which may be damaged, is not read.
+            data[key] = MemoryMappedTensor.from_filename(file, dtype, torch.Size(shape))
+        return cls(path, info, TensorDict(data, batch_size=[info.episodes]))
+
+    def write(self, row: int, pixels: np.ndarray, actions: np.ndarray, state: np.ndarray) -> None:
+        """Stores one whole episode; the checksum goes in last, after the rest reached the disk's cache."""
+        episode = {"pixels": pixels, "actions": actions.astype(np.float32), "state": state.astype(np.float32)}
+        for key, value in episode.items():
+            self.data[key][row] = torch.from_numpy(value)
+        self.data["checksum"][row] = _checksum(*episode.values())
+
+    def missing(self) -> list[int]:
+        """Rows that no finished episode fills yet."""
+        return torch.nonzero(self.data["checksum"] == 0).flatten().tolist()
+
+    def verify(self) -> None:
+        """Reads every episode and compares its checksum; `BadInput` names the first row that is missing or altered."""
+        if rows := self.missing():
+            raise BadInput(
+                f"dataset {self.path} is not complete",
+                expected=f"{self.info.episodes} episodes",
+                got=str(self.info.episodes - len(rows)),
+                do="run the same `jepa-mpc collect` again: it goes on where it stopped",
+            )
+        arrays = {key: self.data[key].numpy() for key in KEYS}
+        checksums = self.data["checksum"].tolist()
+        for row in range(self.info.episodes):
+            if _checksum(*(arrays[key][row] for key in KEYS)) != checksums[row]:
+                raise BadInput(f"dataset {self.path}: episode {row} was altered", do="collect it again")
+
+
+def _read_info(path: Path) -> DatasetInfo:
+    file = path / "dataset.json"
+    if not file.is_file():
+        raise BadInput(f"no dataset at {path}", expected=str(file), do="make one with `jepa-mpc collect TASK`")
+    try:
+        raw = json.loads(file.read_text())
+        known = {field.name for field in fields(DatasetInfo)}
+        if raw.get("format") != FORMAT:
+            raise BadInput(f"dataset {path}: format is off", expected=str(FORMAT), got=str(raw.get("format")))
+        if unknown := set(raw) - known:
+            raise BadInput(f"dataset {path}: unknown keys in dataset.json", got=", ".join(sorted(unknown)))
+        for key in ("episodes", "steps", "size", "seed", "block"):
+            if type(raw.get(key)) is not int or raw[key] < (key != "seed"):
+                raise BadInput(f"{file} is damaged: {key}", expected="a whole number", got=repr(raw.get(key)))
+        lists = {key: tuple(value) for key, value in raw.items() if isinstance(value, list)}
+        return DatasetInfo(**raw | lists)
+    except (json.JSONDecodeError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} is damaged", got=str(error), do="collect the dataset again") from error
+
+
+def _checksum(*arrays: np.ndarray) -> int:
+    """CRC-32 of the arrays' bytes, plus one so that 0 can mean "not there"."""
+    crc = 0
+    for array in arrays:
+        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
+    return crc + 1
+
+
+def split_rows(episodes: int, held_out: float) -> tuple[Tensor, Tensor]:
+    """Rows for training and for validation, whole episodes each; the last `held_out` share validates."""
+    cut = episodes - max(1, round(episodes * held_out))
+    rows = torch.arange(episodes)
+    return rows[:cut], rows[cut:]
+
+
+class Windows:
+    """Random sub-sequences at model-step spacing, drawn in a few flat gathers.
+
+    Batch `i` is a pure function of `(seed, i)`: training that was interrupted sees the batches it would have seen.
+
+    Args:
+        store: the dataset.
+        rows: episodes to draw from, `[n]`.
+        frames: F, frames of a window, `block` environment steps apart.
+        batch: windows a batch.
+        seed: any integer >= 0.
+    """
+
+    def __init__(self, store: EpisodeStore, rows: Tensor, frames: int, batch: int, seed: int) -> None:
+        self.info, self.rows, self.frames, self.batch, self.seed = store.info, rows, frames, batch, seed
+        self.spec = store.info.action_spec
+        span = (frames - 1) * self.spec.block
+        if span > store.info.steps:
+            raise BadInput(
+                "windows are longer than the episodes", expected=f"at most {store.info.steps} steps", got=str(span)
+            )
+        if not len(rows):
+            raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="collect more")
+        self.starts = store.info.steps - span + 1
+        # Flat views: gathering rows of a flat memory map is twenty times faster than indexing it in four dimensions.
+        self.pixels = store.data["pixels"].flatten(0, 1)
+        self.actions = store.data["actions"].flatten(0, 1)
+        self.state = store.data["state"].flatten(0, 1)
+
+    def __len__(self) -> int:
+        """Enough batches to draw every episode about eight times; more may be asked for."""
+        return -(-8 * len(self.rows) // self.batch)
+
+    def __getitem__(self, index: int) -> TensorDict:
+        """Batch `index`: `pixels` `[B, F, size, size, 3]`, `actions` `[B, F-1, A]` in [-1, 1], `state` `[B, F, n]`."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+        row = self.rows[torch.randint(len(self.rows), (self.batch, 1), generator=generator)]
+        start = torch.randint(self.starts, (self.batch, 1), generator=generator)
+        length, block, shape = self.info.steps, self.spec.block, (self.batch, self.frames)
+        frame = (row * (length + 1) + start + torch.arange(self.frames) * block).flatten()
+        step = (row * length + start + torch.arange((self.frames - 1) * block)).flatten()
+        physical = self.actions.index_select(0, step).view(self.batch, self.frames - 1, block, -1)
+        return TensorDict(
+            {
+                "pixels": self.pixels.index_select(0, frame).view(*shape, *self.pixels.shape[1:]),
+                "actions": self.spec.encode(physical),
+                "state": self.state.index_select(0, frame).view(*shape, -1),
+            },
+            batch_size=[self.batch],
+        )

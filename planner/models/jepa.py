@@ -1,0 +1,120 @@
+"""A joint-embedding predictive world model: encoder, action-conditioned predictor, inverse dynamics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from ..actions import ActionSpec
+from ..errors import BadInput
+from ..types import Context
+from .encoders import ENCODERS
+from .predictors import PREDICTORS
+
+
+@dataclass(frozen=True)
+class JEPAConfig:
+    """The shape of a JEPA.
+
+    Attributes:
+        encoder: name in `ENCODERS`.
+        predictor: name in `PREDICTORS`.
+        image_size: height and width of the pictures, pixels, a multiple of 16.
+        width: channels of the encoder's first layer, a multiple of 4 up to 1024.
+        latent_dim: D, features of a latent, 2 to 4096.
+        history: H, frames that the predictor sees, 1 to 16.
+        hidden: width of the predictor's hidden layers, 4 to 8192.
+        depth: hidden layers of the predictor, 1 to 16.
+        dropout: share of hidden units of the predictor dropped in training, 0 to below 1.
+    """
+
+    encoder: str = "conv"
+    predictor: str = "mlp"
+    image_size: int = 64
+    width: int = 48
+    latent_dim: int = 64
+    history: int = 2
+    hidden: int = 384
+    depth: int = 2
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise BadInput("unknown encoder", expected=" or ".join(ENCODERS), got=repr(self.encoder))
+        if self.predictor not in PREDICTORS:
+            raise BadInput("unknown predictor", expected=" or ".join(PREDICTORS), got=repr(self.predictor))
+        ranges = {
+            "image_size": (16, 1024),
+            "width": (4, 1024),
+            "latent_dim": (2, 4096),
+            "history": (1, 16),
+            "hidden": (4, 8192),
+            "depth": (1, 16),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not (isinstance(value, int) and low <= value <= high):
+                raise BadInput(f"JEPA: {name} is off", expected=f"a whole number from {low} to {high}", got=repr(value))
+        if self.image_size % 16 or self.width % 4:
+            got = f"{self.image_size} and {self.width}"
+            raise BadInput("JEPA: image_size or width is off", expected="multiples of 16 and of 4", got=got)
+        if not 0 <= self.dropout < 1:
+            raise BadInput("JEPA: dropout is off", expected="0 to below 1", got=str(self.dropout))
+
+
+class JEPA(nn.Module):
+    """Implements `types.WorldModel`: `encode` looks, `rollout` rehearses.
+
+    Args:
+        config: its shape.
+        action: bounds, units and block of the robot's actions.
+    """
+
+    def __init__(self, config: JEPAConfig, action: ActionSpec) -> None:
+        super().__init__()
+        self.config, self.action, self.history = config, action, config.history
+        self.encoder = ENCODERS[config.encoder](config.image_size, config.width, config.latent_dim)
+        self.predictor = PREDICTORS[config.predictor](
+            config.latent_dim, action.dim, config.history, config.hidden, config.depth, config.dropout
+        )
+        # Decodes the action from how the latent moved: a latent that forgets what actions do cannot (PLDM, 2502.14819).
+        self.inverse = nn.Sequential(
+            nn.Linear(2 * config.latent_dim, 256), nn.SiLU(inplace=True), nn.Linear(256, action.dim)
+        )
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Pictures `[..., size, size, 3]` uint8 to latents `[..., D]`."""
+        size = self.config.image_size
+        if pixels.dtype != torch.uint8 or pixels.shape[-3:] != (size, size, 3):
+            raise BadInput(
+                "observation `pixels` is off",
+                expected=f"uint8 [..., {size}, {size}, 3]",
+                got=f"{str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}",
+                do="render at the checkpoint's image size",
+            )
+        return self.encoder(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3])
+
+    def encode(self, obs: TensorDict) -> TensorDict:
+        """Observations with `pixels` `[..., size, size, 3]` to `latent` `[..., D]`, same batch."""
+        return TensorDict({"latent": self.embed(obs["pixels"])}, batch_size=obs.batch_size)
+
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        """Candidates `[E, S, T, A]` from a context `[E, H]` to the latents after each step, `latent` `[E, S, T, D]`."""
+        e, s, _, _ = actions.shape
+        latents = context.latent["latent"].unsqueeze(1).expand(e, s, -1, -1)
+        past = context.actions.unsqueeze(1).expand(e, s, -1, -1)
+        futures = torch.stack(self.unroll(latents, past, actions), 2)
+        return TensorDict({"latent": futures}, batch_size=futures.shape[:3])
+
+    def unroll(self, latents: Tensor, past: Tensor, actions: Tensor) -> list[Tensor]:
+        """Open loop: context `[..., H, D]`, past actions `[..., H-1, A]`, actions `[..., T, A]` to T of `[..., D]`."""
+        history, futures = self.history, []
+        every_action = torch.cat([past, actions], -2)
+        for t in range(actions.shape[-2]):
+            ahead = self.predictor(latents, every_action[..., t : t + history, :])
+            latents = torch.cat([latents[..., 1:, :], ahead.unsqueeze(-2)], -2)
+            futures.append(ahead)
+        return futures

@@ -1,0 +1,40 @@
+"""The settings that the shipped checkpoints were made with; other tasks start from `DEFAULT`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .models.jepa import JEPAConfig
+from .settings import PlannerConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Data, model, training length and planner of one task.
+
+    Attributes:
+        episodes: play episodes to collect, of 100 environment steps.
+        model: shape of the JEPA.
+        training: how it is trained.
+        planner: how the checkpoint wants to be planned with.
+    """
+
+    episodes: int
+    model: JEPAConfig
+    training: TrainConfig
+    planner: PlannerConfig
+
+
+DEFAULT = Recipe(episodes=1000, model=JEPAConfig(), training=TrainConfig(steps=3000), planner=PlannerConfig())
+
+RECIPES: dict[str, Recipe] = {
+    "TwoRoom": Recipe(episodes=800, model=JEPAConfig(), training=TrainConfig(steps=1500), planner=PlannerConfig()),
+    "Reacher": Recipe(episodes=1000, model=JEPAConfig(), training=TrainConfig(steps=2500), planner=PlannerConfig()),
+    # Contact, and an angle that the latent learns last: more of everything.
+    "PushT": Recipe(
+        episodes=2000,
+        model=JEPAConfig(latent_dim=96, hidden=512),
+        training=TrainConfig(steps=9000),
+        planner=PlannerConfig(),
+    ),
+}

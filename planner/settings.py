@@ -1,0 +1,124 @@
+"""Settings as plain data: how a checkpoint wants to be planned with, and how a JEPA is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .energies import ActionEffort, Energy, LatentDistance
+from .errors import BadInput
+from .mpc import MPC
+from .optimizers import CEM, MPPI, Hold, make_optimizer
+from .types import EnergyLike, WorldModel
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """Settings of a planner; a checkpoint carries those it ships with.
+
+    Attributes:
+        optimizer: name in `OPTIMIZERS`.
+        samples: S, candidates an iteration, >= 2.
+        iterations: rounds of the optimizer, >= 1.
+        horizon: T, model steps to look ahead, >= 1.
+        execute: model steps done of each plan before the next, 1 to `horizon`.
+        hold: environment steps that each action of a plan is held, a divisor of the block.
+        std: standard deviation of the first candidates, in normalised action units, above 0.
+        metric: of the latent distance: "l2", "l1" or "cosine".
+        over: which imagined steps count: "last", "all" or "min".
+        effort: weight of the actions' mean square in the energy, >= 0.
+    """
+
+    optimizer: str = "cem"
+    samples: int = 128
+    iterations: int = 4
+    horizon: int = 5
+    execute: int = 1
+    hold: int = 5
+    std: float = 0.7
+    metric: str = "l2"
+    over: str = "min"
+    effort: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.effort < float("inf"):
+            raise BadInput("planner: effort is off", expected="0 or more", got=str(self.effort))
+        if not 1 <= self.execute <= self.horizon:
+            raise BadInput("planner: execute is off", expected=f"1 to horizon ({self.horizon})", got=str(self.execute))
+        self.energy()
+        self._optimizer()
+
+    def energy(self) -> Energy:
+        """The energy that these settings describe."""
+        distance = LatentDistance(metric=self.metric, over=self.over)
+        return distance + self.effort * ActionEffort() if self.effort else distance
+
+    def _optimizer(self) -> CEM | MPPI:
+        knobs: dict[str, dict[str, float]] = {
+            "cem": {"elites": max(2, self.samples // 8), "init_std": self.std},
+            "mppi": {"std": self.std},
+        }
+        return make_optimizer(self.optimizer, {"samples": self.samples} | knobs.get(self.optimizer, {}))
+
+    def build(self, model: WorldModel, seed: int, energy: EnergyLike | None = None) -> MPC:
+        """A planner on `model`, with these settings and another `energy` if one is given."""
+        return MPC(
+            model,
+            energy or self.energy(),
+            Hold(self._optimizer(), model.action.block, self.hold),
+            horizon=self.horizon,
+            iterations=self.iterations,
+            execute=self.execute,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a JEPA is trained.
+
+    Attributes:
+        steps: updates, >= 1.
+        batch: windows an update, >= 2.
+        horizon: K, steps of open-loop prediction in the loss, >= 1.
+        decay: weight of each further predicted step, above 0 to 1.
+        learning_rate: AdamW's at its peak, > 0; warms up over 2 % of the steps, then falls to zero as a cosine.
+        weight_decay: AdamW's, >= 0.
+        sigreg_weight: weight of the regularisation against collapse, >= 0.
+        sigreg_directions: random directions it looks along, >= 1.
+        covariance_weight: weight of the features' covariances, >= 0.
+        inverse_weight: weight of the action decoded from the latents, >= 0.
+        cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
+        held_out: share of the episodes kept for validation, above 0 to below 1.
+        seed: of weights, batches and noise, >= 0.
+        save_every: updates between checkpoints to resume from, >= 1 (an interruption by Ctrl-C saves too).
+    """
+
+    steps: int = 6000
+    batch: int = 48
+    horizon: int = 3
+    decay: float = 0.8
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    sigreg_weight: float = 0.1
+    sigreg_directions: int = 256
+    covariance_weight: float = 0.1
+    inverse_weight: float = 1.0
+    cold_starts: float = 0.15
+    held_out: float = 0.05
+    seed: int = 0
+    save_every: int = 100
+
+    def __post_init__(self) -> None:
+        whole = {"steps": 1, "batch": 2, "horizon": 1, "sigreg_directions": 1, "seed": 0, "save_every": 1}
+        for name, least in whole.items():
+            if getattr(self, name) < least:
+                raise BadInput(f"training: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))
+        for name in ("weight_decay", "sigreg_weight", "covariance_weight", "inverse_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(f"training: {name} is off", expected="0 or more", got=str(getattr(self, name)))
+        if not 0 < self.learning_rate < math.inf:
+            raise BadInput("training: learning_rate is off", expected="more than 0", got=str(self.learning_rate))
+        if not (0 < self.decay <= 1 and 0 <= self.cold_starts <= 1 and 0 < self.held_out < 1):
+            got = f"{self.decay}, {self.cold_starts}, {self.held_out}"
+            raise BadInput("training: decay, cold_starts or held_out is off", expected="a share", got=got)

@@ -1,0 +1,318 @@
+"""Training of a JEPA, by Lightning: resumable to the step, with curves, probes and an eye on collapse."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import math
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from tensordict import TensorDict
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from .data import DatasetInfo, EpisodeStore, Windows, split_rows, write_atomically
+from .errors import BadInput
+from .models.jepa import JEPA, JEPAConfig
+from .models.losses import covariance, effective_rank, rollout_loss, sigreg
+from .settings import TrainConfig
+from .versions import commit, versions
+
+
+class JEPATraining(lightning.LightningModule):
+    """One update: encode every frame of a window, predict from every start, compare, keep the latents apart."""
+
+    still: Tensor
+
+    def __init__(self, model: JEPA, config: TrainConfig, info: DatasetInfo) -> None:
+        super().__init__()
+        self.model, self.config, self.info = model, config, info
+        # Fixed "zero" action: what a robot at rest is said to have done before its episode started.
+        spec = model.action
+        still = torch.zeros(spec.block, spec.env_dim).clamp(torch.tensor(spec.low), torch.tensor(spec.high))
+        self.register_buffer("still", spec.encode(still), persistent=False)
+
+    def losses(self, batch: TensorDict) -> dict[str, Tensor]:
+        """The terms of the loss, and the latents of the batch under `latents`."""
+        config, model = self.config, self.model
+        latents = model.embed(batch["pixels"])  # [B, F, D]
+        predicted = self._predict(latents, batch["actions"])
+        moved = torch.cat([latents[:, :-1], latents[:, 1:] - latents[:, :-1]], -1)
+        return {
+            "prediction": rollout_loss(predicted, latents, model.history, config.decay),
+            "sigreg": sigreg(latents.flatten(0, 1), config.sigreg_directions),
+            "covariance": covariance(latents.flatten(0, 1)),
+            "inverse": (model.inverse(moved) - batch["actions"]).square().mean(),
+            "latents": latents,
+        }
+
+    def _predict(self, latents: Tensor, actions: Tensor) -> list[Tensor]:
+        """Open-loop predictions from every start at once: for k = 1..K `[B, F - H + 1 - k, D]`."""
+        model, history = self.model, self.model.history
+        seen = latents.unfold(1, history, 1).movedim(-1, -2)  # [B, F - H + 1, H, D], one row a start
+        done = actions.unfold(1, history, 1).movedim(-1, -2)  # [B, F - H, H, A]: the last is the action to come
+        if history > 1 and self.training:
+            cold = torch.rand(len(latents), 1, 1, 1, device=latents.device) < self.config.cold_starts
+            seen = torch.where(cold, seen[:, :, -1:], seen)
+            past = torch.where(cold, self.still, done[:, :, :-1])
+            done = torch.cat([past, done[:, :, -1:]], 2)
+        predicted = []
+        for _ in range(min(self.config.horizon, done.shape[1])):
+            ahead = model.predictor(seen[:, : done.shape[1]], done)
+            predicted.append(ahead)
+            # The next step starts one frame later; what happened meanwhile moves up in the history.
+            seen = torch.cat([seen[:, : done.shape[1], 1:], ahead.unsqueeze(2)], 2)
+            coming = actions[:, history - 1 + len(predicted) :].unsqueeze(2)
+            done = torch.cat([done[:, : coming.shape[1], 1:], coming], 2)
+        return predicted
+
+    def training_step(self, batch: TensorDict, _: int) -> Tensor:
+        # Noise that depends on the step alone: a resumed run draws what the uninterrupted one would have drawn.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        terms = self.losses(batch)
+        weights = {
+            "prediction": 1.0,
+            "sigreg": self.config.sigreg_weight,
+            "covariance": self.config.covariance_weight,
+            "inverse": self.config.inverse_weight,
+        }
+        loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+        if not torch.isfinite(loss):
+            raise BadInput(
+                f"training diverged at step {self.global_step}", got=f"loss {loss}", do="lower learning_rate"
+            )
+        self.log("loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": terms[name] for name in weights})
+        return loss
+
+    def validation_step(self, batch: TensorDict, _: int) -> None:
+        latents = self.model.embed(batch["pixels"])
+        predicted = self._predict(latents, batch["actions"])
+        for k, step in enumerate(predicted, start=1):
+            truth = latents[:, self.model.history - 1 + k :]
+            stay = latents[:, self.model.history - 1 : latents.shape[1] - k]
+            # Relative to predicting no change: 1 is useless, 0 perfect, and collapse cannot make it small.
+            self.log(f"val/error_{k}", (step - truth).square().mean() / (stay - truth).square().mean().clamp_min(1e-9))
+        self._latents.append(latents.flatten(0, 1))
+        self._states.append(batch["state"].flatten(0, 1))
+
+    def on_validation_epoch_start(self) -> None:
+        self._latents: list[Tensor] = []
+        self._states: list[Tensor] = []
+
+    def on_validation_epoch_end(self) -> None:
+        latents, states = torch.cat(self._latents), torch.cat(self._states)
+        rank = effective_rank(latents)
+        self.log("val/effective_rank", rank, prog_bar=True)
+        for name, r2 in probe(latents, states, self.info.state_names, self.info.state_units).items():
+            self.log(f"probe/{name}", r2)
+        if rank < 0.1 * latents.shape[1]:
+            self.print(
+                f"warning: the latents collapse: effective rank {rank:.1f} of {latents.shape[1]}; raise sigreg_weight"
+            )
+
+    def configure_optimizers(self) -> Any:
+        config = self.config
+        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        warm = max(1, config.steps // 50)
+
+        def factor(step: int) -> float:
+            return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def probe(latents: Tensor, states: Tensor, names: tuple[str, ...], units: tuple[str, ...]) -> dict[str, float]:
+    """How well a linear map reads each physical quantity off the latents: R2 on held-out rows, at most 1.
+
+    Args:
+        latents: `[N, D]`.
+        states: `[N, n]`; quantities in "rad" are probed as their sine and cosine, and the mean R2 of both is given.
+        names: of the n quantities.
+        units: of the n quantities.
+    """
+    half = len(latents) // 2
+    inputs = torch.cat([latents, torch.ones(len(latents), 1)], 1).double()
+    fit, test = inputs[:half], inputs[half:]
+    ridge = 1e-3 * half * torch.eye(inputs.shape[1], dtype=torch.float64)
+    scores = {}
+    for i, (name, unit) in enumerate(zip(names, units, strict=True)):
+        value = states[:, i].double()
+        targets = torch.stack([value.sin(), value.cos()], 1) if unit == "rad" else value[:, None]
+        weights = torch.linalg.solve(fit.T @ fit + ridge, fit.T @ targets[:half])
+        missed = (test @ weights - targets[half:]).square().mean(0)
+        scores[name] = float((1 - missed / targets[half:].var(0).clamp_min(1e-12)).mean())
+    return scores
+
+
+class _Stream(IterableDataset[TensorDict]):
+    """Batches from the step that the trainer stands at, so that a resumed run goes on with the next one."""
+
+    def __init__(self, windows: Windows, training: JEPATraining) -> None:
+        self.windows, self.training = windows, training
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        step = self.training.global_step
+        while True:
+            yield self.windows[step]
+            step += 1
+
+
+class _GracefulStop(Callback):
+    """Ctrl-C or SIGTERM finishes the step in hand, saves, and stops; a second one stops at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.asked = path, False
+
+    def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        def ask(number: int, frame: Any) -> None:
+            self.asked = True
+            for one, handler in previous.items():
+                signal.signal(one, handler)
+
+        previous = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if self.asked and not trainer.should_stop:
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
+
+
+def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, *, tensorboard: bool) -> JEPA | None:
+    """Trains a JEPA on `store`, resuming from `out/last.ckpt` if there is one.
+
+    Args:
+        store: the dataset, already verified.
+        shape: the model; its `image_size` must be the dataset's.
+        config: how to train.
+        out: folder for `last.ckpt`, `train.json` and the logs (`metrics.csv`).
+        tensorboard: also log for TensorBoard (the `tensorboard` extra).
+
+    Returns:
+        The trained model, or None if it was interrupted (run again to go on).
+
+    Raises:
+        BadInput: if `out` holds a run of another configuration, or the loss is no longer finite.
+    """
+    if shape.image_size != store.info.size:
+        raise BadInput("image sizes differ", expected=f"{store.info.size} (the dataset's)", got=str(shape.image_size))
+    _same_run(out, {"task": store.info.task, "model": asdict(shape), "training": asdict(config)})
+    lightning.seed_everything(config.seed, verbose=False)
+    training = JEPATraining(JEPA(shape, store.info.action_spec), config, store.info)
+    training.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fit_rows, held_out = split_rows(store.info.episodes, config.held_out)
+    frames = shape.history + config.horizon
+    last = out / "last.ckpt"
+    stop = _GracefulStop(last)
+    trainer = lightning.Trainer(
+        max_steps=config.steps,
+        accelerator="auto",
+        devices=1,
+        logger=_loggers(out, tensorboard),
+        callbacks=[_saver(out, config), stop, RichProgressBar(leave=True)],
+        val_check_interval=max(1, min(500, config.steps // 4)),
+        check_val_every_n_epoch=None,
+        limit_val_batches=16,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+        log_every_n_steps=20,
+        enable_model_summary=False,
+        default_root_dir=out,
+    )
+    stream = _Stream(Windows(store, fit_rows, frames, config.batch, config.seed), training)
+    checks = Windows(store, held_out, frames, config.batch, config.seed + 1)
+    trainer.fit(training, _loader(stream), _loader(checks), ckpt_path=last if last.exists() else None)
+    if stop.asked and trainer.global_step < config.steps:
+        return None
+    return training.model.eval()
+
+
+def _loader(batches: Any) -> DataLoader[TensorDict]:
+    """Hands over whole batches as they are."""
+    return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+
+
+def _saver(out: Path, config: TrainConfig) -> ModelCheckpoint:
+    """Keeps `last.ckpt` up to date; Lightning writes it to a temporary file first."""
+    return ModelCheckpoint(out, filename="last", every_n_train_steps=config.save_every, enable_version_counter=False)
+
+
+def _loggers(out: Path, tensorboard: bool) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(out, name="logs", flush_logs_every_n_steps=20)]
+    if tensorboard:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise BadInput("TensorBoard is not installed", do="pip install 'jepa-mpc[tensorboard]', or leave it out")
+        loggers.append(TensorBoardLogger(out, name="tensorboard"))
+    return loggers
+
+
+def _same_run(out: Path, run: dict[str, Any]) -> None:
+    """Notes the run's configuration in `train.json`, or refuses to go on with another one's weights."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "train.json"
+    if file.exists() and (out / "last.ckpt").exists() and (found := json.loads(file.read_text())) != run:
+        differs = [
+            f"{part}.{key}"
+            for part in ("model", "training")
+            for key in run[part]
+            if found[part].get(key) != run[part][key]
+        ]
+        raise BadInput(
+            f"{out} holds a run of another configuration",
+            got=", ".join(differs) or f"task {found['task']}",
+            do="give the same options, another --out, or remove it",
+        )
+    write_atomically(file, json.dumps(run, indent=1))
+
+
+def curves(out: Path) -> dict[int, dict[str, float]]:
+    """The validation figures of a run by step, over all its resumptions (each logs to a file of its own)."""
+    checks: dict[int, dict[str, float]] = {}
+    for log in sorted((out / "logs").glob("**/metrics.csv"), key=lambda file: file.stat().st_mtime):
+        with log.open() as file:
+            for row in csv.DictReader(file):
+                if row.get("val/effective_rank"):
+                    figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
+                    checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
+    return checks
+
+
+def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
+    """A checkpoint's `card.md`: what it was trained on and how, and its last validation figures."""
+    checks = curves(out)
+    last = checks[max(checks)] if checks else {}
+    info = store.info
+    lines = [
+        f"# {info.task}",
+        "",
+        f"A JEPA for the task {info.task}, trained on its own play data. Nothing was pretrained.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| data | {info.episodes} episodes of {info.steps} steps, seed {info.seed}, renderer {info.renderer} |",
+        f"| command | `{command}` |",
+        f"| training | {config.steps} updates of {config.batch} windows of {shape.history + config.horizon} frames |",
+        f"| commit | {commit()} |",
+        f"| versions | {', '.join(f'{name} {value}' for name, value in versions().items())} |",
+        "",
+        f"Validation, {len(checks)} checks, the last one at step {max(checks, default=0)}:",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        *(f"| {key.removeprefix('val/')} | {value:.3f} |" for key, value in sorted(last.items())),
+        "",
+        "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
+        "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",
+        "",
+    ]
+    return "\n".join(lines)
