@@ -1,0 +1,359 @@
+"""The command `jepa-mpc`, made from dataclasses. Bad input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from .errors import BadInput
+from .models.jepa import JEPAConfig
+from .recipes import DEFAULT, RECIPES
+from .settings import PlannerConfig, TrainConfig
+from .tasks import load_envs
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .data import EpisodeStore
+    from .evaluate.run import Outcome, Progress
+
+console = Console()
+Task = Annotated[str, tyro.conf.Positional]
+
+
+def _check_task(task: str) -> None:
+    load_envs().check_task(task)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Record play episodes of a task; run it again to finish what was interrupted."""
+
+    task: Task
+    """TwoRoom, Reacher or PushT."""
+    out: Path | None = None
+    """Folder of the dataset; data/TASK by default."""
+    episodes: int | None = None
+    """Episodes; by default as many as the task's recipe has."""
+    steps: int = 100
+    """Environment steps an episode."""
+    size: int = 64
+    """Height and width of the pictures, pixels."""
+    seed: int = 0
+    """Episode k is made from (seed, k)."""
+    workers: int = field(default_factory=_cores)
+    """Processes; one a core by default."""
+
+    def run(self) -> None:
+        _check_task(self.task)
+        for name in ("episodes", "steps", "workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise BadInput(f"collect: {name} is off", expected="at least 1", got=str(value))
+        if self.seed < 0:
+            raise BadInput("collect: seed is off", expected="at least 0", got=str(self.seed))
+        store = _collect(self)
+        store.verify()
+        frames = store.info.episodes * (store.info.steps + 1)
+        console.print(f"{store.path}: {store.info.episodes} episodes, {frames} frames, renderer {store.info.renderer}")
+
+
+def _collect(options: Collect) -> EpisodeStore:
+    from .collect import collect
+
+    path = options.out or Path("data") / options.task.lower()
+    episodes = options.episodes or RECIPES.get(options.task, DEFAULT).episodes
+    with _bar(f"collecting {options.task}") as advance:
+        return collect(
+            options.task,
+            path,
+            episodes=episodes,
+            steps=options.steps,
+            size=options.size,
+            seed=options.seed,
+            workers=options.workers,
+            progress=advance,
+        )
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a JEPA on a task's play episodes (collected first if need be); run it again to go on where it stopped."""
+
+    task: Task
+    """TwoRoom, Reacher or PushT."""
+    data: Path | None = None
+    """Dataset; data/TASK by default."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/train/TASK by default."""
+    checkpoint: Path | None = None
+    """Folder of the finished checkpoint; OUT/checkpoint by default."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+    model: JEPAConfig = field(default_factory=JEPAConfig)
+    """Shape of the JEPA."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    """How it is trained."""
+
+    def run(self) -> None:
+        import torch
+
+        from . import checkpoint, training
+        from .data import EpisodeStore
+
+        _check_task(self.task)
+        if self.threads < 1:
+            raise BadInput("train: threads is off", expected="at least 1", got=str(self.threads))
+        torch.set_num_threads(self.threads)
+        data = self.data or Path("data") / self.task.lower()
+        store = EpisodeStore.open(data) if (data / "dataset.json").exists() else _collect(Collect(self.task, data))
+        store.verify()
+        if store.info.task != self.task:
+            raise BadInput(f"dataset {data} is of another task", expected=self.task, got=store.info.task)
+        out = self.out or Path("runs/train") / self.task.lower()
+        model = training.train(store, self.model, self.training, out, tensorboard=self.tensorboard)
+        if model is None:
+            console.print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
+            raise SystemExit(130)
+        folder = self.checkpoint or out / "checkpoint"
+        card = training.card(store, self.model, self.training, out, f"jepa-mpc {shlex.join(sys.argv[1:])}")
+        planner = RECIPES.get(self.task, DEFAULT).planner
+        checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
+        console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure how often the planner reaches held-out image goals, beside the floors and the oracle."""
+
+    task: Task
+    """TwoRoom, Reacher or PushT."""
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    optimizer: str | None = None
+    """cem or mppi; the checkpoint's own by default."""
+    samples: int | None = None
+    """Candidates an iteration; the checkpoint's own by default."""
+    iterations: int | None = None
+    """Rounds of the optimizer; the checkpoint's own by default."""
+    horizon: int | None = None
+    """Model steps to look ahead; the checkpoint's own by default."""
+    over: str | None = None
+    """Imagined steps that count: last, all or min; the checkpoint's own by default."""
+    distance: int = 25
+    """Environment steps between start and goal; the budget is twice that."""
+    episodes: int = 100
+    """Start-goal pairs."""
+    seed: int = 0
+    """Of the list of pairs and of all noise."""
+    num_envs: int = 1
+    """Environments played at once; 1 gives the honest time a plan."""
+    oracle: bool = True
+    """Also plan on the simulator itself (slow)."""
+    out: Path | None = None
+    """Folder of the results; runs/evaluate/TASK by default."""
+    record: bool = False
+    """Write the figures into the checkpoint's card."""
+
+    def run(self) -> None:
+        from . import checkpoint as checkpoints
+        from .evaluate.run import Protocol, card_figures, evaluate, write_results
+
+        protocol = Protocol(self.episodes, self.distance, self.seed, self.num_envs, self.oracle)
+        loaded = _load(self.task, self.checkpoint)
+        settings = _override(loaded.planner, self)
+        with _table() as progress:
+            outcome = evaluate(load_envs(), self.task, loaded, settings, protocol, progress)
+        paths = write_results(self.out or Path("runs/evaluate") / self.task.lower(), [outcome])
+        if self.record:
+            checkpoints.record(checkpoints.find(self.task, self.checkpoint), card_figures(outcome.result))
+        _conclude([outcome], paths)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Move a robot to a goal picture of your own and film it."""
+
+    task: Task
+    """TwoRoom, Reacher or PushT."""
+    goal: Path
+    """The goal: an image file as large as the checkpoint's pictures (a film frame, say, or one from --save-goal)."""
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    steps: int = 50
+    """Environment steps."""
+    seed: int = 0
+    """Of the random start and of the planner's noise."""
+    out: Path = Path("runs/plan")
+    """Folder for plan.mp4 and plan.png."""
+    save_goal: bool = False
+    """Do not plan: draw a random state and write its picture to GOAL."""
+
+    def run(self) -> None:
+        from .evaluate.own_goal import film, read_picture, write_picture
+
+        if self.steps < 1 or self.seed < 0:
+            raise BadInput("plan: steps or seed is off", expected="at least 1 and 0", got=f"{self.steps}, {self.seed}")
+        loaded = _load(self.task, self.checkpoint)
+        env = load_envs().make(self.task, loaded.model.config.image_size)
+        if self.save_goal:
+            write_picture(self.goal, env, self.seed)
+            console.print(f"goal: {self.goal}")
+            return
+        picture = read_picture(self.goal, env.size)
+        policy = loaded.planner.build(loaded.model, self.seed)
+        with _bar(f"planning {self.task}") as advance:
+            video, strip, distance = film(env, policy, picture, self.steps, self.seed, self.out, advance)
+        console.print(f"latent distance to the goal: {distance[0]:.3f} at the start, {distance[1]:.3f} at the end")
+        console.print(f"video   {video}\npicture {strip}", highlight=False)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Plan with the shipped checkpoints on TwoRoom and PushT, and leave a video and a report."""
+
+    episodes: int = 20
+    """Start-goal pairs a task."""
+    seed: int = 0
+    """Of the pairs and of all noise."""
+    out: Path = Path("runs/demo")
+    """Folder of plan.mp4, report.html and results.json."""
+
+    def run(self) -> None:
+        from .evaluate.run import Protocol, evaluate, write_results
+
+        outcomes = []
+        for task in ("TwoRoom", "PushT"):
+            loaded = _load(task, None)
+            with _table() as progress:
+                protocol = Protocol(self.episodes, seed=self.seed, oracle=False)
+                outcomes.append(evaluate(load_envs(), task, loaded, loaded.planner, protocol, progress))
+        _conclude(outcomes, write_results(self.out, outcomes))
+
+
+def _load(task: str, path: Path | None) -> Checkpoint:
+    """The checkpoint for `task`; says which renderer draws, and refuses nothing silently."""
+    from . import checkpoint
+
+    _check_task(task)
+    loaded = checkpoint.load(checkpoint.find(task, path), task=task)
+    renderer = load_envs().choose_backend()
+    note = "" if renderer == loaded.renderer else f" [yellow](the checkpoint saw pictures of {loaded.renderer})[/]"
+    console.print(f"{task}: checkpoint {loaded.sha256[:12]}, renderer {renderer}{note}", highlight=False)
+    return loaded
+
+
+def _override(settings: PlannerConfig, options: Evaluate) -> PlannerConfig:
+    """The checkpoint's settings, but for those given on the command line."""
+    names = ("optimizer", "samples", "iterations", "horizon", "over")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return replace(settings, **given)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar to call with (done, total)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as progress:
+        line = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(line, completed=done, total=total)
+
+
+@contextmanager
+def _table() -> Iterator[Progress]:
+    """One live line a policy, with the successes so far."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    names = {"planner": "planner", "random": "random floor", "noop": "do-nothing floor", "oracle": "oracle planner"}
+    columns = TextColumn("  {task.description:18}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TextColumn("{task.fields[reached]} reached"), TimeElapsedColumn(), console=console) as bars:
+        lines: dict[str, Any] = {}
+
+        def update(policy: str, done: int, total: int, successes: int) -> None:
+            if policy not in lines:
+                lines[policy] = bars.add_task(names[policy], total=total, reached=0)
+            bars.update(lines[policy], completed=done, reached=successes)
+
+        yield update
+
+
+def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
+    """The table and the paths that an evaluation ends with."""
+    from rich.table import Table
+
+    table = Table(
+        "task", "goals reached", "95 % interval", "random", "do nothing", "oracle", "ms a plan", "control rate"
+    )
+    for result in (outcome.result for outcome in outcomes):
+        floors = [_rate(result["floors"][name]) for name in ("random", "noop", "oracle")]
+        low, high = result["interval"]
+        plan_ms = result["plan_ms"]["median"]
+        table.add_row(
+            result["task"],
+            f"[bold]{result['successes']}/{result['n']}[/]",
+            f"{low:.0%} to {high:.0%}",
+            *floors,
+            f"{plan_ms:.0f}",
+            f"{result['control_hz']:.0f} Hz",
+        )
+    console.print(table)
+    for name, path in zip(("video", "report", "numbers"), paths, strict=True):
+        console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)
+
+
+def _rate(arm: dict[str, Any] | None) -> str:
+    return "not run" if arm is None else f"{arm['successes']}/{arm['n']}"
+
+
+COMMANDS: dict[str, type[Any]] = {
+    "collect": Collect,
+    "train": Train,
+    "evaluate": Evaluate,
+    "plan": Plan,
+    "demo": Demo,
+}
+
+
+def _parse(words: list[str]) -> Any:
+    """The options as a dataclass; the defaults of `train` are those of the task's recipe, so that --help shows them."""
+    if not words or words[0] not in COMMANDS:
+        if words and words[0] not in ("-h", "--help"):
+            raise BadInput("unknown command", expected=" or ".join(COMMANDS), got=repr(words[0]))
+        console.print("[bold]jepa-mpc[/] COMMAND --help\n")
+        for name, command in COMMANDS.items():
+            console.print(f"  {name:10}{(command.__doc__ or '').splitlines()[0]}", highlight=False)
+        raise SystemExit(0)
+    command, default = COMMANDS[words[0]], None
+    if command is Train and (task := next((word for word in words[1:] if word in RECIPES), None)):
+        default = Train(task, model=RECIPES[task].model, training=RECIPES[task].training)
+    return tyro.cli(command, prog=f"jepa-mpc {words[0]}", args=words[1:], default=default)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Runs the command line; exits with 2 and one line on bad input, 130 on Ctrl-C."""
+    try:
+        _parse(sys.argv[1:] if words is None else words).run()
+    except BadInput as error:
+        print(f"jepa-mpc: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        print(f"jepa-mpc: cannot write or read {error.filename}: {error.strerror}; name another path", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("jepa-mpc: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,79 @@
+"""A goal picture of one's own: read it, check it, plan towards it, film what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from tensordict import TensorDict
+
+from ..errors import BadInput
+from ..mpc import MPC
+from .video import Clip, film_strip, write_video
+
+
+def read_picture(path: Path, size: int) -> np.ndarray:
+    """The picture in `path`, uint8 `[size, size, 3]`.
+
+    Raises:
+        BadInput: if the file is missing, no image, or not `size` x `size` pixels.
+    """
+    if not path.is_file():
+        raise BadInput(f"no goal picture at {path}", do="make one with --save-goal")
+    try:
+        with Image.open(path) as image:
+            picture = np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise BadInput(f"goal picture {path} cannot be read", expected="an image file", got=str(error)) from error
+    if picture.shape != (size, size, 3):
+        got = f"{picture.shape[1]} x {picture.shape[0]}"
+        raise BadInput(
+            f"goal picture {path} has another size",
+            expected=f"{size} x {size} pixels",
+            got=got,
+            do="render or resize it",
+        )
+    return picture
+
+
+def write_picture(path: Path, env: Any, seed: int) -> None:
+    """Draws a random state of `env` and writes its picture to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    observation, _ = env.reset(seed=seed + 1)  # not the start that `film` draws with the same seed
+    try:
+        Image.fromarray(observation["goal"]).save(path)
+    except ValueError as error:
+        raise BadInput(f"cannot write {path}", expected="an ending such as .png", got=str(error)) from error
+
+
+def film(
+    env: Any, policy: MPC, goal: np.ndarray, steps: int, seed: int, out: Path, progress: Callable[[int, int], None]
+) -> tuple[Path, Path, tuple[float, float]]:
+    """Plans towards `goal` for `steps` environment steps from a random start.
+
+    Returns:
+        The paths of a video and of a picture, and the latent distance to the goal at the start and at the end.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    look, _ = env.reset(seed=seed, options={"goal_image": goal})
+    policy.reset(_batch(look["pixels"]), _batch(goal))
+    frames = [look["pixels"]]
+    for step in range(steps):
+        look = env.step(policy.act(_batch(look["pixels"]))[0])[0]
+        frames.append(look["pixels"])
+        progress(step + 1, steps)
+    first, last, target = (policy.model.encode(_batch(picture))["latent"] for picture in (frames[0], frames[-1], goal))
+    distance = tuple(float((latent - target).square().mean()) for latent in (first, last))
+    clip = Clip(np.stack(frames), goal, f"{env.name}, own goal", success=bool(distance[1] < distance[0]))
+    video, strip = out / "plan.mp4", out / "plan.png"
+    write_video(video, [clip])
+    film_strip(strip, clip, every=max(1, steps // 5))
+    return video, strip, (distance[0], distance[1])
+
+
+def _batch(pixels: np.ndarray) -> TensorDict:
+    return TensorDict({"pixels": torch.from_numpy(pixels)[None]}, batch_size=[1])

@@ -1,0 +1,199 @@
+"""Held-out start-goal pairs, episodes played on them, and what came out.
+
+Pairs are cut from play episodes whose seeds no training episode has. Pairs that are solved at the start are removed and
+counted, and so are those that the task's rule leaves out. Every policy plays the same pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+
+from ..collect import play_episode
+from ..errors import BadInput
+from ..types import Policy
+
+EVALUATE_STREAM = 2
+"""First number of every evaluation seed; training episodes have another, so that no episode is ever in both."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where an episode starts and where it is to end, as physical states `[n]`."""
+
+    start: np.ndarray
+    goal: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A fixed list of pairs, and how many were left out of it.
+
+    Attributes:
+        pairs: the pairs, in order.
+        solved: pairs removed because the start already counts as success.
+        ruled_out: pairs left out by the task's rule.
+    """
+
+    pairs: list[Pair]
+    solved: int
+    ruled_out: int
+
+
+@dataclass
+class Episode:
+    """What happened on one pair.
+
+    Attributes:
+        success: whether the goal was reached within the budget.
+        steps: environment steps taken.
+        initial_distance: at the start, in tolerances (at most 1 is success).
+        goal_distance: after each step, in tolerances.
+        frames: what the camera saw, uint8 `[size, size, 3]` each, the start included; empty unless asked for.
+        goal: the goal image, uint8 `[size, size, 3]`.
+    """
+
+    success: bool
+    steps: int
+    initial_distance: float
+    goal_distance: list[float]
+    frames: list[np.ndarray]
+    goal: np.ndarray
+
+
+def held_out_pairs(env: Any, n: int, distance: int, seed: int) -> Pairs:
+    """`n` pairs that lie `distance` environment steps apart in held-out play episodes, one pair an episode.
+
+    Args:
+        env: the task.
+        n: pairs wanted, >= 1.
+        distance: D, environment steps between start and goal, >= 1.
+        seed: of the list; pair k depends on `(seed, distance)` and nothing else.
+
+    Raises:
+        BadInput: if a hundred episodes a pair do not give enough pairs.
+    """
+    pairs, solved, ruled_out = [], 0, 0
+    for k in range(100 * n):
+        rng = np.random.default_rng([EVALUATE_STREAM, seed, k])
+        offset = int(rng.integers(0, 76))
+        states, _ = play_episode(env, offset + distance, rng)
+        start, goal = states[offset], states[offset + distance]
+        if env.goal_distance(start, goal) <= 1:
+            solved += 1
+        elif not env.counts(start, goal):
+            ruled_out += 1
+        else:
+            pairs.append(Pair(start, goal))
+        if len(pairs) == n:
+            return Pairs(pairs, solved, ruled_out)
+    raise BadInput(f"only {len(pairs)} pairs of {n} found at distance {distance}", do="choose a larger --distance")
+
+
+def play_pairs(
+    envs: Sequence[Any],
+    policy: Policy,
+    pairs: Sequence[Pair],
+    budget: int,
+    *,
+    privileged: bool = False,
+    film: Callable[[int], bool] = lambda k: False,
+    progress: Callable[[bool], None] = lambda success: None,
+) -> list[Episode]:
+    """Plays every pair, `len(envs)` at a time in lockstep, `budget` environment steps at most.
+
+    Args:
+        envs: environments of one task, E of them.
+        policy: what acts; it is reset for every group of E pairs.
+        pairs: start-goal pairs, played in order.
+        budget: environment steps an episode, >= 1.
+        privileged: hand the policy the true `state` too (for the oracle).
+        film: whether to keep the frames of pair k.
+        progress: called with the outcome after each episode.
+    """
+    episodes: list[Episode] = []
+    for first in range(0, len(pairs), len(envs)):
+        group = pairs[first : first + len(envs)]
+        filmed = [film(first + i) for i in range(len(group))]
+        for episode in _play_group(envs[: len(group)], policy, group, budget, privileged, filmed):
+            episodes.append(episode)
+            progress(episode.success)
+    return episodes
+
+
+def _play_group(
+    envs: Sequence[Any], policy: Policy, pairs: Sequence[Pair], budget: int, privileged: bool, filmed: list[bool]
+) -> Iterator[Episode]:
+    resets = [env.reset(options={"start": p.start, "goal": p.goal}) for env, p in zip(envs, pairs, strict=True)]
+    looks, infos = [obs for obs, _ in resets], [info for _, info in resets]
+    episodes = [Episode(False, 0, info["goal_distance"], [], [], look["goal"]) for look, info in resets]
+    goal = _batch([look["goal"] for look in looks], [info["goal_state"] for info in infos], privileged)
+    policy.reset(_observe(looks, infos, privileged), goal)
+    for _ in range(budget):
+        for episode, look, keep in zip(episodes, looks, filmed, strict=True):
+            if keep and not episode.success:
+                episode.frames.append(look["pixels"])
+        actions = policy.act(_observe(looks, infos, privileged))
+        for i, (env, episode) in enumerate(zip(envs, episodes, strict=True)):
+            if episode.success:
+                continue  # it stands still; the others go on
+            looks[i], _, _, _, infos[i] = env.step(actions[i])
+            episode.steps += 1
+            episode.goal_distance.append(infos[i]["goal_distance"])
+            episode.success = bool(infos[i]["success"])
+            if episode.success and filmed[i]:
+                episode.frames.append(looks[i]["pixels"])
+        if all(episode.success for episode in episodes):
+            break
+    yield from episodes
+
+
+def _observe(looks: list[dict[str, np.ndarray]], infos: list[dict[str, Any]], privileged: bool) -> TensorDict:
+    return _batch([look["pixels"] for look in looks], [info["state"] for info in infos], privileged)
+
+
+def _batch(pixels: list[np.ndarray], states: list[np.ndarray], privileged: bool) -> TensorDict:
+    """A batch `[E]` of what a policy may see."""
+    batch = {"pixels": torch.from_numpy(np.stack(pixels))}
+    if privileged:
+        batch["state"] = torch.from_numpy(np.stack(states))
+    return TensorDict(batch, batch_size=[len(pixels)])
+
+
+class RandomPolicy:
+    """The floor: uniform actions, drawn anew at every environment step.
+
+    Args:
+        low: smallest action `[a]`.
+        high: largest action `[a]`.
+        seed: of the draws.
+    """
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, seed: int) -> None:
+        self.low, self.high, self.rng = low, high, np.random.default_rng([3, seed])
+
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+        """Nothing to forget."""
+
+    def act(self, obs: TensorDict) -> np.ndarray:
+        """Uniform actions `[E, a]`."""
+        return self.rng.uniform(self.low, self.high, (obs.batch_size[0], len(self.low)))
+
+
+class NoopPolicy:
+    """The other floor: the action nearest to zero, always."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
+        self.action = np.clip(np.zeros_like(low), low, high)
+
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+        """Nothing to forget."""
+
+    def act(self, obs: TensorDict) -> np.ndarray:
+        """The same action for every environment, `[E, a]`."""
+        return np.tile(self.action, (obs.batch_size[0], 1))

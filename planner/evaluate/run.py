@@ -1,0 +1,232 @@
+"""One task, one checkpoint: the planner, the floors and the oracle on the same held-out pairs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import Checkpoint
+from ..data import write_atomically
+from ..errors import BadInput
+from ..mpc import MPC
+from ..settings import PlannerConfig
+from ..types import Policy
+from ..versions import commit, versions
+from .protocol import Episode, NoopPolicy, Pairs, RandomPolicy, held_out_pairs, play_pairs
+from .statistics import latency, summary
+from .video import MAX_CLIPS, Clip
+
+ORACLE = PlannerConfig(samples=64, iterations=4, horizon=5)
+"""Planner on the simulator: small, because a simulated future costs a thousand times a latent one."""
+
+Progress = Callable[[str, int, int, int], None]
+"""Called with policy, episodes done, episodes in all, successes so far."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is evaluated.
+
+    Attributes:
+        episodes: pairs, >= 1.
+        distance: D, environment steps between start and goal, >= 1; the budget is 2 D.
+        seed: of the list of pairs, the random floor and the planner's noise, >= 0.
+        num_envs: environments played at once, >= 1; 1 gives the honest time a plan.
+        oracle: also plan on the simulator itself (slow).
+    """
+
+    episodes: int = 100
+    distance: int = 25
+    seed: int = 0
+    num_envs: int = 1
+    oracle: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in {"episodes": 1, "distance": 1, "seed": 0, "num_envs": 1}.items():
+            if (value := getattr(self, name)) < least:
+                raise BadInput(f"evaluate: {name} is off", expected=f"at least {least}", got=str(value))
+
+    @property
+    def budget(self) -> int:
+        """Environment steps an episode may take."""
+        return 2 * self.distance
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation leaves behind.
+
+    Attributes:
+        result: the content of `results.json`.
+        records: one an episode and policy, the lines of `episodes.jsonl`.
+        clips: the first filmed episodes of the planner.
+    """
+
+    result: dict[str, Any]
+    records: list[dict[str, Any]]
+    clips: list[Clip]
+
+
+def evaluate(
+    envs: ModuleType,
+    task: str,
+    checkpoint: Checkpoint,
+    settings: PlannerConfig,
+    protocol: Protocol,
+    progress: Progress = lambda *_: None,
+) -> Outcome:
+    """Plays the planner, the floors and, if asked for, the oracle; see `results.json` in the README for the fields."""
+    rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
+    spec = rooms[0].action_spec()
+    if spec != checkpoint.model.action:
+        raise BadInput(
+            "checkpoint and task differ in their actions", expected=str(spec), got=str(checkpoint.model.action)
+        )
+    pairs = held_out_pairs(rooms[0], protocol.episodes, protocol.distance, protocol.seed)
+    planner = settings.build(checkpoint.model, protocol.seed)
+    low, high = rooms[0].action_space.low, rooms[0].action_space.high
+    policies: dict[str, Policy] = {
+        "planner": planner,
+        "random": RandomPolicy(low, high, protocol.seed),
+        "noop": NoopPolicy(low, high),
+    }
+    if protocol.oracle:
+        model, energy = envs.oracle(rooms[0])
+        policies["oracle"] = ORACLE.build(model, protocol.seed, energy)
+    played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
+    for room in rooms:
+        room.close()
+    result = _result(envs, task, checkpoint, settings, protocol, pairs, played, planner)
+    records = [
+        {"task": task, "policy": name, "episode": k} | _record(episode)
+        for name, episodes in played.items()
+        for k, episode in enumerate(episodes)
+    ]
+    return Outcome(result, records, _clips(task, played["planner"]))
+
+
+def _play(
+    name: str, policy: Policy, rooms: Sequence[Any], pairs: Pairs, protocol: Protocol, progress: Progress
+) -> list[Episode]:
+    done = successes = 0
+
+    def count(success: bool) -> None:
+        nonlocal done, successes
+        done, successes = done + 1, successes + success
+        progress(name, done, len(pairs.pairs), successes)
+
+    progress(name, 0, len(pairs.pairs), 0)
+    return play_pairs(
+        rooms,
+        policy,
+        pairs.pairs,
+        protocol.budget,
+        privileged=name == "oracle",
+        film=lambda k: name == "planner",
+        progress=count,
+    )
+
+
+def _record(episode: Episode) -> dict[str, Any]:
+    return {
+        "success": episode.success,
+        "steps": episode.steps,
+        "initial_distance": episode.initial_distance,
+        "goal_distance": [round(distance, 4) for distance in episode.goal_distance],
+    }
+
+
+def _result(
+    envs: ModuleType,
+    task: str,
+    checkpoint: Checkpoint,
+    settings: PlannerConfig,
+    protocol: Protocol,
+    pairs: Pairs,
+    played: dict[str, list[Episode]],
+    planner: MPC,
+) -> dict[str, Any]:
+    arms = {name: summary(sum(e.success for e in episodes), len(episodes)) for name, episodes in played.items()}
+    times = latency(planner.plan_seconds)
+    return {
+        "task": task,
+        **arms["planner"],
+        "floors": {name: arms.get(name) for name in ("random", "noop", "oracle")},
+        "removed_pairs": pairs.solved,
+        "ruled_out_pairs": pairs.ruled_out,
+        "pair_rule": envs.TASKS[task].pair_rule,
+        "plan_ms": times,
+        "control_hz": 1000 / times["median"],
+        "fallbacks": planner.fallbacks,
+        "distance": protocol.distance,
+        "budget": protocol.budget,
+        "seed": protocol.seed,
+        "num_envs": protocol.num_envs,
+        "optimizer": settings.optimizer,
+        "planner": asdict(settings),
+        "backend": envs.choose_backend(),
+        "checkpoint_backend": checkpoint.renderer,
+        "checkpoint_sha256": checkpoint.sha256,
+        "versions": versions(),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _clips(task: str, episodes: list[Episode]) -> list[Clip]:
+    """Up to `MAX_CLIPS` episodes, failures among them if there are any."""
+    failed = [k for k, episode in enumerate(episodes) if not episode.success][: MAX_CLIPS // 4]
+    reached = [k for k, episode in enumerate(episodes) if episode.success][: MAX_CLIPS - len(failed)]
+    return [
+        Clip(np.stack(episodes[k].frames), episodes[k].goal, f"{task} {k}", episodes[k].success)
+        for k in sorted(failed + reached)
+    ]
+
+
+def write_results(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, Path, Path]:
+    """Writes `results.json`, `episodes.jsonl`, `plan.mp4` and `report.html` into `out`.
+
+    Returns:
+        The paths of `plan.mp4`, `report.html` and `results.json`. With one outcome `results.json` holds its result,
+        with several a list of them.
+    """
+    from .report import write_report
+    from .video import write_video
+
+    out.mkdir(parents=True, exist_ok=True)
+    results = [outcome.result for outcome in outcomes]
+    records = [record for outcome in outcomes for record in outcome.records]
+    clips = [clip for outcome in outcomes for clip in outcome.clips[: MAX_CLIPS // len(outcomes)]]
+    video, report, numbers = out / "plan.mp4", out / "report.html", out / "results.json"
+    write_atomically(numbers, json.dumps(results[0] if len(results) == 1 else results, indent=1) + "\n")
+    write_atomically(out / "episodes.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    write_video(video, clips)
+    write_report(report, results, records, video)
+    return video, report, numbers
+
+
+def card_figures(result: dict[str, Any]) -> str:
+    """The measured success of a checkpoint, in Markdown, for its card."""
+    floors = {name: arm for name, arm in result["floors"].items() if arm}
+    low, high = result["interval"]
+    beside = ", ".join(f"{name} {arm['successes']}/{arm['n']}" for name, arm in floors.items())
+    return "\n".join(
+        [
+            f"Goals reached: **{result['successes']}/{result['n']}**"
+            f" (95 % interval {low:.1%} to {high:.1%}); {beside}.",
+            "",
+            f"Held-out pairs {result['distance']} steps apart, budget {result['budget']} steps, seed {result['seed']};"
+            f" {result['pair_rule']}. {result['removed_pairs']} pairs that were solved at the start were removed,"
+            f" {result['ruled_out_pairs']} ruled out. A plan took {result['plan_ms']['median']:.0f} ms (median,"
+            f" {result['num_envs']} env, p95 {result['plan_ms']['p95']:.0f} ms); renderer {result['backend']};"
+            f" commit {result['commit']}; {result['date'][:10]}.",
+            "",
+        ]
+    )

@@ -1,0 +1,63 @@
+"""How sure a success rate is, and how long a plan takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a success rate.
+
+    Args:
+        successes: episodes that succeeded, in 0..n.
+        n: episodes that were run, >= 0.
+        confidence: coverage, in (0, 1).
+
+    Returns:
+        Lower and upper end, both in [0, 1]; (0, 1) when nothing was run, since then nothing is known.
+
+    Raises:
+        ValueError: when `successes` is outside 0..n or `confidence` outside (0, 1).
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"wilson: expected 0 <= successes <= n, got {successes} of {n}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"wilson: expected a confidence between 0 and 1, got {confidence}")
+    if n == 0:
+        return 0.0, 1.0
+    from scipy.stats import binomtest  # here: half a second that planning need not pay
+
+    interval = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def summary(successes: int, n: int) -> dict[str, Any]:
+    """What is reported of one policy on one task.
+
+    Args:
+        successes: episodes that succeeded, in 0..n.
+        n: episodes that were run, >= 0.
+
+    Returns:
+        `n`, `successes`, `success_rate` in [0, 1] (0 when nothing was run) and `interval`, the 95 % Wilson interval.
+    """
+    rate = successes / n if n else 0.0
+    return {"n": n, "successes": successes, "success_rate": rate, "interval": list(wilson(successes, n))}
+
+
+def latency(seconds: Sequence[float]) -> dict[str, float]:
+    """Quantiles of durations.
+
+    Args:
+        seconds: durations in seconds.
+
+    Returns:
+        `median`, `p95` and `p99` in milliseconds; NaN when there is no duration.
+    """
+    if not len(seconds):
+        return {"median": float("nan"), "p95": float("nan"), "p99": float("nan")}
+    median, p95, p99 = np.quantile(np.asarray(seconds, dtype=np.float64) * 1e3, [0.5, 0.95, 0.99])
+    return {"median": float(median), "p95": float(p95), "p99": float(p99)}

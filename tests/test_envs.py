@@ -1,0 +1,552 @@
+"""The tasks: the contract, what the physics must never do, and success in metres and radians."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs
+from envs.push_t import PushT
+from envs.reacher import LINK, Reacher
+from envs.two_room import DOOR, TwoRoom
+from planner.collect import COLLECT_STREAM, play_episode
+from planner.errors import BadInput
+from planner.evaluate.protocol import EVALUATE_STREAM, held_out_pairs
+
+RADIUS = 0.08
+"""Of the disc in TwoRoom, metres."""
+
+
+@pytest.fixture(scope="module", params=envs.TASKS)
+def env(request: pytest.FixtureRequest) -> Iterator[envs.GoalEnv]:
+    made = envs.make(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def two_room() -> Iterator[TwoRoom]:
+    with TwoRoom(size=16) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def push_t() -> Iterator[PushT]:
+    with PushT(size=16) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def reacher() -> Iterator[Reacher]:
+    with Reacher(size=16) as made:
+        yield made
+
+
+# The contract ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [64, 40])
+@pytest.mark.parametrize("task", envs.TASKS)
+def test_the_contract_holds(task: str, size: int) -> None:
+    with envs.make(task, size=size) as made:
+        envs.check_goal_env(made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_the_contract_holds_from_other_states(env: envs.GoalEnv, seed: int) -> None:
+    envs.check_goal_env(env, seed=seed)
+
+
+@pytest.mark.filterwarnings("ignore:.*symmetric and normalized")  # ours are physical; `ActionSpec` normalises
+@pytest.mark.parametrize("task", envs.TASKS)
+def test_gymnasium_makes_and_accepts_the_task(task: str) -> None:
+    made = gym.make(f"envs:JepaMPC/{task}-v0", size=32)
+    assert made.observation_space["pixels"].shape == (32, 32, 3)  # type: ignore[index]
+    check_env(made.unwrapped)
+    envs.check_goal_env(made)
+    made.close()
+
+
+def test_unknown_tasks_and_sizes_are_refused() -> None:
+    with pytest.raises(BadInput, match="unknown task; expected TwoRoom or Reacher or PushT; got 'Pusht'"):
+        envs.make("Pusht")
+    for size in (7, 1025):
+        with pytest.raises(BadInput, match="8 to 1024 pixels"):
+            envs.make("TwoRoom", size=size)
+
+
+class GoalOfAnotherState(TwoRoom):
+    def reset(self, **given: Any) -> Any:
+        obs, info = super().reset(**given)
+        return obs | {"goal": self.picture(np.array([0.5, -0.5, 0, 0]))}, info
+
+
+class StalePicture(TwoRoom):
+    """Draws what was there before the step, as a camera does when kinematics lag behind the positions."""
+
+    def step(self, action: np.ndarray) -> Any:
+        before = self.picture()
+        obs, *rest = super().step(action)
+        return obs | {"pixels": before}, *rest
+
+
+class ReusedBuffer(TwoRoom):
+    def _observe(self) -> dict[str, np.ndarray]:
+        fresh = super()._observe()
+        if not hasattr(self, "kept"):
+            self.kept = fresh
+        for key in fresh:
+            self.kept[key][:] = fresh[key]
+        return self.kept
+
+
+class SuccessTooEarly(TwoRoom):
+    def _info(self) -> dict[str, Any]:
+        info = super()._info()
+        return info | {"success": info["goal_distance"] <= 20}
+
+
+class DistanceOfSomethingElse(TwoRoom):
+    def _info(self) -> dict[str, Any]:
+        info = super()._info()
+        return info | {"goal_distance": info["goal_distance"] / 2}
+
+
+class NeverEnds(TwoRoom):
+    def step(self, action: np.ndarray) -> Any:
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, False, truncated, info
+
+
+class NoisyMotor(TwoRoom):
+    def advance(self, action: np.ndarray) -> None:
+        super().advance(action + np.random.normal(scale=0.01, size=2))
+
+
+class ForgetsSpeed(Reacher):
+    def set_state(self, state: np.ndarray) -> None:
+        super().set_state(np.concatenate([state[:2], np.zeros(2)]))
+
+
+class RemembersMotors(PushT):
+    """Sets positions and speeds over what is left of the last episode, the pusher's command included."""
+
+    def set_state(self, state: np.ndarray) -> None:
+        command = self.data.ctrl.copy()
+        super().set_state(state)
+        self.data.ctrl[:] = command
+        self.data.qvel[:2] += 1e-3 * command
+
+
+class PictureMovesTheRobot(TwoRoom):
+    def picture(self, state: np.ndarray | None = None) -> np.ndarray:
+        if state is not None:
+            self.set_state(state)
+        return super().picture()
+
+
+class UnseededState(TwoRoom):
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        return super().sample_state(np.random.default_rng())
+
+
+class UnseededPlay(TwoRoom):
+    def play(self, rng: np.random.Generator) -> Any:
+        return super().play(np.random.default_rng())
+
+
+class WildPlay(TwoRoom):
+    def play(self, rng: np.random.Generator) -> Any:
+        act = super().play(rng)
+        return lambda state: 10 * act(state)
+
+
+class OtherBounds(TwoRoom):
+    spec_high = (1.2, 1.0)
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.action_space = gym.spaces.Box(-1.2, 1.2, (2,), np.float32)
+
+
+class IgnoresOptions(TwoRoom):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        known = {key: value for key, value in (options or {}).items() if key in ("start", "goal", "goal_image")}
+        return super().reset(seed=seed, options=known)
+
+
+class SwallowsNaN(TwoRoom):
+    def step(self, action: np.ndarray) -> Any:
+        return super().step(np.nan_to_num(action))
+
+
+class JudgesPictures(TwoRoom):
+    """Calls a goal of which only the picture is known reached."""
+
+    def _info(self) -> dict[str, Any]:
+        info = super()._info()
+        return info | ({"goal_distance": 0.5, "success": True} if np.isnan(info["goal_distance"]) else {})
+
+
+class NoDistance(TwoRoom):
+    def _info(self) -> dict[str, Any]:
+        info = super()._info()
+        del info["goal_distance"]
+        return info
+
+
+class LensCap(TwoRoom):
+    def picture(self, state: np.ndarray | None = None) -> np.ndarray:
+        return np.zeros_like(super().picture(state))
+
+
+SABOTAGE: dict[type[envs.GoalEnv], str] = {
+    GoalOfAnotherState: "goal picture to be the picture of the goal state",
+    StalePicture: "picture to be that of the state after the step",
+    ReusedBuffer: "observation to stay as it was",
+    SuccessTooEarly: "success to be a distance of at most 1",
+    DistanceOfSomethingElse: "goal_distance",
+    NeverEnds: "terminated to be success",
+    NoisyMotor: "same motion after the same reset",
+    ForgetsSpeed: "mid-motion to go on",
+    RemembersMotors: "same motion after the same reset",
+    PictureMovesTheRobot: "picture\\(state\\) to leave the present state alone",
+    UnseededState: "from the same seed",
+    UnseededPlay: "same play episode from the same seed",
+    WildPlay: "play to keep to the bounds",
+    OtherBounds: "action_space.high to equal",
+    IgnoresOptions: "unknown reset option to be refused",
+    SwallowsNaN: "action of NaN to be refused",
+    JudgesPictures: "distance NaN",
+    NoDistance: "info to have goal_distance",
+    LensCap: "not black",
+}
+
+
+@pytest.mark.parametrize("broken", SABOTAGE, ids=lambda broken: broken.__name__)
+def test_the_checker_finds_the_bug(broken: type[envs.GoalEnv]) -> None:
+    with broken(size=32) as made, pytest.raises(AssertionError, match=SABOTAGE[broken]):
+        envs.check_goal_env(made)
+
+
+def test_the_checker_says_what_a_stranger_lacks() -> None:
+    with pytest.raises(AssertionError, match="attributes of envs.GoalEnv; .*set_state.* missing"):
+        envs.check_goal_env(gym.make("CartPole-v1"))  # type: ignore[arg-type]
+
+
+def test_bad_input_is_said_in_one_line(env: envs.GoalEnv) -> None:
+    state = env.sample_state(np.random.default_rng(0))
+    with pytest.raises(BadInput, match="^reset: unknown option; expected start, goal, goal_image; got strat$"):
+        env.reset(options={"strat": state})
+    with pytest.raises(
+        BadInput, match=f"^{env.name}: goal image is off; expected uint8 64 x 64 x 3; got uint8 32 x 32$"
+    ):
+        env.reset(options={"goal_image": np.zeros((32, 32), np.uint8)})
+    with pytest.raises(
+        BadInput, match=f"^{env.name}: action is off; expected 2 finite numbers .*; got \\[nan, 0.0\\]$"
+    ):
+        env.step(np.array([np.nan, 0.0]))
+
+
+def test_states_are_named_with_units(env: envs.GoalEnv) -> None:
+    assert len(env.state_names) == len(env.state_units) == env.state_size == len(env.state)
+    for name, unit in zip(env.state_names, env.state_units, strict=True):
+        angle = name.removesuffix("_speed") in ("shoulder", "elbow", "block_angle")
+        assert unit == ("rad" if angle else "m") + ("/s" if name.endswith("_speed") else "")
+
+
+# TwoRoom: no illegal transition ------------------------------------------------------------------------------------
+
+
+def every_physics_step(env: envs.GoalEnv, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """States `[L + 1, n]` from `state` on, at every step of the physics: what happens between two pictures too."""
+    whole, states = env.substeps, []
+    env.set_state(state)
+    states.append(env.state)
+    env.substeps = 1  # type: ignore[misc]
+    try:
+        for action in np.repeat(actions, whole, axis=0):
+            env.advance(action)
+            states.append(env.state)
+    finally:
+        env.substeps = whole  # type: ignore[misc]
+    return np.array(states)
+
+
+def clearance(env: envs.GoalEnv, points: np.ndarray, boxes: tuple[str, ...]) -> np.ndarray:
+    """Distance from `points` `[n, 2]` to the nearest of the upright `boxes`, metres, negative inside: `[n]`."""
+    found = []
+    for geom in map(env.model.geom, boxes):
+        beyond = np.abs(points - geom.pos[:2]) - geom.size[:2]
+        found.append(np.linalg.norm(np.maximum(beyond, 0), axis=-1) + np.minimum(beyond.max(-1), 0))
+    return np.min(found, 0)
+
+
+WALLS = ("west", "east", "south", "north", "below_door", "above_door")
+
+
+def assert_legal(env: TwoRoom, path: np.ndarray) -> int:
+    """No wall entered, no side changed but in the door; returns how often the door was passed."""
+    points = path[:, :2]
+    assert np.abs(points).max() < 1, "outside the house"
+    assert clearance(env, points, WALLS).min() > RADIUS - 0.02, "the disc sank into a wall"
+    changes = np.flatnonzero(points[:-1, 0] * points[1:, 0] < 0)
+    assert (np.abs(points[changes, 1] - DOOR[1]) < 0.22 - RADIUS + 0.02).all(), "through the wall"
+    return len(changes)
+
+
+def test_the_disc_never_enters_a_wall_whatever_is_done(two_room: TwoRoom) -> None:
+    """The largest speeds, from every place in every direction, a fifth of them zigzagging; at every physics step."""
+    rng, passed = np.random.default_rng(0), 0
+    for k in range(200):
+        start = two_room.sample_state(rng)
+        start[2:] = rng.uniform(-1.2, 1.2, 2)
+        actions = np.repeat(rng.choice([-1.2, 1.2], 2)[None], 40, 0)
+        if k % 5 == 0:
+            actions = rng.choice([-1.2, 1.2], (40, 2))
+        elif k % 2:
+            heading = rng.normal(size=2)
+            actions = np.repeat(1.2 * (heading / np.abs(heading).max())[None], 40, 0)
+        passed += assert_legal(two_room, every_physics_step(two_room, start, actions))
+    assert passed > 0, "none went through the door: the test looks away from where it matters"
+
+
+def test_the_disc_never_slips_past_the_jambs(two_room: TwoRoom) -> None:
+    """Straight and slanted at the wall around the door, a centimetre apart, from both sides."""
+    passed, stopped = 0, 0
+    for y in np.arange(-0.1, 0.62, 0.01):
+        for side in (-1.0, 1.0):
+            for slant in (-1.2, 0.0, 1.2):
+                start = np.array([side * 0.4, y - slant / 1.2 * 0.28, -side * 1.2, slant])
+                actions = np.repeat([[-side * 1.2, slant]], 20, 0)
+                went = assert_legal(two_room, every_physics_step(two_room, start, actions)) % 2
+                passed, stopped = passed + went, stopped + 1 - went
+                if slant == 0:
+                    assert went == (abs(y - DOOR[1]) < 0.215), f"at y = {y:.2f} m"
+    assert passed > 20 and stopped > 20
+
+
+# PushT: nothing tunnels, nothing leaves ----------------------------------------------------------------------------
+
+PUSHER = 0.03
+"""Radius of the pusher, metres."""
+
+
+def corners(env: PushT, path: np.ndarray) -> np.ndarray:
+    """Corners of the T, metres, `[L, 8, 2]`."""
+    local = []
+    for geom in (env.model.geom("bar"), env.model.geom("stem")):
+        local += [geom.pos[:2] + geom.size[:2] * (x, y) for x in (-1, 1) for y in (-1, 1)]
+    return path[:, None, 2:4] + turned(np.array(local)[None], path[:, 4, None])
+
+
+def turned(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.stack([c * points[..., 0] - s * points[..., 1], s * points[..., 0] + c * points[..., 1]], -1)
+
+
+def assert_solid(env: PushT, path: np.ndarray) -> None:
+    pusher = path[:, :2]
+    assert clearance(env, pusher, ("west", "east", "south", "north")).min() > PUSHER - 0.01, "pusher in a wall"
+    in_block = turned(pusher - path[:, 2:4], -path[:, 4])
+    assert clearance(env, in_block, ("bar", "stem")).min() > PUSHER - 0.01, "pusher in the block"
+    assert np.abs(corners(env, path)).max() < 0.51, "block outside the arena"
+
+
+def test_the_pusher_is_stopped_by_block_and_walls(push_t: PushT) -> None:
+    """Full speed at the block from every side, and on, until the block stands against a wall; at every physics step."""
+    rng, moved = np.random.default_rng(0), 0
+    for k in range(24):
+        angle = k / 24 * 2 * np.pi
+        heading = np.array([np.cos(angle), np.sin(angle)])
+        block = np.array([*rng.uniform(-0.1, 0.1, 2), rng.uniform(-np.pi, np.pi)])
+        start = np.concatenate([block[:2] - 0.28 * heading, block, np.zeros(5)])
+        actions = np.repeat(0.4 * (heading / np.abs(heading).max())[None], 30, 0)
+        path = every_physics_step(push_t, start, actions)
+        assert_solid(push_t, path)
+        moved += np.linalg.norm(path[-1, 2:4] - block[:2]) > 0.05
+    assert moved > 12
+
+
+def test_play_at_every_physics_step_keeps_things_apart(push_t: PushT) -> None:
+    for k in range(6):
+        states, actions = play_episode(push_t, 60, np.random.default_rng([9, k]))
+        assert_solid(push_t, every_physics_step(push_t, states[0], actions))
+
+
+def test_random_starts_do_not_overlap(push_t: PushT) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        state = push_t.sample_state(rng)
+        assert not state[5:].any()
+        in_block = turned(state[:2] - state[2:4], -state[4])
+        assert clearance(push_t, in_block[None], ("bar", "stem"))[0] > PUSHER - 1e-6
+        assert np.abs(corners(push_t, state[None])).max() < 0.5 + 1e-6
+
+
+# Reacher -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_elbow_keeps_to_its_limit(reacher: Reacher) -> None:
+    """Full torque against the stop, from rest and swinging."""
+    rng, highest = np.random.default_rng(0), 0.0
+    for k in range(20):
+        start = reacher.sample_state(rng)
+        torque = np.where(rng.random((40, 2)) < 0.5, -1, 1) if k % 4 == 0 else np.sign(rng.normal(size=(1, 2)))
+        path = every_physics_step(reacher, start, np.broadcast_to(torque * [3.0, 1.2], (40, 2)))
+        highest = max(highest, np.abs(path[:, 1]).max())
+    assert np.deg2rad(149) < highest < np.deg2rad(155)
+
+
+def test_the_fingertip_is_where_mujoco_has_it(reacher: Reacher) -> None:
+    from envs.reacher import _tip
+
+    rng = np.random.default_rng(0)
+    states = np.stack([reacher.sample_state(rng) for _ in range(20)])
+    for state, tip in zip(states, _tip(states), strict=True):
+        reacher.set_state(state)
+        assert np.allclose(reacher.data.geom("tip").xpos[:2], tip, atol=1e-12)
+
+
+# Success in physical units -----------------------------------------------------------------------------------------
+
+NEAR = 1e-4
+"""How far inside or outside of the tolerance, metres or radians."""
+
+
+def success(env: envs.GoalEnv, start: np.ndarray, goal: np.ndarray) -> bool:
+    _, info = env.reset(options={"start": start, "goal": goal})
+    assert info["success"] == (info["goal_distance"] <= 1)
+    return bool(info["success"])
+
+
+def test_two_room_succeeds_within_10_cm(two_room: TwoRoom) -> None:
+    goal = np.array([0.4, -0.2, 0, 0])
+    for angle in np.linspace(0, 2 * np.pi, 7):
+        way = np.array([np.cos(angle), np.sin(angle), 0, 0])
+        assert success(two_room, goal + (0.10 - NEAR) * way, goal)
+        assert not success(two_room, goal + (0.10 + NEAR) * way, goal)
+    assert success(two_room, goal + [0, 0, 1.0, -1.0], goal), "speed is no part of success"
+
+
+def test_push_t_succeeds_within_4_cm_and_20_degrees(push_t: PushT) -> None:
+    goal = np.array([-0.4, -0.4, 0.1, -0.05, 0.3, 0, 0, 0, 0, 0])
+    twenty = np.deg2rad(20)
+
+    def moved(distance: float, angle: float) -> np.ndarray:
+        return goal + np.array([0, 0, 0.6 * distance, -0.8 * distance, angle, 0, 0, 0, 0, 0])
+
+    for sign in (-1, 1):
+        assert success(push_t, moved(0.04 - NEAR, sign * (twenty - NEAR)), goal), "both at their tolerance"
+        assert not success(push_t, moved(0.04 + NEAR, 0), goal)
+        assert not success(push_t, moved(0, sign * (twenty + NEAR)), goal)
+    elsewhere = goal.copy()
+    elsewhere[:2] = 0.4
+    assert success(push_t, elsewhere, goal), "where the pusher is does not matter"
+
+
+def test_push_t_angles_wrap(push_t: PushT) -> None:
+    """A block at pi and one at -pi are the same; a difference without the wrap called them a full turn apart."""
+    goal = np.zeros(10)
+    goal[:2], goal[4] = -0.4, np.pi
+    for angle in (-np.pi, -np.pi + 0.1, np.pi - 0.1, np.pi + 0.1, 3 * np.pi - 0.1, -5 * np.pi + 0.1):
+        start = goal.copy()
+        start[4] = angle
+        assert success(push_t, start, goal)
+        assert push_t.errors(start, goal)[1] < 0.11 / np.deg2rad(20)
+    start = goal.copy()
+    start[4] = 0
+    assert push_t.errors(start, goal)[1] == pytest.approx(9), "half a turn is the worst there is"
+
+
+def test_reacher_succeeds_within_5_cm_and_a_fifth_of_a_radian(reacher: Reacher) -> None:
+    goal = np.array([0.7, 0.0, 0, 0])
+    for off, reached in ((0.05 - NEAR, True), (0.05 + NEAR, False)):
+        turn = 2 * np.arcsin(off / (4 * LINK))  # the angle whose chord, at two links' length, is `off`
+        assert success(reacher, goal + [turn, 0, 0, 0], goal) == reached
+    for off, reached in ((0.2 - NEAR, True), (0.2 + NEAR, False)):
+        # An elbow bent as far one way as the other, and a shoulder that makes up for it: the fingertip stays.
+        bent = np.array([-off / 4, off / 2, 0, 0])
+        assert reacher.errors(bent, -bent)[0] < 1e-9
+        assert success(reacher, bent, -bent) == reached
+    assert success(reacher, goal + [2 * np.pi, 0, 0, 0], goal), "a full turn of the shoulder changes nothing"
+
+
+# Play and held-out pairs -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def played(env: envs.GoalEnv) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Thirty training episodes of a hundred steps, not drawn."""
+    return [play_episode(env, 100, np.random.default_rng([COLLECT_STREAM, 0, k])) for k in range(30)]
+
+
+def test_play_is_finite_and_in_bounds(env: envs.GoalEnv, played: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    for states, actions in played:
+        assert states.shape == (101, env.state_size) and np.isfinite(states).all()
+        assert actions.shape == (100, 2)
+        assert (actions >= env.spec_low).all() and (actions <= env.spec_high).all()
+    every = np.concatenate([actions for _, actions in played]) / env.spec_high
+    assert (every.std(0) > 0.3).all(), "play uses its motors"
+    assert (np.abs(every.mean(0)) < 0.2).all(), "and favours no direction"
+
+
+def test_play_shows_what_the_task_is_about(env: envs.GoalEnv, played: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    states = np.array([states for states, _ in played])
+    if env.name == "TwoRoom":
+        crossed = (np.sign(states[:, 1:, 0]) != np.sign(states[:, :-1, 0])).any(1)
+        assert 0.3 < crossed.mean() < 1, "some cross the door, and some do not"
+    elif env.name == "PushT":
+        moves = np.linalg.norm(np.diff(states[..., 2:4], axis=1), axis=-1) > 1e-3
+        assert 0.1 < moves.mean() < 0.9, "the block moves in some steps, and not in others"
+        assert (moves.any(1)).mean() > 0.5
+    else:
+        bent = states[..., 1]
+        assert (bent > 1).mean() > 0.1 and (bent < -1).mean() > 0.1, "the elbow bends both ways"
+        assert np.ptp(states[..., 0], axis=1).mean() > 1, "the arm swings"
+
+
+def test_held_out_pairs_keep_their_promises(env: envs.GoalEnv) -> None:
+    found, again = (held_out_pairs(env, 8, 25, seed=3) for _ in range(2))
+    assert len(found.pairs) == 8
+    for pair, same in zip(found.pairs, again.pairs, strict=True):
+        assert np.array_equal(pair.start, same.start) and np.array_equal(pair.goal, same.goal)
+        assert env.goal_distance(pair.start, pair.goal) > 1, "solved at the start"
+        assert env.counts(pair.start, pair.goal)
+        if env.name == "TwoRoom":
+            assert pair.start[0] * pair.goal[0] < 0, "in one room"
+        if env.name == "PushT":
+            assert env.errors(pair.start, pair.goal).max() > 1, "the block stays"
+    assert (found.solved, found.ruled_out) == (again.solved, again.ruled_out)
+    other = held_out_pairs(env, 1, 25, seed=4).pairs[0]
+    assert not np.array_equal(other.start, found.pairs[0].start)
+
+
+def test_a_longer_list_begins_with_the_shorter(env: envs.GoalEnv) -> None:
+    """So that an evaluation on more pairs is a continuation, not another one."""
+    short, long = held_out_pairs(env, 2, 25, seed=0).pairs, held_out_pairs(env, 4, 25, seed=0).pairs
+    assert all(np.array_equal(one.goal, other.goal) for one, other in zip(short, long[:2], strict=True))
+
+
+def test_no_training_episode_is_an_evaluation_episode(
+    env: envs.GoalEnv, played: list[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    assert COLLECT_STREAM != EVALUATE_STREAM
+    trained = {states[0].tobytes() for states, _ in played}
+    for k in range(30):
+        rng = np.random.default_rng([EVALUATE_STREAM, 0, k])
+        rng.integers(0, 76)  # as `held_out_pairs` draws before it plays
+        assert env.sample_state(rng).tobytes() not in trained
+        assert env.sample_state(np.random.default_rng([COLLECT_STREAM, 0, k])).tobytes() in trained
+
+
+def test_impossible_pairs_are_bad_input(two_room: TwoRoom) -> None:
+    """Nothing crosses the wall in one step from outside of 0.1 m around it."""
+    with pytest.raises(BadInput, match="only 0 pairs of 1 found at distance 1; choose a larger --distance"):
+        held_out_pairs(two_room, 1, 1, seed=0)
