@@ -137,7 +137,16 @@ class _Rasterizer:
         return self._buffer
 
     def close(self) -> None:
+        # MuJoCo frees its GL objects by number, in whichever context is current then. EGL has none left at that point;
+        # under OSMesa it would be that of another camera, which goes black.
+        context = getattr(self._renderer, "_gl_context", None)
+        if context is not None and os.environ.get("MUJOCO_GL") == "osmesa":
+            context.make_current()
         self._renderer.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_renderer"):
+            self.close()
 
 
 _open_rasterizers: weakref.WeakSet[_Rasterizer] = weakref.WeakSet()

@@ -69,6 +69,7 @@ def save(path: Path, model: JEPA, *, task: str, renderer: str, planner: PlannerC
     temporary.replace(path / "model.safetensors")
     write_atomically(path / "config.json", json.dumps(config, indent=1) + "\n")
     write_atomically(path / "card.md", card)
+    _keep_manifest(path)
     return digest
 
 
@@ -126,6 +127,11 @@ def record(path: Path, figures: str) -> None:
     """Puts measured `figures` (Markdown) at the end of a checkpoint's card, in place of those before."""
     card = (path / "card.md").read_text().split(FIGURES)[0].rstrip()
     write_atomically(path / "card.md", f"{card}\n\n{FIGURES}\n\n{figures}")
+    _keep_manifest(path)
+
+
+def _keep_manifest(path: Path) -> None:
+    """Brings `SHA256SUMS` up to date where the checkpoint that was written is a shipped one."""
     if path.resolve().parent == SHIPPED:
         write_manifest(SHIPPED)
 
@@ -168,5 +174,7 @@ def _from_dict(kind: type[Config], values: Any, path: Path) -> Config:
     try:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return kind(**cast(Any, values))
+    except BadInput as error:
+        raise BadInput(f"checkpoint {path}: {error}") from error
     except TypeError as error:
         raise BadInput(f"checkpoint {path}: {kind.__name__} is damaged", got=str(error)) from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from .errors import BadInput
+from .errors import BadInput, check_seed
 from .models.jepa import JEPAConfig
 from .recipes import DEFAULT, RECIPES
 from .settings import PlannerConfig, TrainConfig
@@ -61,8 +61,7 @@ class Collect:
         for name in ("episodes", "steps", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise BadInput(f"collect: {name} is off", expected="at least 1", got=str(value))
-        if self.seed < 0:
-            raise BadInput("collect: seed is off", expected="at least 0", got=str(self.seed))
+        check_seed("collect", self.seed)
         store = _collect(self)
         store.verify()
         frames = store.info.episodes * (store.info.steps + 1)
@@ -119,7 +118,9 @@ class Train:
             raise BadInput("train: threads is off", expected="at least 1", got=str(self.threads))
         torch.set_num_threads(self.threads)
         data = self.data or Path("data") / self.task.lower()
-        store = EpisodeStore.open(data) if (data / "dataset.json").exists() else _collect(Collect(self.task, data))
+        # A dataset that was named has to be there: a mistyped path shall not fill a disk.
+        missing = self.data is None and not (data / "dataset.json").exists()
+        store = _collect(Collect(self.task)) if missing else EpisodeStore.open(data)
         store.verify()
         if store.info.task != self.task:
             raise BadInput(f"dataset {data} is of another task", expected=self.task, got=store.info.task)
@@ -204,15 +205,18 @@ class Plan:
 
     def run(self) -> None:
         from .evaluate.own_goal import film, read_picture, write_picture
+        from .evaluate.run import check_fits
 
-        if self.steps < 1 or self.seed < 0:
-            raise BadInput("plan: steps or seed is off", expected="at least 1 and 0", got=f"{self.steps}, {self.seed}")
+        check_seed("plan", self.seed)
+        if self.steps < 1:
+            raise BadInput("plan: steps is off", expected="at least 1", got=str(self.steps))
         loaded = _load(self.task, self.checkpoint)
         env = load_envs().make(self.task, loaded.model.config.image_size)
         if self.save_goal:
             write_picture(self.goal, env, self.seed)
             console.print(f"goal: {self.goal}")
             return
+        check_fits(env, loaded)
         picture = read_picture(self.goal, env.size)
         policy = loaded.planner.build(loaded.model, self.seed)
         with _bar(f"planning {self.task}") as advance:
@@ -338,10 +342,16 @@ def _parse(words: list[str]) -> Any:
         for name, command in COMMANDS.items():
             console.print(f"  {name:10}{(command.__doc__ or '').splitlines()[0]}", highlight=False)
         raise SystemExit(0)
-    command, default = COMMANDS[words[0]], None
-    if command is Train and (task := next((word for word in words[1:] if word in RECIPES), None)):
-        default = Train(task, model=RECIPES[task].model, training=RECIPES[task].training)
-    return tyro.cli(command, prog=f"jepa-mpc {words[0]}", args=words[1:], default=default)
+    command, prog, options = COMMANDS[words[0]], f"jepa-mpc {words[0]}", words[1:]
+    if command is not Train:
+        return tyro.cli(command, prog=prog, args=options)
+    # Which recipe gives the defaults is known once the task is: a first look finds it. Help has to do with a guess.
+    if {"-h", "--help"} & set(options):
+        task = next((word for word in options if word in RECIPES), "")
+    else:
+        task = tyro.cli(Train, prog=prog, args=options).task
+    recipe = RECIPES.get(task, DEFAULT)
+    return tyro.cli(Train, prog=prog, args=options, default=Train(task, model=recipe.model, training=recipe.training))
 
 
 def main(words: list[str] | None = None) -> None:

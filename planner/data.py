@@ -98,7 +98,8 @@ class EpisodeStore:
             },
             batch_size=[n],
         )
-        for key in layout.keys():  # rows of an earlier dataset, whose `dataset.json` is gone, would pass for finished
+        # Rows of an earlier dataset, whose `dataset.json` is gone, would pass for finished ones.
+        for key in (*KEYS, "checksum"):
             (path / "episodes" / f"{key}.memmap").unlink(missing_ok=True)
         layout.memmap_like(path / "episodes")
         write_atomically(path / "dataset.json", json.dumps(asdict(info), indent=1))
@@ -165,14 +166,19 @@ def _read_info(path: Path) -> DatasetInfo:
         raw = json.loads(file.read_text())
         known = {field.name for field in fields(DatasetInfo)}
         if raw.get("format") != FORMAT:
-            raise BadInput(f"dataset {path}: format is off", expected=str(FORMAT), got=str(raw.get("format")))
+            raise BadInput("format is off", expected=str(FORMAT), got=str(raw.get("format")))
         if unknown := set(raw) - known:
-            raise BadInput(f"dataset {path}: unknown keys in dataset.json", got=", ".join(sorted(unknown)))
+            raise BadInput("unknown keys in dataset.json", got=", ".join(sorted(unknown)))
         for key in ("episodes", "steps", "size", "seed", "block"):
             if type(raw.get(key)) is not int or raw[key] < (key != "seed"):
-                raise BadInput(f"{file} is damaged: {key}", expected="a whole number", got=repr(raw.get(key)))
-        lists = {key: tuple(value) for key, value in raw.items() if isinstance(value, list)}
-        return DatasetInfo(**raw | lists)
+                raise BadInput(f"{key} is off in dataset.json", expected="a whole number", got=repr(raw.get(key)))
+        for key in ("state_names", "state_units", "action_low", "action_high", "action_units"):
+            raw[key] = tuple(raw.get(key))  # type: ignore[arg-type]  # None is a TypeError, as wanted
+        info = DatasetInfo(**raw)
+        info.action_spec  # noqa: B018  # judges the bounds
+        return info
+    except BadInput as error:
+        raise BadInput(f"dataset {path}: {error}") from error
     except (json.JSONDecodeError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} is damaged", got=str(error), do="collect the dataset again") from error
 
@@ -203,9 +209,13 @@ class Windows:
         frames: F, frames of a window, `block` environment steps apart.
         batch: windows a batch.
         seed: any integer >= 0.
+        moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1. Where little
+            happens most of the time, as before a pusher reaches its block, uniform windows mostly teach stillness.
     """
 
-    def __init__(self, store: EpisodeStore, rows: Tensor, frames: int, batch: int, seed: int) -> None:
+    def __init__(
+        self, store: EpisodeStore, rows: Tensor, frames: int, batch: int, seed: int, moving: float = 0.0
+    ) -> None:
         self.info, self.rows, self.frames, self.batch, self.seed = store.info, rows, frames, batch, seed
         self.spec = store.info.action_spec
         span = (frames - 1) * self.spec.block
@@ -220,16 +230,18 @@ class Windows:
         self.pixels = store.data["pixels"].flatten(0, 1)
         self.actions = store.data["actions"].flatten(0, 1)
         self.state = store.data["state"].flatten(0, 1)
+        self.moving = moving
+        self._cumulated = self._changes(store).cumsum(0) if moving else torch.zeros(0)
 
     def __len__(self) -> int:
         """Enough batches to draw every episode about eight times; more may be asked for."""
         return -(-8 * len(self.rows) // self.batch)
 
     def __getitem__(self, index: int) -> TensorDict:
-        """Batch `index`: `pixels` `[B, F, size, size, 3]`, `actions` `[B, F-1, A]` in [-1, 1], `state` `[B, F, n]`."""
+        """Batch `index`: `pixels` `[B, F, size, size, 3]`, `actions` `[B, F-1, A]` in [-1, 1], `state` `[B, F, n]`,
+        `episode` `[B, F]`, the row that a frame is of."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        row = self.rows[torch.randint(len(self.rows), (self.batch, 1), generator=generator)]
-        start = torch.randint(self.starts, (self.batch, 1), generator=generator)
+        row, start = self._draw(generator)
         length, block, shape = self.info.steps, self.spec.block, (self.batch, self.frames)
         frame = (row * (length + 1) + start + torch.arange(self.frames) * block).flatten()
         step = (row * length + start + torch.arange((self.frames - 1) * block)).flatten()
@@ -239,6 +251,29 @@ class Windows:
                 "pixels": self.pixels.index_select(0, frame).view(*shape, *self.pixels.shape[1:]),
                 "actions": self.spec.encode(physical),
                 "state": self.state.index_select(0, frame).view(*shape, -1),
+                "episode": row.expand(-1, self.frames),
             },
             batch_size=[self.batch],
         )
+
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Episodes and first steps of a batch of windows, `[B, 1]` each."""
+        row = self.rows[torch.randint(len(self.rows), (self.batch, 1), generator=generator)]
+        start = torch.randint(self.starts, (self.batch, 1), generator=generator)
+        if not self.moving or not self._cumulated[-1]:
+            return row, start
+        chosen = torch.rand(self.batch, 1, generator=generator) < self.moving
+        level = torch.rand(self.batch, 1, generator=generator, dtype=torch.float64) * self._cumulated[-1]
+        window = torch.searchsorted(self._cumulated, level).clamp(max=len(self._cumulated) - 1)
+        row = torch.where(chosen, self.rows[window // self.starts], row)
+        return row, torch.where(chosen, window % self.starts, start)
+
+    def _changes(self, store: EpisodeStore) -> Tensor:
+        """Share of pixels that differ between the first and the last frame of every window, `[rows x starts]`."""
+        pixels, last = store.data["pixels"], self.info.steps + 1 - self.starts
+        changes = torch.empty(len(self.rows), self.starts, dtype=torch.float64)
+        for i, row in enumerate(self.rows.tolist()):
+            episode = pixels[row]
+            differs = (episode[: self.starts] != episode[last:]).flatten(1)
+            changes[i] = differs.double().mean(1)
+        return changes.flatten()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .energies import ActionEffort, Energy, LatentDistance
-from .errors import BadInput
+from .errors import BadInput, check_seed
 from .mpc import MPC
 from .optimizers import CEM, MPPI, Hold, make_optimizer
 from .types import EnergyLike, WorldModel
@@ -89,6 +89,7 @@ class TrainConfig:
         covariance_weight: weight of the features' covariances, >= 0.
         inverse_weight: weight of the action decoded from the latents, >= 0.
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
+        moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
         held_out: share of the episodes kept for validation, above 0 to below 1.
         seed: of weights, batches and noise, >= 0.
         save_every: updates between checkpoints to resume from, >= 1 (an interruption by Ctrl-C saves too).
@@ -102,15 +103,17 @@ class TrainConfig:
     weight_decay: float = 1e-3
     sigreg_weight: float = 0.1
     sigreg_directions: int = 256
-    covariance_weight: float = 0.1
+    covariance_weight: float = 0.0
     inverse_weight: float = 1.0
     cold_starts: float = 0.15
+    moving: float = 0.0
     held_out: float = 0.05
     seed: int = 0
     save_every: int = 100
 
     def __post_init__(self) -> None:
-        whole = {"steps": 1, "batch": 2, "horizon": 1, "sigreg_directions": 1, "seed": 0, "save_every": 1}
+        whole = {"steps": 1, "batch": 2, "horizon": 1, "sigreg_directions": 1, "save_every": 1}
+        check_seed("training", self.seed)
         for name, least in whole.items():
             if getattr(self, name) < least:
                 raise BadInput(f"training: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))
@@ -119,6 +122,9 @@ class TrainConfig:
                 raise BadInput(f"training: {name} is off", expected="0 or more", got=str(getattr(self, name)))
         if not 0 < self.learning_rate < math.inf:
             raise BadInput("training: learning_rate is off", expected="more than 0", got=str(self.learning_rate))
-        if not (0 < self.decay <= 1 and 0 <= self.cold_starts <= 1 and 0 < self.held_out < 1):
-            got = f"{self.decay}, {self.cold_starts}, {self.held_out}"
-            raise BadInput("training: decay, cold_starts or held_out is off", expected="a share", got=got)
+        for name in ("cold_starts", "moving"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"training: {name} is off", expected="0 to 1", got=str(getattr(self, name)))
+        if not (0 < self.decay <= 1 and 0 < self.held_out < 1):
+            got = f"{self.decay} and {self.held_out}"
+            raise BadInput("training: decay or held_out is off", expected="more than 0, at most 1", got=got)

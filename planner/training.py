@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import logging
 import math
 import signal
+import warnings
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -104,16 +107,21 @@ class JEPATraining(lightning.LightningModule):
             self.log(f"val/error_{k}", (step - truth).square().mean() / (stay - truth).square().mean().clamp_min(1e-9))
         self._latents.append(latents.flatten(0, 1))
         self._states.append(batch["state"].flatten(0, 1))
+        self._episodes.append(batch["episode"].flatten())
 
     def on_validation_epoch_start(self) -> None:
         self._latents: list[Tensor] = []
         self._states: list[Tensor] = []
+        self._episodes: list[Tensor] = []
 
     def on_validation_epoch_end(self) -> None:
         latents, states = torch.cat(self._latents), torch.cat(self._states)
+        if not latents.isfinite().all():
+            raise BadInput(f"training diverged at step {self.global_step}", got="latents NaN", do="lower learning_rate")
         rank = effective_rank(latents)
         self.log("val/effective_rank", rank, prog_bar=True)
-        for name, r2 in probe(latents, states, self.info.state_names, self.info.state_units).items():
+        tested = torch.cat(self._episodes) % 2 == 0
+        for name, r2 in probe(latents, states, tested, self.info.state_names, self.info.state_units).items():
             self.log(f"probe/{name}", r2)
         if rank < 0.1 * latents.shape[1]:
             self.print(
@@ -132,26 +140,29 @@ class JEPATraining(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def probe(latents: Tensor, states: Tensor, names: tuple[str, ...], units: tuple[str, ...]) -> dict[str, float]:
-    """How well a linear map reads each physical quantity off the latents: R2 on held-out rows, at most 1.
+def probe(
+    latents: Tensor, states: Tensor, tested: Tensor, names: tuple[str, ...], units: tuple[str, ...]
+) -> dict[str, float]:
+    """How well a linear map reads each physical quantity off the latents: R2 on the rows that are tested, at most 1.
 
     Args:
         latents: `[N, D]`.
         states: `[N, n]`; quantities in "rad" are probed as their sine and cosine, and the mean R2 of both is given.
+        tested: bool `[N]`, rows that the R2 is of; the map is fitted on the others. Split by episode: neighbouring
+            frames in both halves would flatter.
         names: of the n quantities.
         units: of the n quantities.
     """
-    half = len(latents) // 2
     inputs = torch.cat([latents, torch.ones(len(latents), 1)], 1).double()
-    fit, test = inputs[:half], inputs[half:]
-    ridge = 1e-3 * half * torch.eye(inputs.shape[1], dtype=torch.float64)
+    fit, test = inputs[~tested], inputs[tested]
+    ridge = 1e-3 * max(1, len(fit)) * torch.eye(inputs.shape[1], dtype=torch.float64)
     scores = {}
     for i, (name, unit) in enumerate(zip(names, units, strict=True)):
         value = states[:, i].double()
         targets = torch.stack([value.sin(), value.cos()], 1) if unit == "rad" else value[:, None]
-        weights = torch.linalg.solve(fit.T @ fit + ridge, fit.T @ targets[:half])
-        missed = (test @ weights - targets[half:]).square().mean(0)
-        scores[name] = float((1 - missed / targets[half:].var(0).clamp_min(1e-12)).mean())
+        weights = torch.linalg.solve(fit.T @ fit + ridge, fit.T @ targets[~tested])
+        missed = (test @ weights - targets[tested]).square().mean(0)
+        scores[name] = float((1 - missed / targets[tested].var(0).clamp_min(1e-12)).mean())
     return scores
 
 
@@ -211,11 +222,30 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
     training = JEPATraining(JEPA(shape, store.info.action_spec), config, store.info)
     training.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fit_rows, held_out = split_rows(store.info.episodes, config.held_out)
-    frames = shape.history + config.horizon
-    last = out / "last.ckpt"
+    frames, last = shape.history + config.horizon, out / "last.ckpt"
+    if last.exists() and not zipfile.is_zipfile(last):
+        raise BadInput(f"{last} is damaged", expected="a saved training", do="remove it to start again")
+    windows = Windows(store, fit_rows, frames, config.batch, config.seed, config.moving)
+    checks = Windows(store, held_out, frames, config.batch, config.seed + 1)
     stop = _GracefulStop(last)
-    trainer = lightning.Trainer(
+    trainer = _trainer(out, config, stop, tensorboard)
+    trainer.fit(
+        training, _loader(_Stream(windows, training)), _loader(checks), ckpt_path=last if last.exists() else None
+    )
+    if stop.asked and trainer.global_step < config.steps:
+        return None
+    return training.model.eval()
+
+
+def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) -> lightning.Trainer:
+    """Lightning's loop without its advertisements; one epoch is the whole run."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", message="(?s).*(Checkpoint directory|LeafSpec|num_workers|logging interval|resum)"
+    )
+    return lightning.Trainer(
         max_steps=config.steps,
+        limit_train_batches=config.steps,
         accelerator="auto",
         devices=1,
         logger=_loggers(out, tensorboard),
@@ -229,12 +259,6 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
         enable_model_summary=False,
         default_root_dir=out,
     )
-    stream = _Stream(Windows(store, fit_rows, frames, config.batch, config.seed), training)
-    checks = Windows(store, held_out, frames, config.batch, config.seed + 1)
-    trainer.fit(training, _loader(stream), _loader(checks), ckpt_path=last if last.exists() else None)
-    if stop.asked and trainer.global_step < config.steps:
-        return None
-    return training.model.eval()
 
 
 def _loader(batches: Any) -> DataLoader[TensorDict]:

@@ -26,7 +26,7 @@ def read_picture(path: Path, size: int) -> np.ndarray:
         raise BadInput(f"no goal picture at {path}", do="make one with --save-goal")
     try:
         with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
+            picture = np.array(image.convert("RGB"))  # a copy: PIL's own bytes are read-only
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"goal picture {path} cannot be read", expected="an image file", got=str(error)) from error
     if picture.shape != (size, size, 3):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..data import write_atomically
-from ..errors import BadInput
+from ..errors import BadInput, check_seed
 from ..mpc import MPC
 from ..settings import PlannerConfig
 from ..types import Policy
@@ -49,7 +49,8 @@ class Protocol:
     oracle: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in {"episodes": 1, "distance": 1, "seed": 0, "num_envs": 1}.items():
+        check_seed("evaluate", self.seed)
+        for name, least in {"episodes": 1, "distance": 1, "num_envs": 1}.items():
             if (value := getattr(self, name)) < least:
                 raise BadInput(f"evaluate: {name} is off", expected=f"at least {least}", got=str(value))
 
@@ -84,11 +85,7 @@ def evaluate(
 ) -> Outcome:
     """Plays the planner, the floors and, if asked for, the oracle; see `results.json` in the README for the fields."""
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
-    spec = rooms[0].action_spec()
-    if spec != checkpoint.model.action:
-        raise BadInput(
-            "checkpoint and task differ in their actions", expected=str(spec), got=str(checkpoint.model.action)
-        )
+    check_fits(rooms[0], checkpoint)
     pairs = held_out_pairs(rooms[0], protocol.episodes, protocol.distance, protocol.seed)
     planner = settings.build(checkpoint.model, protocol.seed)
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
@@ -110,6 +107,13 @@ def evaluate(
         for k, episode in enumerate(episodes)
     ]
     return Outcome(result, records, _clips(task, played["planner"]))
+
+
+def check_fits(env: Any, checkpoint: Checkpoint) -> None:
+    """Raises `BadInput` if the checkpoint plans actions of other bounds, units or block than the task has."""
+    if (spec := env.action_spec()) != checkpoint.model.action:
+        got = str(checkpoint.model.action)
+        raise BadInput("checkpoint and task differ in their actions", expected=str(spec), got=got)
 
 
 def _play(
@@ -182,8 +186,10 @@ def _result(
 
 def _clips(task: str, episodes: list[Episode]) -> list[Clip]:
     """Up to `MAX_CLIPS` episodes, failures among them if there are any."""
-    failed = [k for k, episode in enumerate(episodes) if not episode.success][: MAX_CLIPS // 4]
-    reached = [k for k, episode in enumerate(episodes) if episode.success][: MAX_CLIPS - len(failed)]
+    failed = [k for k, episode in enumerate(episodes) if not episode.success]
+    reached = [k for k, episode in enumerate(episodes) if episode.success]
+    failed = failed[: max(MAX_CLIPS // 4, MAX_CLIPS - len(reached))]
+    reached = reached[: MAX_CLIPS - len(failed)]
     return [
         Clip(np.stack(episodes[k].frames), episodes[k].goal, f"{task} {k}", episodes[k].success)
         for k in sorted(failed + reached)

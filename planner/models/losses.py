@@ -18,7 +18,7 @@ def sigreg(latents: Tensor, directions: int, generator: torch.Generator | None =
         generator: source of the directions.
 
     Returns:
-        A scalar >= 0; about 1 for N samples of a standard normal, whatever N is.
+        A scalar >= 0; about 0.53 for N samples of a standard normal, whatever N is.
     """
     n, d = latents.shape
     axes = torch.randn(d, directions, generator=generator, device=latents.device, dtype=latents.dtype)

@@ -1,0 +1,275 @@
+"""The command line: bad input is one clear line and exit code 2, never a traceback; good input does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toys import SIZE, dot_store, flip_byte, toy_checkpoint
+
+from planner.cli import main
+from planner.recipes import RECIPES
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands write to `data` and `runs` below the working directory: not to ours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints, datasets and pictures, good and bad, that the table below names."""
+    room = tmp_path_factory.mktemp("room")
+    toy_checkpoint(room / "good")
+    toy_checkpoint(room / "reacher", task="Reacher")
+    flip_byte(toy_checkpoint(room / "tampered") / "model.safetensors", 500)
+    weights = toy_checkpoint(room / "cut") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:900])
+    (toy_checkpoint(room / "newer") / "config.json").write_text('{"format": 2}')
+    cut_data(dot_store(room / "cut-data").path)
+    dot_store(room / "unfinished").data["checksum"][4] = 0
+    flip_byte(dot_store(room / "altered").path / "episodes" / "pixels.memmap", 5000)
+    dot_store(room / "of-reacher", task="Reacher")
+    dot_store(room / "one", episodes=1)
+    Image.new("RGB", (SIZE, SIZE)).save(room / "goal.png")
+    Image.new("RGB", (64, 48)).save(room / "large.png")
+    (room / "words.png").write_text("no picture")
+    (room / "file").write_text("in the way")
+    return room
+
+
+def cut_data(path: Path) -> None:
+    file = path / "episodes" / "actions.memmap"
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[:-4])
+
+
+@dataclass(frozen=True)
+class Case:
+    """Words of a command line, with {room} for the folder above, and what the message has to say."""
+
+    words: str
+    says: str
+
+    def __str__(self) -> str:
+        return self.words.replace("{room}/", "")
+
+
+PLAN = "plan TwoRoom --checkpoint {room}/good --goal"
+EVALUATE = "evaluate TwoRoom --checkpoint {room}/"
+TRAIN = "train TwoRoom --model.image-size 32 --data {room}/"
+
+BAD = [
+    Case("fly", "unknown command; expected collect or train or evaluate or plan or demo; got 'fly'"),
+    Case("--speed", "unknown command; .*got '--speed'"),
+    Case("collect", "Required options"),
+    Case("collect Fly", "unknown task; expected TwoRoom or Reacher or PushT; got 'Fly'"),
+    Case("collect tworoom", "unknown task; expected TwoRoom"),
+    Case("collect TwoRoom --speed 3", "Unrecognized options: --speed"),
+    Case("collect TwoRoom --episodes 0", "collect: episodes is off; expected at least 1; got 0"),
+    Case("collect TwoRoom --episodes many", "invalid literal|many"),
+    Case("collect TwoRoom --steps -3", "collect: steps is off; expected at least 1; got -3"),
+    Case("collect TwoRoom --workers 0", "collect: workers is off; expected at least 1; got 0"),
+    Case("collect TwoRoom --seed -1", "collect: seed is off; expected at least 0; got -1"),
+    Case("collect TwoRoom --size 0", "image size is off; expected 8 to 1024 pixels; got 0"),
+    Case("collect TwoRoom --size 100000", "image size is off"),
+    Case(
+        "collect TwoRoom --out {room}/of-reacher", "was made with another task; expected TwoRoom; got Reacher; choose"
+    ),
+    Case("collect TwoRoom --out {room}/cut-data", "damaged: actions.memmap; expected 1440 bytes; got 1436; collect"),
+    Case(
+        "collect TwoRoom --out {room}/file --size 32 --episodes 1", "cannot write or read .*/file.*; name another path"
+    ),
+    Case("train Fly", "unknown task"),
+    Case("train TwoRoom --training.steps 0", "training: steps is off; expected at least 1; got 0"),
+    Case("train TwoRoom --training.seed -1", "training: seed is off; expected at least 0; got -1"),
+    Case("train TwoRoom --training.learning-rate nan", "learning_rate is off; expected more than 0; got nan"),
+    Case("train TwoRoom --training.speed 3", "Unrecognized options: --training.speed"),
+    Case("train TwoRoom --model.encoder os.system", "unknown encoder; expected conv; got 'os.system'"),
+    Case("train TwoRoom --model.width 7", "multiples of 16 and of 4; got 64 and 7"),
+    Case("train TwoRoom --threads 0", "train: threads is off; expected at least 1; got 0"),
+    Case(TRAIN + "cut-data", "damaged: actions.memmap; expected 1440 bytes; got 1436; collect it again"),
+    Case(TRAIN + "unfinished", "is not complete; expected 6 episodes; got 5; run the same `jepa-mpc collect` again"),
+    Case(TRAIN + "altered", "episode 0 was altered; collect it again"),
+    Case(TRAIN + "of-reacher", "dataset .*of-reacher is of another task; expected TwoRoom; got Reacher"),
+    Case(TRAIN + "one", "too few episodes; expected at least 2; collect more"),
+    Case(TRAIN + "one --model.image-size 64", r"image sizes differ; expected 32 \(the dataset's\); got 64"),
+    Case(TRAIN + "one --out {room}/file", "cannot write or read .*/file.*; name another path"),
+    Case("evaluate Fly", "unknown task"),
+    Case(EVALUATE + "good --episodes 0", "evaluate: episodes is off; expected at least 1; got 0"),
+    Case(EVALUATE + "good --seed -1", "evaluate: seed is off; expected at least 0; got -1"),
+    Case(EVALUATE + "good --distance 0", "evaluate: distance is off; expected at least 1; got 0"),
+    Case(EVALUATE + "good --num-envs 0", "evaluate: num_envs is off; expected at least 1; got 0"),
+    Case(EVALUATE + "good --optimizer newton", r"unknown optimizer; expected one of \['cem', 'mppi'\]; got 'newton'"),
+    Case(EVALUATE + "good --samples 1", "samples is off; expected at least 2; got 1"),
+    Case(EVALUATE + "good --iterations 0", "expected at least 1; got .*0"),
+    Case(EVALUATE + "good --horizon 0", "execute is off|horizon"),
+    Case(EVALUATE + "good --over never", "expected .*last"),
+    Case(
+        EVALUATE + "missing", "no checkpoint at .*missing; .*--checkpoint, or train one with `jepa-mpc train TwoRoom`"
+    ),
+    Case(EVALUATE + "tampered", "was altered or cut short: model.safetensors; expected SHA-256 .*; restore it"),
+    Case(EVALUATE + "cut", "was altered or cut short"),
+    Case(EVALUATE + "newer", "config.json is damaged; expected the keys"),
+    Case(EVALUATE + "reacher", "is for another task; expected TwoRoom; got Reacher"),
+    Case(EVALUATE + "good --distance 1 --episodes 1", "only 0 pairs of 1 found at distance 1; choose a larger"),
+    Case("plan Fly --goal x.png", "unknown task"),
+    Case("plan TwoRoom", "Required options"),
+    Case(PLAN + " {room}/missing.png", "no goal picture at .*missing.png; make one with --save-goal"),
+    Case(PLAN + " {room}", "no goal picture at"),
+    Case(PLAN + " {room}/large.png", "large.png has another size; expected 32 x 32 pixels; got 64 x 48; render or"),
+    Case(PLAN + " {room}/words.png", "words.png cannot be read; expected an image file"),
+    Case(PLAN + " {room}/goal.png --steps 0", "plan: steps or seed is off; expected at least 1 and 0; got 0, 0"),
+    Case(PLAN + " {room}/goal.png --seed -1", "plan: steps or seed is off; .*got 50, -1"),
+    Case(PLAN + " {room}/goal.png --out {room}/file", "cannot write or read .*/file.*; name another path"),
+    Case(PLAN + " {room}/x.strange --save-goal", "cannot write .*x.strange; expected an ending such as .png"),
+    Case(PLAN + " {room}/file/x.png --save-goal", "cannot write or read .*/file.*; name another path"),
+    Case("demo --episodes two", "invalid literal|two"),
+]
+
+
+@pytest.mark.parametrize("case", BAD, ids=str)
+def test_bad_input(case: Case, room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(case.words.format(room=room).split())
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "Traceback" not in said
+    flat = " ".join(re.sub("[│╭╮╰╯─]", " ", said).split())
+    assert re.search(case.says, flat), flat
+    if flat.startswith("jepa-mpc:"):
+        assert said.count("\n") == 1, "expected one line"
+
+
+@pytest.mark.parametrize("words", [["plan", "Fly", "--goal", "x.png"], ["evaluate", "TwoRoom", "--checkpoint", "none"]])
+def test_bad_input_of_the_real_command(words: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from planner.cli import main; main(sys.argv[1:])", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100, env=environment())
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("jepa-mpc: ") and ended.stderr.count("\n") == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def environment() -> dict[str, str]:
+    """So that a process elsewhere finds the package that is tested here."""
+    return os.environ | {"PYTHONPATH": str(Path(main.__code__.co_filename).parent.parent)}
+
+
+def test_no_shipped_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    """As from an installed wheel."""
+    monkeypatch.setattr("planner.checkpoint.SHIPPED", tmp_path / "checkpoints")
+    for words in (["evaluate", "PushT"], ["demo"], ["plan", "Reacher", "--goal", "x.png"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert re.search("no checkpoint at .*; name one with --checkpoint, or train one", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_help_lists_the_commands(words: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all(f"  {name} " in said for name in ("collect", "train", "evaluate", "plan", "demo"))
+
+
+def test_help_of_train_shows_the_task_s_recipe(capsys: Any) -> None:
+    """A user sees what a run will do before it does it; the tasks differ."""
+    with pytest.raises(SystemExit):
+        main(["train", "PushT", "--help"])
+    said = capsys.readouterr().out
+    assert f"(default: {RECIPES['PushT'].training.steps})" in said
+    assert f"(default: {RECIPES['PushT'].model.latent_dim})" in said
+
+
+def test_an_interruption_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: Any, room: Path) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("planner.checkpoint.load", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "TwoRoom", "--checkpoint", str(room / "good")])
+    assert ended.value.code == 130 and capsys.readouterr().err == "jepa-mpc: interrupted\n"
+
+
+# Good input --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate(room: Path, tmp_path: Path, capsys: Any) -> None:
+    """Options override the checkpoint's own settings; the files are where the last lines say."""
+    options = "--episodes 2 --distance 20 --num-envs 2 --optimizer mppi --samples 4 --no-oracle --out results"
+    main(f"evaluate TwoRoom --checkpoint {room}/good {options}".split())
+    said = capsys.readouterr().out
+    result = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert (result["n"], result["optimizer"], result["planner"]["samples"]) == (2, "mppi", 4)
+    assert result["planner"]["horizon"] == 2 and result["floors"]["oracle"] is None
+    assert f"{result['successes']}/2" in said and "not run" in said
+    for name in ("plan.mp4", "report.html", "results.json"):
+        assert f"results/{name}" in said and (tmp_path / "results" / name).stat().st_size > 0
+
+
+def test_record_puts_the_figures_into_the_card(tmp_path: Path) -> None:
+    folder = toy_checkpoint(tmp_path / "own")
+    main(f"evaluate TwoRoom --checkpoint {folder} --episodes 1 --distance 20 --no-oracle --record".split())
+    assert re.search(r"Goals reached: \*\*[01]/1\*\*", (folder / "card.md").read_text())
+
+
+def test_plan_with_a_goal_of_one_s_own(room: Path, tmp_path: Path, capsys: Any) -> None:
+    main(f"plan TwoRoom --checkpoint {room}/good --goal own/goal.png --save-goal".split())
+    main(f"plan TwoRoom --checkpoint {room}/good --goal own/goal.png --steps 4 --out film".split())
+    assert np.asarray(Image.open(tmp_path / "own" / "goal.png")).shape == (SIZE, SIZE, 3)
+    assert {file.name for file in (tmp_path / "film").iterdir()} == {"plan.mp4", "plan.png"}
+    assert "latent distance to the goal" in capsys.readouterr().out
+
+
+def test_train_makes_a_checkpoint(tmp_path: Path, capsys: Any) -> None:
+    """In process, from a dataset that lies there; the checkpoint works without it."""
+    data = dot_store(tmp_path / "dots").path
+    small = "--model.image-size 32 --model.width 8 --model.latent-dim 8 --model.hidden 16 --training.batch 8"
+    threads = torch.get_num_threads()
+    main(f"train TwoRoom --data {data} --out run {small} --training.steps 4 --threads 1".split())
+    torch.set_num_threads(threads)
+    assert "trained; try `jepa-mpc evaluate TwoRoom --checkpoint run/checkpoint`" in capsys.readouterr().out.replace(
+        "\n", " "
+    )
+    data.rename(tmp_path / "gone")
+    plan = ["plan", "TwoRoom", "--checkpoint", "run/checkpoint", "--goal", "goal.png"]
+    main([*plan, "--save-goal"])
+    main([*plan, "--steps", "2"])
+
+
+@pytest.mark.slow
+def test_from_nothing_to_a_film(tmp_path: Path) -> None:
+    """Collect, train, evaluate and plan through the real command, with nothing but what the one before left."""
+
+    def run(*words: str) -> str:
+        script = "import sys; from planner.cli import main; main(sys.argv[1:])"
+        command = [sys.executable, "-c", script, *words]
+        how: dict[str, Any] = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment()}
+        return str(subprocess.run(command, check=True, timeout=100, **how).stdout)
+
+    small = ["--model.image-size=32", "--model.width=8", "--model.latent-dim=8", "--model.hidden=16"]
+    said = run("collect", "TwoRoom", "--episodes=6", "--steps=40", "--size=32", "--workers=2")
+    assert "6 episodes, 246 frames" in " ".join(said.split())
+    run("train", "TwoRoom", *small, "--training.batch=8", "--training.steps=20", "--training.held-out=0.3")
+    at = ["--checkpoint", "runs/train/tworoom/checkpoint"]
+    said = run("evaluate", "TwoRoom", *at, "--episodes=2", "--distance=20", "--samples=16")
+    assert "/2" in said and (tmp_path / "runs/evaluate/tworoom/report.html").exists()
+    run("plan", "TwoRoom", *at, "--goal", "goal.png", "--save-goal")
+    run("plan", "TwoRoom", *at, "--goal", "goal.png", "--steps", "10")
+    assert (tmp_path / "runs/plan/plan.mp4").stat().st_size > 500

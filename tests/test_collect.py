@@ -1,0 +1,179 @@
+"""Collection: an episode depends on its seed and its row only, and being killed costs the episode in hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from planner.collect import COLLECT_STREAM, collect, play_episode, record_episode
+from planner.data import KEYS, DatasetInfo, EpisodeStore
+from planner.errors import BadInput
+from planner.evaluate.protocol import EVALUATE_STREAM
+from planner.tasks import load_envs
+from planner.versions import versions
+
+EPISODES, STEPS, SIZE = 5, 10, 32
+HOW: dict[str, Any] = {"episodes": EPISODES, "steps": STEPS, "size": SIZE, "seed": 0, "workers": 1}
+
+
+def empty(path: Path, episodes: int = EPISODES) -> EpisodeStore:
+    """A dataset of TwoRoom with no episode in it yet, as `collect` lays it out."""
+    envs = load_envs()
+    env = envs.make("TwoRoom", size=SIZE)
+    spec = env.action_spec()
+    bounds = {"action_low": spec.low, "action_high": spec.high, "action_units": spec.units, "block": spec.block}
+    facts = {"task": "TwoRoom", "episodes": episodes, "steps": STEPS, "size": SIZE, "seed": 0}
+    names = {"state_names": env.state_names, "state_units": env.state_units}
+    env.close()
+    made = {"renderer": envs.choose_backend(), "versions": versions()}
+    return EpisodeStore.create(path, DatasetInfo(**facts, **names, **made, **bounds))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
+    """The same dataset, made in this process, one row after the other, and never interrupted."""
+    store = empty(tmp_path_factory.mktemp("whole"))
+    env = load_envs().make("TwoRoom", size=SIZE)
+    for row in range(EPISODES):
+        store.write(row, *record_episode(env, STEPS, np.random.default_rng([COLLECT_STREAM, 0, row])))
+    env.close()
+    return store
+
+
+def same(one: EpisodeStore, other: EpisodeStore) -> bool:
+    """Bit for bit, in the files."""
+    paths = (EpisodeStore.open(store.path).path / "episodes" for store in (one, other))
+    first, second = ([(path / f"{key}.memmap").read_bytes() for key in (*KEYS, "checksum")] for path in paths)
+    return first == second
+
+
+def test_workers_change_nothing(tmp_path: Path, whole: EpisodeStore) -> None:
+    """Two processes that share the rows make the bits that one process made by itself."""
+    seen: list[tuple[int, int]] = []
+    store = collect("TwoRoom", tmp_path, **HOW | {"workers": 2}, progress=lambda *step: seen.append(step))
+    store.verify()
+    assert same(store, whole)
+    assert seen == [(done, EPISODES) for done in range(EPISODES + 1)]
+
+
+def test_episodes_differ_and_are_drawn_from_their_states(whole: EpisodeStore) -> None:
+    states, pixels = whole.data["state"], whole.data["pixels"]
+    assert len({tuple(row.tolist()) for row in states[:, 0]}) == EPISODES
+    assert len(set(whole.data["checksum"].tolist())) == EPISODES
+    env = load_envs().make("TwoRoom", size=SIZE)
+    picture = env.picture(states[2, 4].double().numpy())
+    env.close()
+    assert np.abs(picture.astype(int) - pixels[2, 4].numpy()).max() <= 2  # the stored state is float32
+
+
+def test_actions_lead_from_state_to_state(whole: EpisodeStore) -> None:
+    env = load_envs().make("TwoRoom", size=SIZE)
+    states, actions = (whole.data[key][1].double().numpy() for key in ("state", "actions"))
+    for k in range(STEPS):
+        env.set_state(states[k])
+        env.advance(actions[k])
+        np.testing.assert_allclose(env.state, states[k + 1], atol=1e-3)
+    env.close()
+
+
+def test_a_finished_dataset_is_left_alone(whole: EpisodeStore) -> None:
+    seen: list[tuple[int, int]] = []
+    before = (whole.path / "episodes" / "pixels.memmap").stat().st_mtime_ns
+    collect("TwoRoom", whole.path, **HOW, progress=lambda *step: seen.append(step))
+    assert seen == [(EPISODES, EPISODES)]
+    assert (whole.path / "episodes" / "pixels.memmap").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("key", ["seed", "episodes", "steps"])
+def test_another_dataset_in_the_folder_is_refused(whole: EpisodeStore, key: str) -> None:
+    with pytest.raises(
+        BadInput, match=f"was made with another {key}; expected 7; got .*; choose another --out"
+    ) as caught:
+        collect("TwoRoom", whole.path, **HOW | {key: 7})
+    assert str(whole.path) in str(caught.value)
+    whole.verify()
+
+
+def test_another_task_in_the_folder_is_refused(whole: EpisodeStore) -> None:
+    with pytest.raises(BadInput, match="was made with another task; expected Reacher; got TwoRoom"):
+        collect("Reacher", whole.path, **HOW)
+
+
+def test_training_and_evaluation_share_no_episode() -> None:
+    assert COLLECT_STREAM != EVALUATE_STREAM
+    env = load_envs().make("TwoRoom", size=SIZE)
+    starts = [play_episode(env, 1, np.random.default_rng([s, 0, 0]))[0][0] for s in (COLLECT_STREAM, EVALUATE_STREAM)]
+    env.close()
+    assert not np.allclose(*starts)
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from planner import collect, data
+
+honest, written = data._checksum, []
+
+def dying(*arrays):
+    if len(written) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(1)
+    return honest(*arrays)
+
+data._checksum = dying
+collect._start_worker("TwoRoom", sys.argv[1])
+for row in range(5):
+    collect._record_row(row)
+"""
+
+
+def test_killed_at_the_worst_moment(tmp_path: Path, whole: EpisodeStore) -> None:
+    """SIGKILL between an episode's last frame and its checksum: that episode is lost, and is made again, the same."""
+    store = empty(tmp_path)
+    ended = subprocess.run([sys.executable, "-c", DYING, str(tmp_path)], timeout=100)
+    assert ended.returncode == -signal.SIGKILL
+    store = EpisodeStore.open(tmp_path)
+    assert store.data["pixels"][2].any(), "the third episode was to be half there"
+    assert store.missing() == [2, 3, 4]
+    with pytest.raises(BadInput, match="run the same `jepa-mpc collect` again"):
+        store.verify()
+    collect("TwoRoom", tmp_path, **HOW)
+    assert same(store, whole)
+
+
+@pytest.mark.slow
+def test_the_command_killed_with_its_workers(tmp_path: Path) -> None:
+    """`kill -9` for the whole process group once an episode is done; the same command then finishes."""
+    script = "import sys; from planner.cli import main; main(sys.argv[1:])"
+    words = ["collect", "TwoRoom", "--episodes", "16", "--steps", "100", "--size", "32", "--workers", "2", "--out"]
+    command = [sys.executable, "-c", script, *words]
+    straight, torn = tmp_path / "straight", tmp_path / "torn"
+    subprocess.run([*command, str(straight)], check=True, capture_output=True, timeout=100)
+    process = subprocess.Popen([*command, str(torn)], start_new_session=True, stdout=subprocess.DEVNULL)
+    wait_for_an_episode(torn, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = EpisodeStore.open(torn)
+    done = set(range(16)) - set(kept.missing())
+    assert 1 <= len(done) < 16
+    subprocess.run([*command, str(torn)], check=True, capture_output=True, timeout=100)
+    assert same(EpisodeStore.open(torn), EpisodeStore.open(straight))
+
+
+def wait_for_an_episode(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Returns as soon as one checksum is there."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (path / "dataset.json").exists() and torch.any(EpisodeStore.open(path).data["checksum"] != 0):
+            return
+        time.sleep(0.002)
+    raise AssertionError("no episode was collected")

@@ -1,0 +1,348 @@
+"""An evaluation: fields, floors, budget, files; and records that add up to what is reported."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensordict import TensorDict
+from toys import PLANNER, SIZE, SPEC, flip_byte, toy_checkpoint
+
+from planner import checkpoint
+from planner.actions import ActionSpec
+from planner.checkpoint import Checkpoint
+from planner.errors import BadInput
+from planner.evaluate.own_goal import film, read_picture, write_picture
+from planner.evaluate.protocol import NoopPolicy, RandomPolicy, held_out_pairs, play_pairs
+from planner.evaluate.run import Outcome, Protocol, card_figures, evaluate, write_results
+from planner.evaluate.statistics import wilson
+from planner.tasks import load_envs
+
+PAIRS, DISTANCE = 4, 20
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A JEPA that knows nothing: what is measured here is the measuring."""
+    return checkpoint.load(toy_checkpoint(tmp_path_factory.mktemp("checkpoint")))
+
+
+def measure(loaded: Checkpoint, **changes: Any) -> Outcome:
+    protocol = Protocol(**{"episodes": PAIRS, "distance": DISTANCE, "seed": 3, "oracle": False} | changes)
+    return evaluate(load_envs(), "TwoRoom", loaded, PLANNER, protocol)
+
+
+@pytest.fixture(scope="module")
+def outcome(loaded: Checkpoint) -> Outcome:
+    """With the oracle beside it."""
+    return measure(loaded, oracle=True)
+
+
+def records(outcome: Outcome, policy: str) -> list[dict[str, Any]]:
+    return [record for record in outcome.records if record["policy"] == policy]
+
+
+# Results -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_field_is_there(outcome: Outcome, loaded: Checkpoint) -> None:
+    result = outcome.result
+    kinds = {"task": str, "n": int, "successes": int, "success_rate": float, "interval": list, "floors": dict}
+    kinds |= {"removed_pairs": int, "ruled_out_pairs": int, "plan_ms": dict, "seed": int, "backend": str}
+    kinds |= {"versions": dict, "checkpoint_sha256": str, "distance": int, "budget": int, "num_envs": int}
+    kinds |= {"optimizer": str, "planner": dict, "control_hz": float, "fallbacks": int, "commit": str, "date": str}
+    assert {key: type(result[key]) for key in kinds} == kinds
+    assert (result["task"], result["n"], result["seed"]) == ("TwoRoom", PAIRS, 3)
+    assert result["checkpoint_sha256"] == loaded.sha256
+    assert result["planner"] == dataclasses.asdict(PLANNER)
+    assert result["backend"] == load_envs().choose_backend() and result["checkpoint_backend"] == "none"
+    assert {"torch", "mujoco", "numpy"} <= set(result["versions"])
+
+
+def test_rates_and_intervals_belong_to_the_counts(outcome: Outcome) -> None:
+    arms = {"planner": outcome.result, **outcome.result["floors"]}
+    assert list(arms) == ["planner", "random", "noop", "oracle"]
+    for name, arm in arms.items():
+        reached = sum(record["success"] for record in records(outcome, name))
+        assert (arm["n"], arm["successes"]) == (PAIRS, reached), name
+        assert arm["success_rate"] == reached / PAIRS
+        assert arm["interval"] == list(wilson(reached, PAIRS))
+
+
+def test_plan_times_are_quantiles(outcome: Outcome) -> None:
+    times = outcome.result["plan_ms"]
+    assert 0 < times["median"] <= times["p95"] <= times["p99"] < 60_000
+    assert outcome.result["control_hz"] == pytest.approx(1000 / times["median"])
+
+
+def test_the_oracle_shows_that_the_task_can_be_done(outcome: Outcome) -> None:
+    assert outcome.result["floors"]["oracle"]["successes"] >= PAIRS - 1
+    assert outcome.result["floors"]["noop"]["successes"] == 0
+
+
+def test_an_oracle_that_was_not_asked_for(loaded: Checkpoint) -> None:
+    floors = measure(loaded, episodes=1).result["floors"]
+    assert floors["oracle"] is None and floors["noop"]["n"] == 1
+
+
+def test_the_budget_is_twice_the_distance(outcome: Outcome) -> None:
+    assert outcome.result["budget"] == 2 * DISTANCE
+    for record in outcome.records:
+        assert 1 <= record["steps"] <= 2 * DISTANCE
+        assert record["success"] or record["steps"] == 2 * DISTANCE
+        assert len(record["goal_distance"]) == record["steps"]
+
+
+def test_success_is_the_first_time_within_tolerance(outcome: Outcome) -> None:
+    """And never at the start: such pairs are removed."""
+    for record in outcome.records:
+        assert record["initial_distance"] > 1
+        assert record["success"] == (record["goal_distance"][-1] <= 1)
+        assert all(distance > 1 for distance in record["goal_distance"][:-1])
+
+
+def test_every_policy_plays_the_same_pairs(outcome: Outcome) -> None:
+    starts = {
+        tuple(record["initial_distance"] for record in records(outcome, name))
+        for name in ("planner", "random", "noop", "oracle")
+    }
+    assert len(starts) == 1 and len(set(starts.pop())) == PAIRS
+
+
+def test_the_same_call_gives_the_same_records(outcome: Outcome, loaded: Checkpoint) -> None:
+    again = measure(loaded)
+    for name in ("planner", "random", "noop"):
+        assert records(again, name) == records(outcome, name)
+    assert records(measure(loaded, seed=4), "noop") != records(outcome, "noop")
+
+
+@pytest.mark.parametrize("num_envs", [3, 5])
+def test_environments_at_once_change_nothing_that_is_not_random(
+    outcome: Outcome, loaded: Checkpoint, num_envs: int
+) -> None:
+    """Also where the last group is smaller than the others, and where there are more rooms than pairs."""
+    several = measure(loaded, num_envs=num_envs)
+    assert several.result["num_envs"] == num_envs
+    assert records(several, "noop") == records(outcome, "noop")
+    assert [record["episode"] for record in records(several, "planner")] == list(range(PAIRS))
+
+
+def test_progress_is_told(loaded: Checkpoint) -> None:
+    told: list[tuple[str, int, int, int]] = []
+    protocol = Protocol(episodes=2, distance=DISTANCE, oracle=False)
+    evaluate(load_envs(), "TwoRoom", loaded, PLANNER, protocol, lambda *step: told.append(step))
+    assert [step[:3] for step in told if step[0] == "noop"] == [("noop", done, 2) for done in range(3)]
+    assert {step[0] for step in told} == {"planner", "random", "noop"}
+
+
+def test_a_checkpoint_for_another_robot_is_refused(loaded: Checkpoint) -> None:
+    """Tampering with the bounds in `config.json` leaves the weights' hash as it was; the task notices."""
+    model = type(loaded.model)(loaded.model.config, ActionSpec((-9.0, -9.0), (9.0, 9.0), SPEC.units, SPEC.block))
+    with pytest.raises(BadInput, match="differ in their actions; expected .*1.2.*got .*9.0"):
+        measure(dataclasses.replace(loaded, model=model))
+
+
+@pytest.mark.parametrize("field", ["episodes", "distance", "num_envs", "seed"])
+def test_a_protocol_that_is_off(field: str) -> None:
+    with pytest.raises(BadInput, match=rf"evaluate: {field} is off; expected at least \d; got -1"):
+        Protocol(**{field: -1})
+
+
+# Files -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_files(outcome: Outcome, tmp_path: Path) -> None:
+    video, report, numbers = write_results(tmp_path / "out", [outcome])
+    assert json.loads(numbers.read_text()) == outcome.result
+    lines = (tmp_path / "out" / "episodes.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == outcome.records
+    assert video.stat().st_size > 1000 and b"ftyp" in video.read_bytes()[:32]
+    page = report.read_text()
+    assert f"{outcome.result['successes']}/{PAIRS}" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        *("plan.mp4", "report.html", "results.json", "episodes.jsonl")
+    }
+
+
+def test_the_video_begins_at_the_start_and_ends_where_the_episode_did(outcome: Outcome) -> None:
+    assert outcome.clips
+    for clip in outcome.clips:
+        record = records(outcome, "planner")[int(clip.title.split()[-1])]
+        assert clip.success == record["success"]
+        assert len(clip.frames) == record["steps"] + record["success"]
+        assert clip.frames.shape[1:] == clip.goal.shape == (SIZE, SIZE, 3)
+
+
+def test_the_card_s_figures(outcome: Outcome) -> None:
+    text = card_figures(outcome.result)
+    assert f"Goals reached: **{outcome.result['successes']}/{PAIRS}**" in text
+    assert f"noop 0/{PAIRS}" in text and "20 steps apart, budget 40 steps, seed 3" in text
+
+
+# Pairs and floors --------------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_unsolved_across_the_wall_and_reachable() -> None:
+    env = load_envs().make("TwoRoom", size=SIZE)
+    found = held_out_pairs(env, 12, 25, seed=0)
+    for pair in found.pairs:
+        assert env.goal_distance(pair.start, pair.goal) > 1
+        assert pair.start[0] * pair.goal[0] < 0
+    assert len(found.pairs) == 12 and found.ruled_out > 0
+    again = held_out_pairs(env, 5, 25, seed=0)
+    assert all(np.array_equal(a.goal, b.goal) for a, b in zip(again.pairs, found.pairs, strict=False))
+    other = held_out_pairs(env, 5, 25, seed=1)
+    assert not any(np.array_equal(a.goal, b.goal) for a, b in zip(again.pairs, other.pairs, strict=True))
+    env.close()
+
+
+class Still:
+    """A task that never moves, so that every pair is solved at its start."""
+
+    def set_state(self, state: np.ndarray) -> None:
+        self.state = np.zeros(1)
+
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        return np.zeros(1)
+
+    def play(self, rng: np.random.Generator) -> Any:
+        return lambda state: np.zeros(1)
+
+    def advance(self, action: np.ndarray) -> None:
+        pass
+
+    def goal_distance(self, state: np.ndarray, goal: np.ndarray) -> float:
+        return 0.0
+
+
+def test_a_search_for_pairs_ends() -> None:
+    with pytest.raises(BadInput, match="only 0 pairs of 2 found at distance 5; choose a larger --distance"):
+        held_out_pairs(Still(), 2, 5, seed=0)
+
+
+def test_floors_act_within_the_bounds() -> None:
+    low, high = np.array([0.5, -1.0]), np.array([2.0, 1.0])
+    obs = TensorDict({"pixels": torch.zeros(3, 1)}, batch_size=[3])
+    assert np.array_equal(NoopPolicy(low, high).act(obs), [[0.5, 0.0]] * 3)
+    random = RandomPolicy(low, high, seed=0)
+    actions = np.concatenate([random.act(obs) for _ in range(200)])
+    assert (actions >= low).all() and (actions <= high).all()
+    np.testing.assert_allclose(actions.mean(0), (low + high) / 2, atol=0.15)
+
+
+class Nosy:
+    """A policy that notes what it is shown."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+        self.keys |= set(obs.keys()) | set(goal.keys())
+
+    def act(self, obs: TensorDict) -> np.ndarray:
+        self.keys |= set(obs.keys())
+        return np.zeros((obs.batch_size[0], 2))
+
+
+@pytest.mark.parametrize(("privileged", "keys"), [(False, {"pixels"}), (True, {"pixels", "state"})])
+def test_only_the_oracle_sees_the_state(privileged: bool, keys: set[str]) -> None:
+    env, policy = load_envs().make("TwoRoom", size=SIZE), Nosy()
+    pairs = held_out_pairs(env, 1, DISTANCE, seed=0).pairs
+    play_pairs([env], policy, pairs, 2, privileged=privileged)
+    env.close()
+    assert policy.keys == keys
+
+
+# A goal picture of one's own ---------------------------------------------------------------------------------------
+
+
+def test_a_goal_picture_round_trips(tmp_path: Path) -> None:
+    env, file = load_envs().make("TwoRoom", size=SIZE), tmp_path / "made" / "goal.png"
+    write_picture(file, env, seed=0)
+    goal = env.reset(seed=1)[0]["goal"]
+    env.close()
+    assert np.array_equal(read_picture(file, SIZE), goal)
+    with pytest.raises(BadInput, match="has another size; expected 64 x 64 pixels; got 32 x 32"):
+        read_picture(file, 64)
+
+
+def test_pictures_of_other_modes_are_read_as_colours(tmp_path: Path) -> None:
+    for mode in ("L", "RGBA", "P", "1"):
+        Image.new(mode, (SIZE, SIZE)).save(tmp_path / "goal.png")
+        assert read_picture(tmp_path / "goal.png", SIZE).shape == (SIZE, SIZE, 3)
+
+
+def test_no_picture_however_broken_gets_through_or_breaks_anything(tmp_path: Path) -> None:
+    """Every cut and 300 flipped bytes of a PNG: a picture of the right size, or `BadInput` that names the file."""
+    file, buffer, rng = tmp_path / "goal.png", io.BytesIO(), np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(buffer, "png")
+    whole = buffer.getvalue()
+    broken = [whole[:n] for n in (*range(60), *range(60, len(whole), 37))]
+    for position in (*range(60), *rng.integers(0, len(whole), 240)):
+        broken.append(whole[:position] + bytes([whole[position] ^ 1 << rng.integers(8)]) + whole[position + 1 :])
+    refused = 0
+    for content in broken:
+        file.write_bytes(content)
+        try:
+            assert read_picture(file, SIZE).shape == (SIZE, SIZE, 3)
+        except BadInput as error:
+            refused += 1
+            assert str(file) in str(error) and "\n" not in str(error)
+    assert refused > 100
+
+
+def test_a_picture_that_would_fill_the_memory(tmp_path: Path) -> None:
+    """60000 x 60000 pixels in a few bytes: PIL's own exception for that came through as a traceback."""
+    small = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(small, "bmp")
+    content = bytearray(small.getvalue())
+    content[18:26] = (60000).to_bytes(4, "little") * 2
+    (tmp_path / "goal.bmp").write_bytes(content)
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_picture(tmp_path / "goal.bmp", SIZE)
+
+
+def test_a_film_towards_one_s_own_goal(loaded: Checkpoint, tmp_path: Path) -> None:
+    env = load_envs().make("TwoRoom", size=SIZE)
+    goal, told = env.reset(seed=9)[0]["goal"], []
+    policy = loaded.planner.build(loaded.model, 0)
+    video, strip, distance = film(env, policy, goal, 6, 0, tmp_path, lambda *step: told.append(step))
+    env.close()
+    assert video.stat().st_size > 500 and Image.open(strip).size[0] > SIZE
+    assert all(math.isfinite(d) and d >= 0 for d in distance)
+    assert told == [(step, 6) for step in range(1, 7)]
+
+
+# What the planner is shown -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["pixels", "depth"])
+def test_nan_in_an_observation_is_refused(loaded: Checkpoint, key: str) -> None:
+    policy = loaded.planner.build(loaded.model, 0)
+    sound = TensorDict({"pixels": torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)}, batch_size=[2])
+    policy.reset(sound, sound)
+    broken = sound.clone()
+    broken[key] = torch.zeros(2, SIZE, SIZE, 3)
+    broken[key][1, 0, 0, 0] = float("nan")
+    with pytest.raises(
+        BadInput, match=f"observation '{key}' of environment 1; expected finite numbers; got NaN or inf"
+    ):
+        policy.act(broken)
+    assert np.isfinite(policy.act(sound)).all()
+
+
+def test_flipping_the_weights_changes_the_hash_in_the_result(tmp_path: Path) -> None:
+    """What a result names is the file that was used, not what the folder says about itself."""
+    folder = toy_checkpoint(tmp_path / "toy")
+    flip_byte(folder / "model.safetensors", -1)
+    with pytest.raises(BadInput, match="altered"):
+        checkpoint.load(folder)

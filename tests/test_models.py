@@ -1,0 +1,314 @@
+"""The JEPA: what it refuses, what it repeats, and losses that are what their formulas say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from toys import SHAPE, SIZE, SPEC, TRAINING, info, toy_model
+
+from planner.errors import BadInput
+from planner.models.jepa import JEPA, JEPAConfig
+from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
+from planner.testing import check_world_model
+from planner.training import JEPATraining
+from planner.types import Context
+
+D, A = SHAPE.latent_dim, SPEC.dim
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=seeded(seed))
+
+
+def pictures(*batch: int) -> Tensor:
+    return torch.randint(256, (*batch, SIZE, SIZE, 3), generator=seeded(), dtype=torch.uint8)
+
+
+def context(e: int, history: int) -> Context:
+    latent = TensorDict({"latent": noise(e, history, D, seed=1)}, batch_size=[e, history])
+    return Context(latent, noise(e, history - 1, A, seed=2).clamp(-1, 1))
+
+
+# The model ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [(3,), (2, 4), (2, 3, 2)])
+def test_embed_keeps_the_batch(batch: tuple[int, ...]) -> None:
+    model, frames = toy_model(), pictures(*batch)
+    latents = model.embed(frames)
+    assert latents.shape == (*batch, D) and latents.dtype == torch.float32
+    one = model.embed(frames.flatten(0, len(batch) - 1)[1:2])[0]
+    torch.testing.assert_close(latents.flatten(0, -2)[1], one, rtol=1e-4, atol=1e-4)
+
+
+def test_embed_sees_the_picture() -> None:
+    latents = toy_model().embed(torch.cat([pictures(2), pictures(1)]))
+    assert torch.equal(latents[0], latents[2])
+    assert not torch.allclose(latents[0], latents[1], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "got"),
+    [
+        (torch.zeros(2, SIZE, SIZE, 3), r"float32 \[2, 32, 32, 3\]"),
+        (torch.full((2, SIZE, SIZE, 3), math.nan), "float32"),
+        (torch.zeros(2, 64, 64, 3, dtype=torch.uint8), r"uint8 \[2, 64, 64, 3\]"),
+        (torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8), r"uint8 \[2, 3, 32, 32\]"),
+        (torch.zeros(2, SIZE, SIZE, 1, dtype=torch.uint8), "uint8"),
+        (torch.zeros(SIZE, 3, dtype=torch.uint8), "uint8"),
+    ],
+)
+def test_embed_refuses_other_pictures(pixels: Tensor, got: str) -> None:
+    with pytest.raises(BadInput, match=rf"`pixels` is off; expected uint8 \[\.\.\., 32, 32, 3\]; got {got}"):
+        toy_model().embed(pixels)
+
+
+@pytest.mark.parametrize("history", [1, 2, 3])
+def test_it_is_a_world_model(history: int) -> None:
+    model = toy_model(shape=JEPAConfig(image_size=SIZE, width=8, latent_dim=D, history=history, hidden=16))
+    check_world_model(model, TensorDict({"pixels": pictures(3, history)}, batch_size=[3, history]))
+
+
+@pytest.mark.parametrize("history", [1, 2, 3])
+def test_a_rollout_is_one_prediction_after_the_other(history: int) -> None:
+    """Written out for every candidate by itself: the last H latents and the H actions that follow each."""
+    model = toy_model(shape=JEPAConfig(image_size=SIZE, width=8, latent_dim=D, history=history, hidden=16))
+    start, actions = context(2, history), noise(2, 3, 4, A, seed=3).clamp(-1, 1)
+    futures = model.rollout(start, actions)
+    assert futures.batch_size == (2, 3, 4) and futures["latent"].shape == (2, 3, 4, D)
+    for e in range(2):
+        for s in range(3):
+            latents = list(start.latent["latent"][e])
+            done = list(start.actions[e])
+            for t in range(4):
+                done.append(actions[e, s, t])
+                latents.append(model.predictor(torch.stack(latents[-history:]), torch.stack(done[-history:])))
+                torch.testing.assert_close(futures["latent"][e, s, t], latents[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_every_candidate_sees_the_same_context() -> None:
+    model, start = toy_model(), context(2, SHAPE.history)
+    actions = noise(2, 1, 3, A).expand(-1, 5, -1, -1)
+    futures = model.rollout(start, actions)["latent"]
+    assert torch.equal(futures, futures[:, :1].expand_as(futures))
+    assert not torch.allclose(futures[0], futures[1], atol=1e-2)
+
+
+def test_a_rollout_depends_on_the_whole_history() -> None:
+    model, start = toy_model(), context(1, SHAPE.history)
+    actions = noise(1, 2, 1, A)
+    before = model.rollout(start, actions)["latent"]
+    older = start.latent.clone()
+    older["latent"][:, 0] += 1
+    assert not torch.allclose(model.rollout(Context(older, start.actions), actions)["latent"], before, atol=1e-3)
+    assert not torch.allclose(
+        model.rollout(Context(start.latent, start.actions + 1), actions)["latent"], before, atol=1e-3
+    )
+
+
+def test_the_size_that_the_issue_asks_for() -> None:
+    """About a million parameters with default settings."""
+    count = sum(weight.numel() for weight in JEPA(JEPAConfig(), SPEC).parameters())
+    assert 0.3e6 < count < 3e6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder": "resnet"},
+        {"predictor": "os.system"},
+        {"image_size": 40},
+        {"image_size": 0},
+        {"image_size": 64.0},
+        {"width": 6},
+        {"width": 0},
+        {"latent_dim": 1},
+        {"latent_dim": 5000},
+        {"history": 0},
+        {"hidden": 2},
+        {"depth": 0},
+        {"dropout": 1.0},
+        {"dropout": -0.1},
+        {"dropout": math.nan},
+    ],
+)
+def test_a_shape_that_is_off(changes: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="expected"):
+        JEPAConfig(**changes)
+
+
+# SIGReg ------------------------------------------------------------------------------------------------------------
+
+
+def naive_sigreg(latents: Tensor, axes: Tensor) -> float:
+    """The definition, one direction, one knot and one sample after the other, in double precision."""
+    n, total = len(latents), 0.0
+    knots = [3 * i / 16 for i in range(17)]
+    for axis in (axes / axes.norm(dim=0)).double().T:
+        values = (latents.double() @ axis).tolist()
+        gaps = []
+        for t in knots:
+            real = sum(math.cos(t * v) for v in values) / n - math.exp(-t * t / 2)
+            imaginary = sum(math.sin(t * v) for v in values) / n
+            gaps.append((real**2 + imaginary**2) * math.exp(-t * t / 2))
+        total += sum((a + b) / 2 * (3 / 16) for a, b in zip(gaps, gaps[1:], strict=False))
+    return n * total / axes.shape[1]
+
+
+@pytest.mark.parametrize(
+    "latents", [noise(20, 5), noise(30, 3) * 2 + 1, torch.zeros(10, 4)], ids=["normal", "off", "zero"]
+)
+def test_sigreg_is_its_formula(latents: Tensor) -> None:
+    axes = torch.randn(latents.shape[1], 7, generator=seeded(4), dtype=torch.float64)
+    assert float(sigreg(latents.double(), 7, seeded(4))) == pytest.approx(naive_sigreg(latents, axes), rel=1e-9)
+    assert sigreg(latents, 7, seeded(4)).dtype == torch.float32
+
+
+def test_sigreg_of_a_standard_normal_does_not_depend_on_how_many_there_are() -> None:
+    """In expectation it is the integral of (1 - exp(-t^2)) exp(-t^2 / 2) over [0, 3], which is 0.526."""
+    for n in (64, 512, 2048):
+        values = [float(sigreg(noise(n, 16, seed=k), 64, seeded(k))) for k in range(20)]
+        assert sum(values) / 20 == pytest.approx(0.526, abs=0.12)
+
+
+def test_sigreg_sees_what_is_wrong() -> None:
+    good, two = noise(512, 8), torch.sign(noise(512, 8))
+    level = float(sigreg(good, 64, seeded()))
+    wrong = {
+        "collapsed": torch.zeros(512, 8),
+        "a line": noise(512, 1) @ noise(1, 8, seed=1),
+        "bimodal": two[:, :1].expand(-1, 8) + 0.1 * good,
+        "too narrow": 0.3 * good,
+        "too wide": 3 * good,
+        "off centre": good + 1,
+    }
+    for name, latents in wrong.items():
+        assert float(sigreg(latents, 64, seeded())) > 10 * level, name
+
+
+def test_sigreg_pulls_a_collapsed_batch_apart() -> None:
+    """Its gradient is finite even at full collapse but for symmetry, and following it spreads the latents."""
+    latents = (1e-3 * noise(128, 4)).requires_grad_()
+    optimizer = torch.optim.Adam([latents], 0.05)
+    for step in range(200):
+        optimizer.zero_grad()
+        sigreg(latents, 32, seeded(step)).backward()
+        assert latents.grad is not None and latents.grad.isfinite().all()
+        optimizer.step()
+    torch.testing.assert_close(latents.std(0), torch.ones(4), atol=0.3, rtol=0)
+    assert float(effective_rank(latents.detach())) > 3.5
+
+
+def test_sigreg_draws_its_directions_from_the_generator() -> None:
+    latents, before = noise(32, 4), torch.get_rng_state()
+    assert sigreg(latents, 8, seeded(1)) == sigreg(latents, 8, seeded(1)) != sigreg(latents, 8, seeded(2))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# The other terms ---------------------------------------------------------------------------------------------------
+
+
+def test_covariance_by_hand() -> None:
+    """Two features that are the same have covariance c off the diagonal, twice, over D; independent ones have none."""
+    column = torch.tensor([-1.0, 0.0, 1.0])[:, None]  # variance 1
+    assert float(covariance(column.expand(-1, 2))) == pytest.approx(1.0)
+    assert float(covariance(torch.cat([2 * column, -column, 0 * column], 1))) == pytest.approx(8 / 3)
+    assert float(covariance(torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]))) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("d", [4, 32])
+def test_effective_rank_counts_the_dimensions_in_use(d: int) -> None:
+    assert float(effective_rank(noise(4000, d))) == pytest.approx(d, rel=0.03)
+    assert float(effective_rank(noise(4000, 1) @ noise(1, d))) == pytest.approx(1, abs=0.01)
+    half = noise(4000, d) * (torch.arange(d) < d // 2)
+    assert float(effective_rank(half + 5)) == pytest.approx(d / 2, rel=0.03)
+
+
+def test_effective_rank_of_nothing_is_finite() -> None:
+    assert torch.isfinite(effective_rank(torch.zeros(10, 4)))
+
+
+def test_rollout_loss_by_hand() -> None:
+    """H = 2, four frames 0, 1, 2, 3: predictions one step ahead are of frames 2 and 3, two ahead of frame 3."""
+    latents = torch.arange(4.0).reshape(1, 4, 1)
+    one = torch.tensor([2.5, 3.0]).reshape(1, 2, 1)  # errors 0.5 and 0: mean square 0.125
+    two = torch.tensor([1.0]).reshape(1, 1, 1)  # error 2: square 4
+    assert float(rollout_loss([one], latents, 2, 0.5)) == pytest.approx(0.125)
+    assert float(rollout_loss([one, two], latents, 2, 0.5)) == pytest.approx((0.125 + 0.5 * 4) / 1.5)
+    assert float(rollout_loss([one, two], latents, 2, 1.0)) == pytest.approx((0.125 + 4) / 2)
+
+
+# What training predicts --------------------------------------------------------------------------------------------
+
+
+def training_of(history: int, horizon: int, cold: float = 0.0) -> JEPATraining:
+    shape = JEPAConfig(image_size=SIZE, width=8, latent_dim=D, history=history, hidden=16)
+    knobs = {**vars(TRAINING), "horizon": horizon, "cold_starts": cold}
+    return JEPATraining(toy_model(shape=shape), type(TRAINING)(**knobs), info())
+
+
+@pytest.mark.parametrize(("history", "horizon"), [(1, 1), (1, 3), (2, 1), (2, 3), (3, 2)])
+def test_training_predicts_what_planning_would(history: int, horizon: int) -> None:
+    """All starts at once are the same as `unroll`, with which plans are rehearsed, from every start by itself."""
+    training = training_of(history, horizon).eval()
+    frames = history + horizon + 2
+    latents, actions = noise(3, frames, D), noise(3, frames - 1, A, seed=1).clamp(-1, 1)
+    predicted = training._predict(latents, actions)
+    assert [step.shape for step in predicted] == [(3, frames - history + 1 - k, D) for k in range(1, horizon + 1)]
+    for start in range(frames - history):
+        ahead = min(horizon, frames - history - start)
+        seen, past = latents[:, start : start + history], actions[:, start : start + history - 1]
+        coming = actions[:, start + history - 1 : start + history - 1 + ahead]
+        for k, expected in enumerate(training.model.unroll(seen, past, coming)):
+            torch.testing.assert_close(predicted[k][:, start], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_no_prediction_looks_ahead() -> None:
+    """Frames after a start, and actions after the foreseen step, must not leak into the prediction."""
+    training = training_of(history=2, horizon=2).eval()
+    latents, actions = noise(2, 5, D), noise(2, 4, A, seed=1).clamp(-1, 1)
+    before = training._predict(latents, actions)
+    latents[:, 2:], actions[:, 3:] = 9.0, 9.0
+    after = training._predict(latents, actions)
+    assert torch.equal(before[0][:, 0], after[0][:, 0]) and torch.equal(before[1][:, 0], after[1][:, 0])
+    assert not torch.allclose(before[0][:, 1], after[0][:, 1])
+
+
+def test_cold_starts_hide_the_history() -> None:
+    """As `MPC` begins an episode: the first frame fills the history, with actions at rest in between."""
+    training = training_of(history=2, horizon=2, cold=1.0).train()
+    latents, actions = noise(3, 4, D), noise(3, 3, A, seed=1).clamp(-1, 1)
+    predicted = training._predict(latents, actions)
+    for start in range(2):
+        seen = latents[:, start + 1 : start + 2].expand(-1, 2, -1)
+        rest = torch.zeros(3, 1, A)  # bounds are symmetric, so rest is the middle
+        coming = actions[:, start + 1 : start + 3]
+        for k, expected in enumerate(training.model.unroll(seen, rest, coming)):
+            torch.testing.assert_close(predicted[k][:, start], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_validation_has_no_cold_starts() -> None:
+    latents, actions = noise(3, 4, D), noise(3, 3, A, seed=1)
+    warm, cold = (training_of(2, 2, share).eval()._predict(latents, actions) for share in (0.0, 1.0))
+    assert all(torch.equal(one, other) for one, other in zip(warm, cold, strict=True))
+
+
+def test_the_inverse_model_learns_from_how_the_latent_moved() -> None:
+    """Its term is zero exactly where it decodes the actions, and the action of step t comes from frames t and t + 1."""
+    training = training_of(2, 1).eval()
+    batch = TensorDict({"pixels": pictures(4, 3), "actions": noise(4, 2, A)}, batch_size=[4])
+    terms = training.losses(batch)
+    z = terms["latents"]
+    decoded = torch.stack([training.model.inverse(torch.cat([z[:, t], z[:, t + 1] - z[:, t]], -1)) for t in (0, 1)], 1)
+    assert float(terms["inverse"]) == pytest.approx(float((decoded - batch["actions"]).square().mean()), rel=1e-4)
+    batch["actions"] = decoded
+    assert float(training.losses(batch)["inverse"]) == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,73 @@
+"""Every command of the README runs, and its Python example too."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from planner import cli
+from planner.checkpoint import SHIPPED
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for kind, text in BLOCKS
+    if kind == "bash"
+    for line in text.splitlines()
+    if line.strip()
+]
+
+# What a command gets on top, so that a test of it takes seconds. A command without an entry fails the test.
+SMALLER = {
+    "collect": ["--episodes", "3", "--steps", "30", "--workers", "1"],
+    "train": ["--training.steps", "4", "--training.batch", "4", "--threads", "1"],
+    "evaluate": ["--episodes", "2"],
+    "plan": [],
+    "demo": ["--episodes", "2"],
+}
+
+
+def test_readme_has_the_two_commands_first() -> None:
+    assert [words[:2] for words in COMMANDS[:2]] == [["make", "demo"], ["make", "test"]]
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] == "make"], ids=shlex.join)
+def test_make_targets_exist(words: list[str]) -> None:
+    shown = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_every_command_is_ours_and_parses() -> None:
+    for words in COMMANDS:
+        assert words[0] in ("make", "jepa-mpc"), words
+        if words[0] == "jepa-mpc":
+            assert type(cli._parse(words[1:])) is cli.COMMANDS[words[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the README's order: later ones use what earlier ones left. Train gets the few episodes that collect made."""
+    monkeypatch.chdir(tmp_path)
+    for words in COMMANDS:
+        if words[0] == "jepa-mpc":
+            cli.main([*words[1:], *SMALLER[words[1]]])
+    for left in ("data/tworoom/dataset.json", "runs/train/tworoom/checkpoint/config.json", "runs/plan/plan.mp4"):
+        assert (tmp_path / left).is_file()
+    for folder in ("runs/evaluate/tworoom", "runs/demo"):
+        assert all((tmp_path / folder / name).stat().st_size for name in ("plan.mp4", "report.html", "results.json"))
+
+
+@pytest.mark.skipif(not (SHIPPED / "tworoom" / "config.json").exists(), reason="needs the shipped TwoRoom checkpoint")
+def test_python_example_runs() -> None:
+    (example,) = [text for kind, text in BLOCKS if kind == "python"]
+    shown = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert shown.returncode == 0, shown.stderr
+    assert re.fullmatch(r"\[(True|False)(, (True|False)){2}\]\n", shown.stdout)

@@ -1,0 +1,333 @@
+"""Training at toy size: the loss falls, an interruption costs nothing, and what goes wrong is said."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from toys import SHAPE, TRAINING, dot_store, flip_byte, info
+
+from planner.data import EpisodeStore, Windows
+from planner.errors import BadInput
+from planner.models.jepa import JEPA
+from planner.settings import TrainConfig
+from planner.training import JEPATraining, card, curves, probe, train
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
+    return dot_store(tmp_path_factory.mktemp("data"), episodes=12)
+
+
+@pytest.fixture(scope="module")
+def straight(store: EpisodeStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[JEPA, Path]:
+    """A training that was never interrupted, and its folder."""
+    out = tmp_path_factory.mktemp("straight")
+    model = train(store, SHAPE, TRAINING, out, tensorboard=False)
+    assert model is not None
+    return model, out
+
+
+def but(**changes: Any) -> TrainConfig:
+    return dataclasses.replace(TRAINING, **changes)
+
+
+def same_weights(one: JEPA, other: JEPA) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def column(out: Path, name: str) -> list[float]:
+    """What was logged under `name`, in order."""
+    with next((out / "logs").glob("**/metrics.csv")).open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], Any]) -> None:
+    """Has `act` called in the middle of update `step`, once."""
+    honest, done = JEPATraining.training_step, []
+
+    def training_step(self: JEPATraining, batch: TensorDict, index: int) -> Tensor:
+        if self.global_step == step and not done:
+            done.append(step)
+            act()
+        return honest(self, batch, index)
+
+    monkeypatch.setattr(JEPATraining, "training_step", training_step)
+
+
+# It learns ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_goes_down(tmp_path: Path) -> None:
+    """Prediction is judged relative to "no change", which a collapse does not make small."""
+    store, shape = dot_store(tmp_path / "data", episodes=60), dataclasses.replace(SHAPE, hidden=64)
+    train(store, shape, but(steps=120, learning_rate=3e-3), tmp_path, tensorboard=False)
+    loss, checks = column(tmp_path, "loss"), curves(tmp_path)
+    assert loss[-1] < 0.8 * loss[0]
+    assert sorted(checks) == [30, 60, 90, 120]
+    assert checks[120]["val/error_1"] < 0.9 * checks[30]["val/error_1"]
+    assert min(checks[120]["probe/x"], checks[120]["probe/y"]) > 0.8 > checks[120]["probe/heading"]
+
+
+def test_the_same_seed_gives_the_same_weights(store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path) -> None:
+    torch.manual_seed(123)
+    again = train(store, SHAPE, TRAINING, tmp_path / "again", tensorboard=False)
+    other = train(store, SHAPE, but(seed=1), tmp_path / "other", tensorboard=False)
+    assert again is not None and other is not None
+    assert same_weights(again, straight[0]) and not same_weights(other, straight[0])
+
+
+def test_the_model_comes_back_ready_to_plan(straight: tuple[JEPA, Path]) -> None:
+    assert not straight[0].training
+    assert straight[0].action.units == ("m/s", "m/s")
+
+
+def test_every_update_draws_the_batch_of_its_step(store: EpisodeStore, tmp_path: Path, monkeypatch: Any) -> None:
+    asked: list[int] = []
+    honest = Windows.__getitem__
+    monkeypatch.setattr(Windows, "__getitem__", lambda self, i: (asked.append(i), honest(self, i))[1])
+    train(store, SHAPE, but(steps=3), tmp_path, tensorboard=False)
+    fits = [i for k, i in enumerate(asked) if i not in asked[:k]]
+    assert fits[:3] == [0, 1, 2]
+
+
+# It can be interrupted ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [0, 11, 12])
+def test_a_stopped_training_goes_on_bit_for_bit(
+    store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path, monkeypatch: Any, number: int, step: int
+) -> None:
+    """Ctrl-C finishes the update in hand and saves; at the first, before and after a validation, all the same."""
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    interrupt(monkeypatch, step, lambda: os.kill(os.getpid(), number))
+    assert train(store, SHAPE, TRAINING, tmp_path, tensorboard=False) is None
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    assert saved["global_step"] == step + 1
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    resumed = train(store, SHAPE, TRAINING, tmp_path, tensorboard=False)
+    assert resumed is not None and same_weights(resumed, straight[0])
+
+
+def test_a_training_that_died_goes_on_from_what_it_saved(
+    store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A power cut at update 17 costs the updates since `save_every`, not one bit of the result."""
+
+    def power_cut() -> None:
+        raise RuntimeError("power cut")
+
+    interrupt(monkeypatch, 17, power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(store, SHAPE, TRAINING, tmp_path, tensorboard=False)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 10
+    resumed = train(store, SHAPE, TRAINING, tmp_path, tensorboard=False)
+    assert resumed is not None and same_weights(resumed, straight[0])
+    assert sorted(curves(tmp_path)) == [6, 12, 18, 24]
+
+
+def test_a_finished_training_is_not_trained_further(
+    store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path
+) -> None:
+    first = train(store, SHAPE, but(steps=10), tmp_path, tensorboard=False)
+    again = train(store, SHAPE, but(steps=10), tmp_path, tensorboard=False)
+    assert first is not None and again is not None and same_weights(first, again)
+
+
+@pytest.mark.slow
+def test_the_command_killed_goes_on(store: EpisodeStore, tmp_path: Path) -> None:
+    """`kill -9` of the real command, then Ctrl-C (exit code 130), then to the end: the straight run's weights."""
+    script = "import sys; from planner.cli import main; main(sys.argv[1:])"
+    options = [
+        "--training.steps=60",
+        "--training.batch=8",
+        "--training.save-every=5",
+        "--training.sigreg-directions=16",
+    ]
+    shape = ["--model.image-size=32", "--model.width=8", "--model.latent-dim=8", "--model.hidden=16"]
+    command = [sys.executable, "-c", script, "train", "TwoRoom", "--data", str(store.path), "--threads=1"]
+    command += [*options, *shape, "--out"]
+    plain, torn = tmp_path / "plain", tmp_path / "torn"
+    subprocess.run([*command, str(plain)], check=True, capture_output=True, timeout=100)
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        before = (torn / "last.ckpt").stat().st_mtime if number == signal.SIGINT else 0.0
+        process = subprocess.Popen([*command, str(torn)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_for_newer(torn / "last.ckpt", before, process)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == code
+    subprocess.run([*command, str(torn)], check=True, capture_output=True, timeout=100)
+    weights = [(out / "checkpoint" / "model.safetensors").read_bytes() for out in (plain, torn)]
+    assert weights[0] == weights[1]
+
+
+def wait_for_newer(file: Path, before: float, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if file.exists() and file.stat().st_mtime > before:
+            return
+        time.sleep(0.005)
+    raise AssertionError("nothing was saved in time")
+
+
+# It says what is wrong ---------------------------------------------------------------------------------------------
+
+
+def test_another_configuration_in_the_folder_is_refused(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:
+    before = (straight[1] / "train.json").read_text()
+    with pytest.raises(BadInput, match=r"another configuration; got training.batch; .*another --out") as caught:
+        train(store, SHAPE, but(batch=4), straight[1], tensorboard=False)
+    assert str(straight[1]) in str(caught.value)
+    with pytest.raises(BadInput, match=r"another configuration; got model.hidden"):
+        train(store, dataclasses.replace(SHAPE, hidden=32), TRAINING, straight[1], tensorboard=False)
+    assert (straight[1] / "train.json").read_text() == before
+
+
+def test_another_task_in_the_folder_is_refused(straight: tuple[JEPA, Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"another configuration; got task TwoRoom"):
+        train(dot_store(tmp_path, task="Reacher"), SHAPE, TRAINING, straight[1], tensorboard=False)
+
+
+def test_pictures_of_another_size_are_refused(store: EpisodeStore, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"image sizes differ; expected 32 \(the dataset's\); got 64"):
+        train(store, dataclasses.replace(SHAPE, image_size=64), TRAINING, tmp_path, tensorboard=False)
+
+
+@pytest.mark.parametrize("steps", [4, 200])
+def test_a_training_that_diverges_stops(store: EpisodeStore, tmp_path: Path, steps: int) -> None:
+    """Where a validation came before the next update, its eigenvalues failed with a traceback instead."""
+    with pytest.raises(BadInput, match=r"training diverged at step \d+; got .*(nan|inf|NaN).*lower learning_rate"):
+        train(store, SHAPE, but(steps=steps, learning_rate=1e25), tmp_path, tensorboard=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
+def test_a_saved_training_cut_short_is_refused(store: EpisodeStore, tmp_path: Path, content: bytes) -> None:
+    """It ended in a traceback from deep inside torch."""
+    train(store, SHAPE, but(steps=10), tmp_path, tensorboard=False)
+    whole = (tmp_path / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(content or whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match=r"last.ckpt is damaged; .*remove it"):
+        train(store, SHAPE, but(steps=10), tmp_path, tensorboard=False)
+
+
+def test_a_collapse_is_said(store: EpisodeStore, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    """An encoder that sees nothing: the warning names the rank and what to do; a sound run gives none."""
+    weak = dataclasses.replace(SHAPE, latent_dim=16)
+    honest = JEPA.embed
+    monkeypatch.setattr(
+        JEPA, "embed", lambda self, pixels: honest(self, pixels)[..., :1].expand(*pixels.shape[:-3], 16)
+    )
+    train(store, weak, but(steps=2, held_out=0.5), tmp_path, tensorboard=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: the latents collapse: effective rank 1.0 of 16; raise sigreg_weight" in said
+
+
+def test_a_sound_run_gives_no_warning(store: EpisodeStore, tmp_path: Path, capsys: Any) -> None:
+    train(store, SHAPE, but(steps=4), tmp_path, tensorboard=False)
+    assert "collapse" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": 0},
+        {"batch": 1},
+        {"horizon": 0},
+        {"seed": -1},
+        {"save_every": 0},
+        {"sigreg_directions": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"weight_decay": -1.0},
+        {"sigreg_weight": float("inf")},
+        {"decay": 0.0},
+        {"decay": 1.5},
+        {"cold_starts": -0.1},
+        {"held_out": 0.0},
+        {"held_out": 1.0},
+    ],
+)
+def test_settings_that_are_off(changes: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="training: .*off; expected"):
+        but(**changes)
+
+
+# What it reports ---------------------------------------------------------------------------------------------------
+
+
+def test_the_probe_reads_what_is_there() -> None:
+    """A linear quantity, an angle that only its sine and cosine give away, and noise."""
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2000, 8, generator=generator)
+    angle = torch.atan2(latents[:, 2], latents[:, 3]) + 20 * torch.pi
+    circle = torch.stack([angle.sin(), angle.cos()], 1)
+    linear, noise = latents @ torch.arange(8.0) + 3, torch.randn(2000, generator=generator)
+    seen = torch.cat([latents, circle], 1)
+    states = torch.stack([linear, angle, noise, angle], 1)
+    scores = probe(
+        seen, states, torch.arange(2000) % 2 == 0, ("linear", "angle", "noise", "turns"), ("m", "rad", "m", "m")
+    )
+    assert list(scores) == ["linear", "angle", "noise", "turns"]
+    assert scores["linear"] > 0.999 and scores["angle"] > 0.999
+    assert -0.1 < scores["noise"] < 0.05
+    assert scores["turns"] < 0.9, "as metres the wrapped angle is not linear in its sine and cosine"
+
+
+def test_the_probe_is_judged_on_other_rows_than_it_was_fitted_on() -> None:
+    """With as many features as rows a fit is perfect, and worth nothing."""
+    latents = torch.randn(80, 40, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(80, 1, generator=torch.Generator().manual_seed(1))
+    assert probe(latents, noise, torch.arange(80) < 40, ("noise",), ("m",))["noise"] < 0
+
+
+def test_a_quantity_that_never_changes_is_finite() -> None:
+    scores = probe(torch.randn(100, 4), torch.zeros(100, 1), torch.arange(100) < 50, ("still",), ("m",))
+    assert abs(scores["still"]) < 10
+
+
+def test_the_card_says_where_it_comes_from(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:
+    text = card(store, SHAPE, TRAINING, straight[1], "jepa-mpc train TwoRoom")
+    for fact in (
+        "12 episodes of 30 steps",
+        "seed 0",
+        "`jepa-mpc train TwoRoom`",
+        "24 updates of 8 windows",
+        "| error_1 |",
+    ):
+        assert fact in text
+    assert "the last one at step 24" in text and "probe/heading" in text
+
+
+def test_the_error_is_relative_to_no_change(store: EpisodeStore) -> None:
+    """A predictor that says "nothing moves" scores exactly 1, one step ahead and two."""
+    training = JEPATraining(JEPA(SHAPE, store.info.action_spec), TRAINING, info()).eval()
+    training.model.predictor.forward = lambda latents, actions: latents[..., -1, :]  # type: ignore[method-assign]
+    logged: dict[str, float] = {}
+    training.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[method-assign,assignment]
+    training.on_validation_epoch_start()
+    with torch.no_grad():
+        training.validation_step(Windows(store, torch.arange(12), 4, 8, 0)[0], 0)
+    assert logged["val/error_1"] == pytest.approx(1, rel=1e-4)
+    assert logged["val/error_2"] == pytest.approx(1, rel=1e-4)
+
+
+def test_flip_byte_changes_exactly_one(tmp_path: Path) -> None:
+    """The tool that other tests tamper with."""
+    file = tmp_path / "x"
+    file.write_bytes(b"abc")
+    flip_byte(file, 1)
+    assert file.read_bytes() == b"acc"
