@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture train bench-success lint format types wheel-check clean
+.PHONY: help setup demo test torture train bench-success mujoco4 lint format types wheel-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@echo "[3/4] installing the pinned packages"
 	@$(PIP) -r requirements.lock
 	@echo "[4/4] installing jepa-mpc itself"
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(STAMP)  ## plan from pixels to held-out image goals with the shipped models; plan.mp4, report.html, results.json
@@ -49,9 +49,18 @@ torture: $(STAMP)  ## the slow tests
 train: $(STAMP)  ## train a world model: make train TASK=PushT
 	@$(BIN)/jepa-mpc train $(TASK)
 
-bench-success: $(STAMP)  ## success on 100 held-out goals of every task, into benchmarks/results
+bench-success: $(STAMP)  ## success on 200 held-out goals of every task, into benchmarks/results and the models' cards
 	@set -e; for task in $(TASKS); do \
-	  $(BIN)/jepa-mpc evaluate $$task --episodes 100 --out benchmarks/results/$$task; done
+	  $(BIN)/jepa-mpc evaluate $$task --episodes 200 --out runs/evaluate/$$task --record; \
+	  cp runs/evaluate/$$task/results.json benchmarks/results/$$task.json; done
+
+# Newer simulator, same tests: an environment laid over .venv, so that only MuJoCo differs.
+mujoco4: $(STAMP)  ## the tasks' tests on MuJoCo 4.0.0 (downloads it)
+	@$(BIN)/python -m venv .venv-mujoco4
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(.venv-mujoco4/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth"
+	@.venv-mujoco4/bin/python -m pip --disable-pip-version-check --quiet install --no-deps mujoco==4.0.0
+	@.venv-mujoco4/bin/python -c 'import mujoco; assert mujoco.__version__ == "4.0.0"'
+	@OMP_NUM_THREADS=1 .venv-mujoco4/bin/python -m pytest -q -m "not slow" tests/test_envs.py tests/test_rendering.py tests/test_oracle.py
 
 lint: $(STAMP)  ## ruff, rules and format
 	@$(BIN)/ruff check .

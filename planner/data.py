@@ -211,10 +211,19 @@ class Windows:
         seed: any integer >= 0.
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1. Where little
             happens most of the time, as before a pusher reaches its block, uniform windows mostly teach stillness.
+        latents: of every frame of the dataset, `[episodes x (L + 1), D]`; batches then hold `latents` `[B, F, D]` in
+            place of `pixels`.
     """
 
     def __init__(
-        self, store: EpisodeStore, rows: Tensor, frames: int, batch: int, seed: int, moving: float = 0.0
+        self,
+        store: EpisodeStore,
+        rows: Tensor,
+        frames: int,
+        batch: int,
+        seed: int,
+        moving: float = 0.0,
+        latents: Tensor | None = None,
     ) -> None:
         self.info, self.rows, self.frames, self.batch, self.seed = store.info, rows, frames, batch, seed
         self.spec = store.info.action_spec
@@ -227,7 +236,8 @@ class Windows:
             raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="collect more")
         self.starts = store.info.steps - span + 1
         # Flat views: gathering rows of a flat memory map is twenty times faster than indexing it in four dimensions.
-        self.pixels = store.data["pixels"].flatten(0, 1)
+        self.looks = store.data["pixels"].flatten(0, 1) if latents is None else latents
+        self.key = "pixels" if latents is None else "latents"
         self.actions = store.data["actions"].flatten(0, 1)
         self.state = store.data["state"].flatten(0, 1)
         self.moving = moving
@@ -248,7 +258,7 @@ class Windows:
         physical = self.actions.index_select(0, step).view(self.batch, self.frames - 1, block, -1)
         return TensorDict(
             {
-                "pixels": self.pixels.index_select(0, frame).view(*shape, *self.pixels.shape[1:]),
+                self.key: self.looks.index_select(0, frame).view(*shape, *self.looks.shape[1:]),
                 "actions": self.spec.encode(physical),
                 "state": self.state.index_select(0, frame).view(*shape, -1),
                 "episode": row.expand(-1, self.frames),

@@ -91,6 +91,10 @@ class TrainConfig:
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
         held_out: share of the episodes kept for validation, above 0 to below 1.
+        polish_steps: updates of the predictor alone, afterwards, on the latents of the finished encoder, >= 0. They are
+            cached, so that an update costs a fraction and can look further ahead.
+        polish_horizon: K of that stage, >= 1.
+        polish_batch: windows an update of that stage, >= 2.
         seed: of weights, batches and noise, >= 0.
         save_every: updates between checkpoints to resume from, >= 1 (an interruption by Ctrl-C saves too).
     """
@@ -108,12 +112,16 @@ class TrainConfig:
     cold_starts: float = 0.15
     moving: float = 0.0
     held_out: float = 0.05
+    polish_steps: int = 0
+    polish_horizon: int = 6
+    polish_batch: int = 256
     seed: int = 0
     save_every: int = 100
 
     def __post_init__(self) -> None:
         whole = {"steps": 1, "batch": 2, "horizon": 1, "sigreg_directions": 1, "save_every": 1}
         check_seed("training", self.seed)
+        whole |= {"polish_steps": 0, "polish_horizon": 1, "polish_batch": 2}
         for name, least in whole.items():
             if getattr(self, name) < least:
                 raise BadInput(f"training: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))

@@ -11,7 +11,7 @@ import signal
 import warnings
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class JEPATraining(lightning.LightningModule):
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
         """The terms of the loss, and the latents of the batch under `latents`."""
         config, model = self.config, self.model
-        latents = model.embed(batch["pixels"])  # [B, F, D]
+        latents = self.look(batch)  # [B, F, D]
         predicted = self._predict(latents, batch["actions"])
         moved = torch.cat([latents[:, :-1], latents[:, 1:] - latents[:, :-1]], -1)
         return {
@@ -56,6 +56,20 @@ class JEPATraining(lightning.LightningModule):
             "covariance": covariance(latents.flatten(0, 1)),
             "inverse": (model.inverse(moved) - batch["actions"]).square().mean(),
             "latents": latents,
+        }
+
+    def look(self, batch: TensorDict) -> Tensor:
+        """The latents `[B, F, D]` of a batch."""
+        return self.model.embed(batch["pixels"])
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each term of the loss."""
+        config = self.config
+        return {
+            "prediction": 1.0,
+            "sigreg": config.sigreg_weight,
+            "covariance": config.covariance_weight,
+            "inverse": config.inverse_weight,
         }
 
     def _predict(self, latents: Tensor, actions: Tensor) -> list[Tensor]:
@@ -82,12 +96,7 @@ class JEPATraining(lightning.LightningModule):
         # Noise that depends on the step alone: a resumed run draws what the uninterrupted one would have drawn.
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
         terms = self.losses(batch)
-        weights = {
-            "prediction": 1.0,
-            "sigreg": self.config.sigreg_weight,
-            "covariance": self.config.covariance_weight,
-            "inverse": self.config.inverse_weight,
-        }
+        weights = self.weights()
         loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
         if not torch.isfinite(loss):
             raise BadInput(
@@ -98,7 +107,7 @@ class JEPATraining(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: TensorDict, _: int) -> None:
-        latents = self.model.embed(batch["pixels"])
+        latents = self.look(batch)
         predicted = self._predict(latents, batch["actions"])
         for k, step in enumerate(predicted, start=1):
             truth = latents[:, self.model.history - 1 + k :]
@@ -166,6 +175,31 @@ def probe(
     return scores
 
 
+class PredictorTraining(JEPATraining):
+    """The second stage: the encoder stands still, its latents are cached, and the predictor learns to look further."""
+
+    def look(self, batch: TensorDict) -> Tensor:
+        return batch["latents"]
+
+    def weights(self) -> dict[str, float]:
+        return {"prediction": 1.0}
+
+    def losses(self, batch: TensorDict) -> dict[str, Tensor]:
+        latents = self.look(batch)
+        predicted = self._predict(latents, batch["actions"])
+        return {"prediction": rollout_loss(predicted, latents, self.model.history, self.config.decay)}
+
+
+@torch.no_grad()
+def cache_latents(model: JEPA, store: EpisodeStore) -> Tensor:
+    """Latents of every frame of a dataset, `[episodes x (L + 1), D]`, from the encoder as it is when planning."""
+    pixels, training = store.data["pixels"], model.training
+    model.eval()
+    latents = torch.cat([model.embed(pixels[row]) for row in range(len(pixels))])
+    model.train(training)
+    return latents
+
+
 class _Stream(IterableDataset[TensorDict]):
     """Batches from the step that the trainer stands at, so that a resumed run goes on with the next one."""
 
@@ -219,22 +253,39 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
         raise BadInput("image sizes differ", expected=f"{store.info.size} (the dataset's)", got=str(shape.image_size))
     _same_run(out, {"task": store.info.task, "model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
-    training = JEPATraining(JEPA(shape, store.info.action_spec), config, store.info)
-    training.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not _run(JEPATraining(model, config, store.info), store, config, out, tensorboard):
+        return None
+    if config.polish_steps:
+        second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
+        training = PredictorTraining(model, second, store.info)
+        if not _run(training, store, second, out / "polish", tensorboard, cache_latents(model, store)):
+            return None
+    return model.eval()
+
+
+def _run(
+    training: JEPATraining,
+    store: EpisodeStore,
+    config: TrainConfig,
+    out: Path,
+    tensorboard: bool,
+    latents: Tensor | None = None,
+) -> bool:
+    """One stage, on pictures or on cached latents; resumes from `out/last.ckpt`. False if it was interrupted."""
+    out.mkdir(exist_ok=True)
     fit_rows, held_out = split_rows(store.info.episodes, config.held_out)
-    frames, last = shape.history + config.horizon, out / "last.ckpt"
+    frames, last = training.model.history + config.horizon, out / "last.ckpt"
     if last.exists() and not zipfile.is_zipfile(last):
         raise BadInput(f"{last} is damaged", expected="a saved training", do="remove it to start again")
-    windows = Windows(store, fit_rows, frames, config.batch, config.seed, config.moving)
-    checks = Windows(store, held_out, frames, config.batch, config.seed + 1)
+    windows = Windows(store, fit_rows, frames, config.batch, config.seed, config.moving, latents)
+    checks = Windows(store, held_out, frames, config.batch, config.seed + 1, latents=latents)
     stop = _GracefulStop(last)
     trainer = _trainer(out, config, stop, tensorboard)
     trainer.fit(
         training, _loader(_Stream(windows, training)), _loader(checks), ckpt_path=last if last.exists() else None
     )
-    if stop.asked and trainer.global_step < config.steps:
-        return None
-    return training.model.eval()
+    return not stop.asked or trainer.global_step >= config.steps
 
 
 def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) -> lightning.Trainer:
@@ -313,8 +364,12 @@ def curves(out: Path) -> dict[int, dict[str, float]]:
 
 def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
     """A checkpoint's `card.md`: what it was trained on and how, and its last validation figures."""
-    checks = curves(out)
+    polished, checks = curves(out / "polish"), curves(out)
     last = checks[max(checks)] if checks else {}
+    figures = [(f"{key.removeprefix('val/')}", value) for key, value in sorted(last.items())]
+    if polished:
+        ahead = polished[max(polished)].items()
+        figures += [(f"{key.removeprefix('val/')}, polished", value) for key, value in ahead if "error" in key]
     info = store.info
     lines = [
         f"# {info.task}",
@@ -326,6 +381,7 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         f"| data | {info.episodes} episodes of {info.steps} steps, seed {info.seed}, renderer {info.renderer} |",
         f"| command | `{command}` |",
         f"| training | {config.steps} updates of {config.batch} windows of {shape.history + config.horizon} frames |",
+        f"| polishing | {config.polish_steps} updates of the predictor, {config.polish_horizon} steps ahead |",
         f"| commit | {commit()} |",
         f"| versions | {', '.join(f'{name} {value}' for name, value in versions().items())} |",
         "",
@@ -333,7 +389,7 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         "",
         "| figure | value |",
         "|---|---|",
-        *(f"| {key.removeprefix('val/')} | {value:.3f} |" for key, value in sorted(last.items())),
+        *(f"| {name} | {value:.3f} |" for name, value in figures),
         "",
         "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
         "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",

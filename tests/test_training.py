@@ -23,7 +23,7 @@ from planner.data import EpisodeStore, Windows
 from planner.errors import BadInput
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
-from planner.training import JEPATraining, card, curves, probe, train
+from planner.training import JEPATraining, cache_latents, card, curves, probe, train
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,31 @@ def test_every_update_draws_the_batch_of_its_step(store: EpisodeStore, tmp_path:
     train(store, SHAPE, but(steps=3), tmp_path, tensorboard=False)
     fits = [i for k, i in enumerate(asked) if i not in asked[:k]]
     assert fits[:3] == [0, 1, 2]
+
+
+def test_polishing_moves_the_predictor_and_nothing_else(
+    store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path
+) -> None:
+    """The second stage looks further ahead on cached latents; resumed from the first stage or run at once, the same."""
+    config = but(polish_steps=30, polish_horizon=4, polish_batch=16)
+    model = train(store, SHAPE, config, tmp_path, tensorboard=False)
+    assert model is not None
+    first, second = straight[0].state_dict(), model.state_dict()
+    changed = {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
+    assert changed == {"predictor"}
+    checks = curves(tmp_path / "polish")
+    before = curves(tmp_path)
+    assert checks[max(checks)]["val/error_1"] < before[max(before)]["val/error_1"]
+    assert "val/error_4" in checks[max(checks)] and "val/error_3" not in before[max(before)]
+    again = train(store, SHAPE, config, tmp_path, tensorboard=False)
+    assert again is not None and same_weights(again, model)
+
+
+def test_cached_latents_are_what_the_encoder_says(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:
+    cached = cache_latents(straight[0], store)
+    looks, remembers = (Windows(store, torch.arange(4), 3, 8, 0, latents=kept)[5] for kept in (None, cached))
+    torch.testing.assert_close(straight[0].embed(looks["pixels"]), remembers["latents"])
+    assert torch.equal(looks["actions"], remembers["actions"]) and "pixels" not in remembers
 
 
 # It can be interrupted ---------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..checkpoint import Checkpoint
 from ..data import write_atomically
@@ -179,6 +182,7 @@ def _result(
         "checkpoint_backend": checkpoint.renderer,
         "checkpoint_sha256": checkpoint.sha256,
         "versions": versions(),
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -197,14 +201,14 @@ def _clips(task: str, episodes: list[Episode]) -> list[Clip]:
 
 
 def write_results(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, Path, Path]:
-    """Writes `results.json`, `episodes.jsonl`, `plan.mp4` and `report.html` into `out`.
+    """Writes `results.json`, `episodes.jsonl`, `plan.mp4`, `plan.png` and `report.html` into `out`.
 
     Returns:
         The paths of `plan.mp4`, `report.html` and `results.json`. With one outcome `results.json` holds its result,
         with several a list of them.
     """
     from .report import write_report
-    from .video import write_video
+    from .video import film_strip, write_video
 
     out.mkdir(parents=True, exist_ok=True)
     results = [outcome.result for outcome in outcomes]
@@ -214,6 +218,8 @@ def write_results(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, Path, P
     write_atomically(numbers, json.dumps(results[0] if len(results) == 1 else results, indent=1) + "\n")
     write_atomically(out / "episodes.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     write_video(video, clips)
+    shown = max(clips, key=lambda clip: (clip.success, len(clip.frames)))
+    film_strip(out / "plan.png", shown, every=max(1, len(shown.frames) // 6))
     write_report(report, results, records, video)
     return video, report, numbers
 
