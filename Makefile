@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TASK ?= PushT
+EPISODES ?= 100
 TASKS ?= TwoRoom Reacher PushT
 # Extra words for the one `pip install` that brings torch, such as another index that has the build you want.
 PIP_TORCH_ARGS ?=
@@ -49,9 +50,9 @@ torture: $(STAMP)  ## the slow tests
 train: $(STAMP)  ## train a world model: make train TASK=PushT
 	@$(BIN)/jepa-mpc train $(TASK)
 
-bench-success: $(STAMP)  ## success on 200 held-out goals of every task, into benchmarks/results and the models' cards
+bench-success: $(STAMP)  ## success on EPISODES=100 held-out goals of every task, into benchmarks/results and the models' cards
 	@set -e; for task in $(TASKS); do \
-	  $(BIN)/jepa-mpc evaluate $$task --episodes 200 --out runs/evaluate/$$task --record; \
+	  $(BIN)/jepa-mpc evaluate $$task --episodes $(EPISODES) --out runs/evaluate/$$task --record; \
 	  cp runs/evaluate/$$task/results.json benchmarks/results/$$task.json; done
 
 # Newer simulator, same tests: an environment laid over .venv, so that only MuJoCo differs.

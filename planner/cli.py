@@ -300,9 +300,7 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     """The table and the paths that an evaluation ends with."""
     from rich.table import Table
 
-    table = Table(
-        "task", "goals reached", "95 % interval", "random", "do nothing", "oracle", "ms a plan", "control rate"
-    )
+    table = Table("task", "reached", "95 %", "random", "nothing", "oracle", "ms/plan", "rate")
     for result in (outcome.result for outcome in outcomes):
         floors = [_rate(result["floors"][name]) for name in ("random", "noop", "oracle")]
         low, high = result["interval"]
@@ -310,7 +308,7 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
         table.add_row(
             result["task"],
             f"[bold]{result['successes']}/{result['n']}[/]",
-            f"{low:.0%} to {high:.0%}",
+            f"{low:.0%}-{high:.0%}",
             *floors,
             f"{plan_ms:.0f}",
             f"{result['control_hz']:.0f} Hz",

@@ -113,8 +113,8 @@ class TrainConfig:
     moving: float = 0.0
     held_out: float = 0.05
     polish_steps: int = 0
-    polish_horizon: int = 6
-    polish_batch: int = 256
+    polish_horizon: int = 5
+    polish_batch: int = 96
     seed: int = 0
     save_every: int = 100
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -71,3 +72,25 @@ def test_python_example_runs() -> None:
     shown = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert shown.returncode == 0, shown.stderr
     assert re.fullmatch(r"\[(True|False)(, (True|False)){2}\]\n", shown.stdout)
+
+
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("[A-Z]*.json"))
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
+def test_figures_are_those_that_were_measured(file: Path) -> None:
+    """The README's row of a task says what its results file says, and that is of the checkpoint that is shipped."""
+    result = json.loads(file.read_text())
+    low, high = result["interval"]
+    floors = [result["floors"][name] for name in ("random", "noop", "oracle")]
+    cells = [
+        f"**{result['successes']}/{result['n']}**",
+        f"{100 * low:.0f} to {100 * high:.0f} %",
+        *(f"{arm['successes']}/{arm['n']}" for arm in floors),
+        f"{result['plan_ms']['median']:.0f} ms",
+    ]
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{result['task']}`") and "**" in line]
+    assert [cell.strip() for cell in row.strip("|").split("|")][1:7] == cells
+    config = json.loads((SHIPPED / result["task"].lower() / "config.json").read_text())
+    assert result["checkpoint_sha256"] == config["sha256"]
+    assert result["planner"] == config["planner"], "shipped settings"
