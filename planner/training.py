@@ -10,7 +10,7 @@ import math
 import signal
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -259,7 +259,7 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
     if config.polish_steps:
         second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
         training = PredictorTraining(model, second, store.info)
-        if not _run(training, store, second, out / "polish", tensorboard, cache_latents(model, store)):
+        if not _run(training, store, second, out / "polish", tensorboard, lambda: cache_latents(model, store)):
             return None
     return model.eval()
 
@@ -270,7 +270,7 @@ def _run(
     config: TrainConfig,
     out: Path,
     tensorboard: bool,
-    latents: Tensor | None = None,
+    cache: Callable[[], Tensor] | None = None,
 ) -> bool:
     """One stage, on pictures or on cached latents; resumes from `out/last.ckpt`. False if it was interrupted."""
     out.mkdir(exist_ok=True)
@@ -278,6 +278,13 @@ def _run(
     frames, last = training.model.history + config.horizon, out / "last.ckpt"
     if last.exists() and not zipfile.is_zipfile(last):
         raise BadInput(f"{last} is damaged", expected="a saved training", do="remove it to start again")
+    if (
+        last.exists()
+        and (saved := torch.load(last, map_location="cpu", weights_only=True))["global_step"] >= config.steps
+    ):
+        training.load_state_dict(saved["state_dict"])
+        return True
+    latents = cache() if cache else None
     windows = Windows(store, fit_rows, frames, config.batch, config.seed, config.moving, latents)
     checks = Windows(store, held_out, frames, config.batch, config.seed + 1, latents=latents)
     stop = _GracefulStop(last)
