@@ -130,8 +130,9 @@ class JEPATraining(lightning.LightningModule):
         rank = effective_rank(latents)
         self.log("val/effective_rank", rank, prog_bar=True)
         tested = torch.cat(self._episodes) % 2 == 0
-        for name, r2 in probe(latents, states, tested, self.info.state_names, self.info.state_units).items():
-            self.log(f"probe/{name}", r2)
+        if tested.any() and not tested.all():  # a single held-out episode cannot be split
+            for name, r2 in probe(latents, states, tested, self.info.state_names, self.info.state_units).items():
+                self.log(f"probe/{name}", r2)
         if rank < 0.1 * latents.shape[1]:
             self.print(
                 f"warning: the latents collapse: effective rank {rank:.1f} of {latents.shape[1]}; raise sigreg_weight"
@@ -171,7 +172,7 @@ def probe(
         targets = torch.stack([value.sin(), value.cos()], 1) if unit == "rad" else value[:, None]
         weights = torch.linalg.solve(fit.T @ fit + ridge, fit.T @ targets[~tested])
         missed = (test @ weights - targets[tested]).square().mean(0)
-        scores[name] = float((1 - missed / targets[tested].var(0).clamp_min(1e-12)).mean())
+        scores[name] = float((1 - missed / targets[tested].var(0, correction=0).clamp_min(1e-12)).mean())
     return scores
 
 
