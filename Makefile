@@ -59,7 +59,7 @@ bench-success: $(STAMP)  ## success on EPISODES=100 held-out goals of every task
 mujoco4: $(STAMP)  ## the tasks' tests on MuJoCo 4.0.0 (downloads it)
 	@$(BIN)/python -m venv .venv-mujoco4
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(.venv-mujoco4/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth"
-	@.venv-mujoco4/bin/python -m pip --disable-pip-version-check --quiet install --no-deps mujoco==4.0.0
+	@.venv-mujoco4/bin/python -m pip --disable-pip-version-check --quiet install --no-deps mujoco==4.0.0 mujoco-core==4.0.0
 	@.venv-mujoco4/bin/python -c 'import mujoco; assert mujoco.__version__ == "4.0.0"'
 	@OMP_NUM_THREADS=1 .venv-mujoco4/bin/python -m pytest -q -m "not slow" tests/test_envs.py tests/test_rendering.py tests/test_oracle.py
 
