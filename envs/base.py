@@ -33,7 +33,7 @@ class GoalEnv(gym.Env[Any, Any]):
 
     State: `[nq + nv]` float64, MuJoCo's qpos then qvel (metres, radians, metres/s, radians/s); setting it reproduces
     pictures and motion exactly. Observation: `pixels` and `goal`, uint8 `[size, size, 3]`. Action: float32 `[a]`
-    between the bounds of `spec`, held for `spec_substeps` physics steps. Reward: 1 on success, else 0; success ends
+    between the bounds of `action_spec()`, held for `substeps` physics steps. Reward: 1 on success, else 0; success ends
     the episode. `info` has `success` (bool), `goal_distance` (1 = exactly at the tolerance), `state`, `goal_state`.
 
     `reset(options={"start": state, "goal": state})` sets either or both exactly; without them they are drawn at random.

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from .errors import BadInput, check_seed
 from .models.jepa import JEPAConfig
-from .recipes import DEFAULT, RECIPES
+from .recipes import RECIPES, recipe_for
 from .settings import PlannerConfig, TrainConfig
 from .tasks import load_envs
 
@@ -72,7 +72,7 @@ def _collect(options: Collect) -> EpisodeStore:
     from .collect import collect
 
     path = options.out or Path("data") / options.task.lower()
-    episodes = options.episodes or RECIPES.get(options.task, DEFAULT).episodes
+    episodes = options.episodes or recipe_for(options.task).episodes
     with _bar(f"collecting {options.task}") as advance:
         return collect(
             options.task,
@@ -131,7 +131,7 @@ class Train:
             raise SystemExit(130)
         folder = self.checkpoint or out / "checkpoint"
         card = training.card(store, self.model, self.training, out, f"jepa-mpc {shlex.join(sys.argv[1:])}")
-        planner = RECIPES.get(self.task, DEFAULT).planner
+        planner = recipe_for(self.task).planner
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
@@ -348,7 +348,7 @@ def _parse(words: list[str]) -> Any:
         task = next((word for word in options if word in RECIPES), "")
     else:
         task = tyro.cli(Train, prog=prog, args=options).task
-    recipe = RECIPES.get(task, DEFAULT)
+    recipe = recipe_for(task)
     return tyro.cli(Train, prog=prog, args=options, default=Train(task, model=recipe.model, training=recipe.training))
 
 

@@ -38,3 +38,8 @@ RECIPES: dict[str, Recipe] = {
         planner=PlannerConfig(optimizer="mppi", samples=192),
     ),
 }
+
+
+def recipe_for(task: str) -> Recipe:
+    """The recipe of `task`; `DEFAULT` for one that has none of its own."""
+    return RECIPES.get(task, DEFAULT)

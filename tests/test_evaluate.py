@@ -24,6 +24,7 @@ from planner.evaluate.own_goal import film, read_picture, write_picture
 from planner.evaluate.protocol import NoopPolicy, RandomPolicy, held_out_pairs, play_pairs
 from planner.evaluate.run import Outcome, Protocol, card_figures, evaluate, write_results
 from planner.evaluate.statistics import wilson
+from planner.evaluate.video import Clip, _tile
 from planner.tasks import load_envs
 
 PAIRS, DISTANCE = 4, 20
@@ -157,6 +158,13 @@ def test_a_protocol_that_is_off(field: str) -> None:
 
 
 # Files -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_outcome_that_nobody_knows_is_not_called_one() -> None:
+    """The film of one's own goal said "reached", in green, as soon as the latent distance had shrunk at all."""
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    tiles = [_tile(Clip(frames, frames[0], "own goal", success), 1).tobytes() for success in (True, False, None)]
+    assert len(set(tiles)) == 3
 
 
 def test_the_files(outcome: Outcome, tmp_path: Path) -> None:

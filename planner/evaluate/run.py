@@ -218,7 +218,7 @@ def write_results(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, Path, P
     write_atomically(numbers, json.dumps(results[0] if len(results) == 1 else results, indent=1) + "\n")
     write_atomically(out / "episodes.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     write_video(video, clips)
-    shown = max(clips, key=lambda clip: (clip.success, len(clip.frames)))
+    shown = max(clips, key=lambda clip: (bool(clip.success), len(clip.frames)))
     film_strip(out / "plan.png", shown, every=max(1, len(shown.frames) // 6))
     write_report(report, results, records, video)
     return video, report, numbers

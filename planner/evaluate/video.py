@@ -26,13 +26,14 @@ class Clip:
         frames: what the camera saw, uint8 `[T, h, w, 3]`, T >= 1; the last one is where the episode ended.
         goal: the goal image, uint8 `[h, w, 3]`.
         title: a few words, shown above.
-        success: whether the episode ended at the goal.
+        success: whether the episode ended at the goal; None where nobody can tell, as with a goal of which only the
+            picture is known.
     """
 
     frames: NDArray[np.uint8]
     goal: NDArray[np.uint8]
     title: str
-    success: bool
+    success: bool | None
 
     def __post_init__(self) -> None:
         for name, array, ndim in (("frames", self.frames, 4), ("goal", self.goal, 3)):
@@ -112,13 +113,13 @@ def _tile(clip: Clip, step: int) -> Image.Image:
     """Caption, camera and goal of one clip at one step, with the border of its outcome once it is over."""
     over = step >= len(clip.frames) - 1
     width, height = 2 * PANEL + 3 * GAP, CAPTION + PANEL + GAP
-    outcome = SUCCESS if clip.success else FAILURE
+    outcome = {True: SUCCESS, False: FAILURE, None: DIM}[clip.success]
     tile = Image.new("RGB", (width + 2 * BORDER, height + 2 * BORDER), outcome if over else TILE)
     draw = ImageDraw.Draw(tile)
     draw.rectangle((BORDER, BORDER, BORDER + width - 1, BORDER + height - 1), fill=TILE)
     x, middle, right = BORDER + GAP, BORDER + CAPTION / 2, BORDER + GAP + PANEL + GAP + PANEL
     # A word beside the colour: red and green look alike to some eyes.
-    words = ("reached" if clip.success else "not reached") if over else "goal"
+    words = {True: "reached", False: "not reached", None: "goal"}[clip.success] if over else "goal"
     draw.text((right, middle), words, fill=outcome if over else DIM, font=_font(14), anchor="rm")
     draw.text((x, middle), _fit(clip.title, right - x - 90), fill=TEXT, font=_font(14), anchor="lm")
     tile.paste(_panel(clip.frames[min(step, len(clip.frames) - 1)], PANEL), (x, BORDER + CAPTION))
