@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +24,14 @@ class Plan:
     Attributes:
         actions: the best plan of each environment, `[E, T, A]`, in [-1, 1].
         energy: its energy, `[E]`; +inf where no candidate had a finite one.
-        trace: the lowest energy found so far, after each iteration, `[iterations, E]`.
+        trace: the lowest energy found so far, after each iteration, `[iterations, E]`; shorter where time ran out.
+        complete: whether every iteration was done before the deadline.
     """
 
     actions: Tensor
     energy: Tensor
     trace: Tensor
+    complete: bool = True
 
 
 @torch.no_grad()
@@ -42,6 +47,8 @@ def plan(
     generator: torch.Generator,
     proposals: Tensor | None = None,
     chunk: int | None = None,
+    max_bytes: int | None = None,
+    deadline_ms: float | None = None,
 ) -> Plan:
     """Finds the actions of least energy. Never worse than the best proposal; a failed candidate never wins.
 
@@ -57,39 +64,79 @@ def plan(
         proposals: plans to start from, `[E, P, T, A]`, P >= 1, put into [-1, 1]; zeros when None. All of them are extra
             candidates of the first iteration; the optimizer starts around the first, which is also the plan returned
             where every candidate fails (with energy +inf).
-        chunk: most candidates an environment in one rollout, >= 1, to cap memory; all at once when None.
+        chunk: most candidates an environment in one rollout, >= 1; all at once when None.
+        max_bytes: most memory that rehearsing and judging may take at once, the candidates themselves not counted; as
+            many candidates, and then as many environments, go into one rollout as fit. Changes no result. The model
+            needs a method `bytes_per_plan(horizon)`.
+        deadline_ms: wall time from the call after which no further rollout is begun; the best plan so far is returned.
+            The first one is always done: a plan may be late by one rollout, which `chunk` keeps short.
 
     Raises:
-        BadInput: a number is out of range or a shape does not fit.
+        BadInput: a number is out of range, a shape does not fit, or not even one plan fits into `max_bytes`.
     """
-    proposals = _checked_proposals(model, context, iterations, horizon, proposals, chunk)
+    began = time.perf_counter()
+    proposals = _checked_proposals(model, context, iterations, horizon, proposals)
+    scorer = _Scorer(model, context, goal, energy, *_rollout_size(model, context, horizon, chunk, max_bytes))
+    scorer.ends = began + _checked_deadline(deadline_ms) / 1000
     best = proposals[:, 0]  # [E, T, A]
     least = best.new_full((best.shape[0],), torch.inf)  # [E]
     state = optimizer.init(best)
-    trace = []
+    trace: list[Tensor] = []
     for iteration in range(iterations):
-        actions = optimizer.ask(state, generator)  # [E, S, T, A]
-        if iteration == 0:
-            actions = torch.cat([proposals, actions], dim=1)  # [E, P + S, T, A]
-        cost = _score(model, context, goal, energy, actions, chunk)  # [E, P + S]
-        state = optimizer.tell(state, actions, cost)
-        best, least = _better(best, least, actions, cost)
+        with torch.enable_grad():  # an optimizer that wants gradients asks with a tensor that requires them
+            actions = optimizer.ask(state, generator)  # [E, S, T, A]
+            if iteration == 0:
+                actions = torch.cat([proposals, actions], dim=1)  # [E, P + S, T, A]
+        cost = scorer(actions)  # [E, up to P + S]
+        best, least = _better(best, least, actions.detach()[:, : cost.shape[1]], cost.detach())
         trace.append(least)
+        if cost.shape[1] < actions.shape[1]:
+            return Plan(best, least, torch.stack(trace), complete=False)
+        state = optimizer.tell(state, actions, cost)
+        if iteration + 1 < iterations and scorer.late():
+            return Plan(best, least, torch.stack(trace), complete=False)
     # The mean of good plans is often better than any of them, and sometimes, between two modes, worse: so it is tried.
     final = optimizer.best(state).unsqueeze(1)  # [E, 1, T, A]
-    best, least = _better(best, least, final, _score(model, context, goal, energy, final, chunk))
+    if not scorer.late():
+        best, least = _better(best, least, final, scorer(final))
     return Plan(best, least, torch.stack(trace))
 
 
-def _score(
-    model: WorldModel, context: Context, goal: TensorDict, energy: EnergyLike, actions: Tensor, chunk: int | None
-) -> Tensor:
-    """Energies `[E, S]` of candidates `[E, S, T, A]`, +inf for every failure: the one place where that is decided."""
-    parts = torch.split(actions, chunk or actions.shape[1], dim=1)
-    cost = torch.cat([energy(model.rollout(context, part), goal, part) for part in parts], dim=1)
-    if cost.shape != actions.shape[:2]:
-        raise BadInput("energy has a wrong shape", expected=str(tuple(actions.shape[:2])), got=str(tuple(cost.shape)))
-    return torch.where(cost.isfinite(), cost, torch.inf)
+class _Scorer:
+    """Energies of candidates, a part at a time: the one place where failures become +inf and where time runs out."""
+
+    def __init__(
+        self, model: WorldModel, context: Context, goal: TensorDict, energy: EnergyLike, width: int, rows: int
+    ) -> None:
+        self.model, self.context, self.goal, self.energy = model, context, goal, energy
+        self.width, self.rows = width, rows  # most candidates an environment, most environments in one rollout
+        self.ends = math.inf
+
+    def late(self) -> bool:
+        return time.perf_counter() >= self.ends
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        """Candidates `[E, S, T, A]` to energies `[E, S']`: of all, or of the first S' where time ran out."""
+        with torch.set_grad_enabled(actions.requires_grad):
+            costs: list[Tensor] = []
+            for part in actions.split(self.width, dim=1):
+                if costs and self.late():
+                    break
+                costs.append(torch.cat(list(self._judge(part))))
+            return torch.cat(costs, dim=1)
+
+    def _judge(self, part: Tensor) -> Iterator[Tensor]:
+        """Energies of `part`, `[rows, S]` for some environments after the other."""
+        for first in range(0, len(part), self.rows):
+            rows = slice(first, first + self.rows)
+            whole = self.rows >= len(part)  # slicing costs more than a small rollout
+            context = self.context if whole else Context(self.context.latent[rows], self.context.actions[rows])
+            goal = self.goal if whole else self.goal[rows]
+            cost = self.energy(self.model.rollout(context, part[rows]), goal, part[rows])
+            if cost.shape != part[rows].shape[:2]:
+                expected = str(tuple(part[rows].shape[:2]))
+                raise BadInput("energy has a wrong shape", expected=expected, got=str(tuple(cost.shape)))
+            yield torch.where(cost.isfinite(), cost, torch.inf)
 
 
 def _better(best: Tensor, least: Tensor, actions: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,10 +147,42 @@ def _better(best: Tensor, least: Tensor, actions: Tensor, cost: Tensor) -> tuple
     return torch.where(improved[:, None, None], winner, best), torch.where(improved, lowest, least)
 
 
+def _rollout_size(
+    model: WorldModel, context: Context, horizon: int, chunk: int | None, max_bytes: int | None
+) -> tuple[int, int]:
+    """Most candidates an environment, and most environments, in one rollout."""
+    environments = context.actions.shape[0]
+    width = chunk if chunk is not None else 2**31
+    if width < 1:
+        raise BadInput("plan: chunk is off", expected="at least 1", got=str(chunk))
+    if max_bytes is None:
+        return width, environments
+    if not hasattr(model, "bytes_per_plan"):
+        raise BadInput(
+            "plan: max_bytes cannot be kept",
+            expected="a world model with `bytes_per_plan(horizon)`",
+            got=type(model).__name__,
+            do="add that method, or cap candidates with `chunk`",
+        )
+    fit = max_bytes // model.bytes_per_plan(horizon)
+    if fit < 1:
+        expected = f"at least {model.bytes_per_plan(horizon)}, for one plan of {horizon} steps"
+        raise BadInput("plan: max_bytes is too small", expected=expected, got=str(max_bytes))
+    return min(width, max(1, fit // environments)), min(environments, fit)
+
+
+def _checked_deadline(deadline_ms: float | None) -> float:
+    if deadline_ms is None:
+        return math.inf
+    if not 0 < deadline_ms < math.inf:
+        raise BadInput("plan: deadline_ms is off", expected="a number above 0", got=str(deadline_ms))
+    return deadline_ms
+
+
 def _checked_proposals(
-    model: WorldModel, context: Context, iterations: int, horizon: int, proposals: Tensor | None, chunk: int | None
+    model: WorldModel, context: Context, iterations: int, horizon: int, proposals: Tensor | None
 ) -> Tensor:
-    for name, value in (("iterations", iterations), ("horizon", horizon), ("chunk", 1 if chunk is None else chunk)):
+    for name, value in (("iterations", iterations), ("horizon", horizon)):
         if value < 1:
             raise BadInput(f"plan: {name} is off", expected="at least 1", got=str(value))
     size = (context.actions.shape[0], horizon, model.action.dim)  # E, T, A

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from .energies import ActionEffort, Energy, LatentDistance
 from .errors import BadInput, check_seed
 from .mpc import MPC
-from .optimizers import CEM, MPPI, Hold, make_optimizer
+from .optimizers import CEM, AnyOptimizer, Chain, Gradient, Hold, make_optimizer
 from .types import EnergyLike, WorldModel
 
 
@@ -53,12 +54,24 @@ class PlannerConfig:
         distance = LatentDistance(metric=self.metric, over=self.over)
         return distance + self.effort * ActionEffort() if self.effort else distance
 
-    def _optimizer(self) -> CEM | MPPI:
-        knobs: dict[str, dict[str, float]] = {
-            "cem": {"elites": max(2, self.samples // 8), "init_std": self.std},
-            "mppi": {"std": self.std},
+    def _optimizer(self) -> AnyOptimizer:
+        """The optimizer by name: `samples` and `std` go to the knobs that mean them, all else has its default."""
+        elites = max(2, self.samples // 8)
+        few = max(1, self.samples // 16)  # restarts cost a backward pass each
+        knobs: dict[str, dict[str, Any]] = {
+            "cem": {"samples": self.samples, "elites": elites, "init_std": self.std},
+            "icem": {"samples": self.samples, "elites": elites, "init_std": self.std},
+            "mppi": {"samples": self.samples, "std": self.std},
+            "sampling": {"samples": self.samples, "std": self.std},
+            "gradient": {"samples": few, "std": self.std},
+            "mixture": {"samples": self.samples, "elites": max(2, self.samples // 32), "init_std": self.std},
+            "categorical": {"samples": self.samples, "elites": elites},
         }
-        return make_optimizer(self.optimizer, {"samples": self.samples} | knobs.get(self.optimizer, {}))
+        if self.optimizer == "chain":
+            first = CEM(samples=self.samples, elites=elites, init_std=self.std)
+            second = Gradient(samples=few, rate=0.05, std=0.05)
+            return Chain(first, second, switch=max(1, self.iterations - 1))
+        return make_optimizer(self.optimizer, knobs.get(self.optimizer, {}))
 
     def build(self, model: WorldModel, seed: int, energy: EnergyLike | None = None) -> MPC:
         """A planner on `model`, with these settings and another `energy` if one is given."""

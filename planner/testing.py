@@ -150,7 +150,8 @@ def _check_purity(optimizer: Optimizer[Any], size: int) -> None:
 
 
 def _check_progress(optimizer: Optimizer[Any], size: int) -> None:
-    target = torch.rand(size, T, A, generator=_seeded(1)) * 1.6 - 0.8
+    draw = torch.rand(size, T, A, generator=_seeded(1)) * 0.8 - 0.4
+    target = draw + 0.4 * draw.sign()  # 0.4 to 0.8 away: far enough for a tenth to be more than a search's own noise
     best = _minimise(optimizer, torch.zeros(size, T, A), target, 20)
     start, end = target.square().mean((1, 2)), (best - target).square().mean((1, 2))
     _require(bool((end < 0.1 * start).all()), f"a quadratic to fall below a tenth in 20 iterations: {start} to {end}")
@@ -173,7 +174,8 @@ def _check_failures(optimizer: Optimizer[Any]) -> None:
         _require(bool(best.isfinite().all()), "best to stay finite when candidates fail")
         _require(bool((best[0] == 0.25).all()), "an environment where everything failed to keep its plan")
         _require(bool((best[2] != 0.25).any()), "an environment to learn although another one failed")
-        _require(all(bool(x.isfinite().all()) for x in _tensors(state)), "a finite state when candidates fail")
+        # +inf may stand in a state for "no energy met yet"; NaN would spread.
+        _require(not any(bool(x.isnan().any()) for x in _tensors(state)), "a state without NaN when candidates fail")
     _require(bool(optimizer.ask(state, generator).isfinite().all()), "finite candidates after failures")
 
 

@@ -11,17 +11,32 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import BadInput
+from .categorical import CategoricalCEM
 from .cem import CEM, CEMState
+from .chain import Chain
+from .gradient import Gradient
 from .hold import Hold
+from .icem import ICEM
+from .mixture import MixtureCEM
 from .mppi import MPPI, MPPIState
+from .sampling import PredictiveSampling
+from .smooth import Smooth
 
-OPTIMIZERS: dict[str, type[CEM] | type[MPPI]] = {
+AnyOptimizer = CEM | ICEM | MPPI | PredictiveSampling | Gradient | Chain | MixtureCEM | CategoricalCEM
+
+OPTIMIZERS: dict[str, type[AnyOptimizer]] = {
     "cem": CEM,
+    "icem": ICEM,
     "mppi": MPPI,
+    "sampling": PredictiveSampling,
+    "gradient": Gradient,
+    "chain": Chain,
+    "mixture": MixtureCEM,
+    "categorical": CategoricalCEM,
 }
 
 
-def make_optimizer(name: str, knobs: Mapping[str, Any] = MappingProxyType({})) -> CEM | MPPI:
+def make_optimizer(name: str, knobs: Mapping[str, Any] = MappingProxyType({})) -> AnyOptimizer:
     """The optimizer called `name` in `OPTIMIZERS`, with `knobs` for its fields and defaults for the others.
 
     Raises:
@@ -36,4 +51,20 @@ def make_optimizer(name: str, knobs: Mapping[str, Any] = MappingProxyType({})) -
     return kind(**knobs)
 
 
-__all__ = ["CEM", "MPPI", "OPTIMIZERS", "CEMState", "Hold", "MPPIState", "make_optimizer"]
+__all__ = [
+    "CEM",
+    "ICEM",
+    "MPPI",
+    "OPTIMIZERS",
+    "AnyOptimizer",
+    "CEMState",
+    "CategoricalCEM",
+    "Chain",
+    "Gradient",
+    "Hold",
+    "MPPIState",
+    "MixtureCEM",
+    "PredictiveSampling",
+    "Smooth",
+    "make_optimizer",
+]

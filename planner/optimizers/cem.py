@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
+from .noise import normal
 
 
 class CEMState(NamedTuple):
@@ -32,6 +33,8 @@ class CEM:
         init_std: standard deviation of the first iteration, > 0.
         min_std: floor of the standard deviation, 0 to `init_std`; keeps the search from freezing early.
         momentum: share of the old mean and standard deviation that stays at each update, in [0, 1).
+        shared_noise: the same noise in every environment; what is planned for one of many is then what is planned for
+            it alone.
     """
 
     samples: int = 256
@@ -39,6 +42,7 @@ class CEM:
     init_std: float = 0.5
     min_std: float = 0.02
     momentum: float = 0.1
+    shared_noise: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 2:
@@ -58,23 +62,32 @@ class CEM:
 
     def ask(self, state: CEMState, generator: torch.Generator) -> Tensor:
         """Candidates `[E, S, T, A]`; the first is the mean itself, so that one bad draw cannot lose it."""
+        noise = normal(state.mean, self.samples - 1, generator, self.shared_noise)
         mean, std = (part.unsqueeze(1) for part in state)  # [E, 1, T, A]
-        shape = (mean.shape[0], self.samples - 1, *mean.shape[2:])
-        noise = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
         return torch.cat([mean, mean + std * noise], dim=1).clamp(-1, 1)
 
     def tell(self, state: CEMState, actions: Tensor, energy: Tensor) -> CEMState:
         """Moves towards the mean and spread of the elites."""
         lowest, index = energy.topk(min(self.elites, energy.shape[1]), dim=1, largest=False)  # [E, K]
         elites = actions.take_along_dim(index[..., None, None], dim=1)  # [E, K, T, A]
-        alive = lowest.isfinite()[..., None, None].to(actions.dtype)  # [E, K, 1, 1]
-        count = alive.sum(1)  # [E, 1, 1]
-        mean = (alive * elites).sum(1) / count.clamp(min=1)
-        variance = (alive * (elites - mean.unsqueeze(1)).square()).sum(1) / count.clamp(min=1)
-        std = variance.sqrt().clamp(min=self.min_std)
+        mean, std, count = spread(elites, lowest.isfinite())
+        std = std.clamp(min=self.min_std)
         keep = torch.where(count > 0, self.momentum, 1.0).to(actions.dtype)
         return CEMState(torch.lerp(mean, state.mean, keep), torch.lerp(std, state.std, keep))
 
     def best(self, state: CEMState) -> Tensor:
         """The mean, `[E, T, A]`."""
         return state.mean
+
+
+def spread(elites: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and standard deviation of those of `elites` `[..., K, T, A]` that are `alive`, bool `[..., K]`.
+
+    Returns:
+        mean and standard deviation, `[..., T, A]` each (0 where none is alive), and how many are, `[..., 1, 1]`.
+    """
+    weight = alive[..., None, None].to(elites.dtype)  # [..., K, 1, 1]
+    count = weight.sum(-3)
+    mean = (weight * elites).sum(-3) / count.clamp(min=1)
+    variance = (weight * (elites - mean.unsqueeze(-3)).square()).sum(-3) / count.clamp(min=1)
+    return mean, variance.sqrt(), count

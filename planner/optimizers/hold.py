@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..types import Optimizer
+from .wrapping import through
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Hold:
 
     def tell(self, state: Any, actions: Tensor, energy: Tensor) -> Any:
         """Hands the held actions on; a proposal that holds nothing counts as its mean."""
-        return self.inner.tell(state, self._shrink(actions), energy)
+        return self.inner.tell(state, *through(self._shrink, self._stretch, actions, energy))
 
     def best(self, state: Any) -> Tensor:
         """The inner optimizer's plan, `[E, T, A]`."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
+from .noise import normal
 
 
 class MPPIState(NamedTuple):
@@ -35,12 +36,15 @@ class MPPI:
         temperature: share of `spread` at which a weight has dropped to 1/e, > 0; towards 0 the best takes all.
         std: standard deviation of the first iteration's noise, in normalised action units (bounds at -1 and 1), > 0.
         decay: factor on the noise after each iteration, in (0, 1]; 1 is the paper's constant noise.
+        shared_noise: the same noise in every environment; what is planned for one of many is then what is planned for
+            it alone.
     """
 
     samples: int = 256
     temperature: float = 0.1
     std: float = 0.5
     decay: float = 0.9
+    shared_noise: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 2:
@@ -58,9 +62,8 @@ class MPPI:
 
     def ask(self, state: MPPIState, generator: torch.Generator) -> Tensor:
         """Candidates `[E, S, T, A]`; the first is the mean itself."""
+        noise = normal(state.mean, self.samples - 1, generator, self.shared_noise)
         mean, std = (part.unsqueeze(1) for part in state)  # [E, 1, T, A], [E, 1, 1, 1]
-        shape = (mean.shape[0], self.samples - 1, *mean.shape[2:])
-        noise = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
         return torch.cat([mean, mean + std * noise], dim=1).clamp(-1, 1)
 
     def tell(self, state: MPPIState, actions: Tensor, energy: Tensor) -> MPPIState:
