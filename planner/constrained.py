@@ -1,0 +1,112 @@
+"""Planning under inequality constraints: an augmented Lagrangian around the one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from .energies.constraints import MULTIPLIERS, AugmentedLagrangian, Constraint
+from .errors import BadInput
+from .plan import Plan, plan
+from .types import Context, EnergyLike, Optimizer, WorldModel
+
+
+@dataclass(frozen=True)
+class ConstrainedPlan:
+    """What planning under constraints found.
+
+    Attributes:
+        plan: the plan of least energy among those of all rounds that keep the constraints; where none does, the one
+            that breaks them least. Its `energy` is that of the goal alone.
+        violation: most by which any constraint is broken, `[E]`, >= 0.
+        multipliers: of the last round, `[E, K]`, >= 0: how hard each constraint pushes.
+    """
+
+    plan: Plan
+    violation: Tensor
+    multipliers: Tensor
+
+
+@torch.no_grad()
+def plan_constrained(
+    model: WorldModel,
+    context: Context,
+    goal: TensorDict,
+    energy: EnergyLike,
+    constraints: Sequence[Constraint],
+    optimizer: Optimizer[Any],
+    *,
+    rounds: int = 5,
+    penalty: float = 10.0,
+    growth: float = 1.5,
+    tolerance: float = 1e-3,
+    **how: Any,
+) -> ConstrainedPlan:
+    """Plans again and again, each time from the last plan and with constraints pressed on by what they were broken by.
+
+    Args:
+        model: rehearses candidates.
+        context: what is known now, E environments.
+        goal: encoded goal, batch `[E]`.
+        energy: what is minimised.
+        constraints: what has to stay at or below 0: of the actions, of the futures, or of a probe of the futures.
+        optimizer: knobs and functions of the search.
+        rounds: plans to make, >= 1.
+        penalty: of the first round, > 0; large against the energy's own slope.
+        growth: factor on it after each round that broke a constraint, >= 1.
+        tolerance: by how much a constraint may be broken and still count as kept, >= 0.
+        how: the other arguments of `plan`, `iterations`, `horizon` and `generator` among them.
+
+    Raises:
+        BadInput: a number is out of range.
+    """
+    if rounds < 1 or not growth >= 1 or not tolerance >= 0:
+        got = f"{rounds}, {growth}, {tolerance}"
+        raise BadInput("plan_constrained: rounds, growth or tolerance is off", expected=">= 1, >= 1, >= 0", got=got)
+    lagrangian = AugmentedLagrangian(energy, tuple(constraints), penalty)
+    proposals = how.pop("proposals", None)  # of the first round; later ones start from the last plan
+    multipliers: Tensor | None = None
+    kept: ConstrainedPlan | None = None
+    for _ in range(rounds):
+        if multipliers is None:
+            size = context.actions.shape[0]
+            still = context.actions.new_zeros(size, 1, how["horizon"], model.action.dim)
+            count = lagrangian.limited(model.rollout(context, still), goal, still).shape[-1]
+            multipliers = still.new_zeros(size, count)
+        pressed = goal.clone(recurse=False)
+        pressed[MULTIPLIERS] = multipliers
+        found = plan(model, context, pressed, lagrangian, optimizer, proposals=proposals, **how)
+        actions = found.actions.unsqueeze(1)
+        futures = model.rollout(context, actions)
+        limited = lagrangian.limited(futures, goal, actions)[:, 0]  # [E, K]
+        judged = replace(found, energy=energy(futures, goal, actions)[:, 0])
+        kept = _better(kept, ConstrainedPlan(judged, limited.amax(-1).relu(), multipliers), tolerance)
+        multipliers = (multipliers + lagrangian.penalty * limited).relu()
+        kept = replace(kept, multipliers=multipliers)
+        if (limited > tolerance).any():  # where all is kept, a stiffer problem only makes the multipliers jump
+            lagrangian = replace(lagrangian, penalty=growth * lagrangian.penalty)
+        proposals = (
+            actions if proposals is None else torch.cat([actions, proposals], dim=1)[:, : proposals.shape[1] + 1]
+        )
+    assert kept is not None
+    return kept
+
+
+def _better(old: ConstrainedPlan | None, new: ConstrainedPlan, tolerance: float) -> ConstrainedPlan:
+    """An environment at a time: the plan that keeps the constraints, then the one of less energy (or less breach)."""
+    if old is None:
+        return new
+    held, holds = old.violation <= tolerance, new.violation <= tolerance
+    cheaper = torch.where(held & holds, new.plan.energy < old.plan.energy, new.violation < old.violation)
+    take = torch.where(held == holds, cheaper, holds)
+    found = replace(
+        new.plan,
+        actions=torch.where(take[:, None, None], new.plan.actions, old.plan.actions),
+        energy=torch.where(take, new.plan.energy, old.plan.energy),
+    )
+    return ConstrainedPlan(found, torch.where(take, new.violation, old.violation), new.multipliers)

@@ -1,0 +1,42 @@
+"""What "good" means: how far imagined futures are from the goal, and what they cost. Lower is better.
+
+Energies are frozen dataclasses of knobs, pure, and compose like numbers:
+
+    energy = LatentDistance("l2", over="all") + 0.01 * ActionEffort()
+
+Any callable of futures, goal and actions is one, and may be a term.
+"""
+
+from .base import Energy, Scaled, Sum
+from .constraints import AugmentedLagrangian, Constraint, Penalty
+from .distance import METRICS, OVER, Goals, LatentDistance, LearnedDistance
+from .motion import ActionEffort, ActionRate, ActionSmoothness, Disagreement
+
+ENERGIES: dict[str, type[Energy]] = {
+    "latent_distance": LatentDistance,
+    "goals": Goals,
+    "action_effort": ActionEffort,
+    "action_rate": ActionRate,
+    "action_smoothness": ActionSmoothness,
+    "disagreement": Disagreement,
+}
+"""Energies that need nothing but knobs, by name."""
+
+__all__ = [
+    "ENERGIES",
+    "METRICS",
+    "OVER",
+    "ActionEffort",
+    "ActionRate",
+    "ActionSmoothness",
+    "AugmentedLagrangian",
+    "Constraint",
+    "Disagreement",
+    "Energy",
+    "Goals",
+    "LatentDistance",
+    "LearnedDistance",
+    "Penalty",
+    "Scaled",
+    "Sum",
+]

@@ -1,0 +1,74 @@
+"""What "good" means: how far imagined futures are from the goal. Lower is better.
+
+Energies are frozen dataclasses of knobs, pure, and compose like numbers:
+
+    energy = LatentDistance("l2", over="all") + 0.01 * ActionEffort()
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from ..errors import BadInput
+from ..types import EnergyLike
+
+
+class Energy(ABC):
+    """Base of the energies here: a pure callable that can be added and weighted. Any callable may be a term."""
+
+    @abstractmethod
+    def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        """Futures, batch `[E, S, T]`, a goal, batch `[E]`, and actions `[E, S, T, A]` to energies `[E, S]`."""
+
+    def __add__(self, other: EnergyLike) -> Sum:
+        return Sum((self, other))
+
+    def __mul__(self, weight: float) -> Scaled:
+        return Scaled(self, weight)
+
+    def __rmul__(self, weight: float) -> Scaled:
+        return Scaled(self, weight)
+
+
+@dataclass(frozen=True)
+class Sum(Energy):
+    """The sum of several energies.
+
+    Attributes:
+        terms: the energies to add, at least one.
+    """
+
+    terms: tuple[EnergyLike, ...]
+
+    def __post_init__(self) -> None:
+        if not self.terms or not all(callable(term) for term in self.terms):
+            raise BadInput("Sum: terms are off", expected="at least one energy", got=repr(self.terms))
+
+    def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return torch.stack([term(futures, goal, actions) for term in self.terms]).sum(0)
+
+
+@dataclass(frozen=True)
+class Scaled(Energy):
+    """An energy times a constant.
+
+    Attributes:
+        term: the energy to weigh.
+        weight: its factor, finite; a negative one rewards what the energy punishes.
+    """
+
+    term: EnergyLike
+    weight: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weight, bool) or not isinstance(self.weight, int | float) or not math.isfinite(self.weight):
+            raise BadInput("Scaled: weight is off", expected="a finite number", got=repr(self.weight))
+
+    def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return self.weight * self.term(futures, goal, actions)

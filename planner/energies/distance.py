@@ -1,0 +1,186 @@
+"""How far imagined latents are from the goal's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, huber_loss
+
+from ..errors import BadInput
+from .base import Energy
+
+
+def _cosine(latent: Tensor, goal: Tensor) -> Tensor:
+    return 1 - cosine_similarity(latent, goal, dim=-1).unsqueeze(-1)
+
+
+# Each: latents [E, S, T, D] and a goal [E, 1, 1, D] to what is averaged over the last axis.
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l2": lambda latent, goal: (latent - goal).square(),
+    "l1": lambda latent, goal: (latent - goal).abs(),
+    "huber": lambda latent, goal: huber_loss(latent, goal.expand_as(latent), reduction="none"),
+    "cosine": _cosine,
+}
+OVER = ("last", "all", "min")
+
+
+def over_horizon(distance: Tensor, over: str, discount: float = 1.0) -> Tensor:
+    """Distances `[E, S, T]` to energies `[E, S]`: of the "last" step, the weighted mean of "all", or the "min"."""
+    if over == "last":
+        return distance[..., -1]
+    if over == "min":
+        return distance.amin(-1)  # amin hands NaN on, so that a broken step cannot hide behind a good one
+    steps = torch.arange(distance.shape[-1], device=distance.device, dtype=distance.dtype)
+    weights = discount**steps
+    return distance @ (weights / weights.sum())
+
+
+def _check_over(name: str, over: str, discount: float) -> None:
+    if over not in OVER:
+        raise BadInput(f"{name}: unknown over", expected=f"one of {list(OVER)}", got=str(over))
+    if not 0 < discount < math.inf:
+        raise BadInput(f"{name}: discount is off", expected="a number above 0", got=str(discount))
+    if discount != 1 and over != "all":
+        # A knob that nothing reads is a mistake waiting to be tuned.
+        raise BadInput(f"{name}: discount is not read here", expected='over="all"', got=f"over={over!r}")
+
+
+@dataclass(frozen=True)
+class LatentDistance(Energy):
+    """Distance in latent space between the imagined future and the goal, >= 0, in latent units.
+
+    Futures are `[E, S, T, ...]` under `key` and the goal `[E, ...]`, with equal trailing shapes; more than one trailing
+    axis (tokens, features) is read as one long feature axis D.
+
+    Attributes:
+        metric: "l2", the mean over D of squared differences; "l1", the mean over D of absolute differences; "huber",
+            the mean over D of half the square up to a difference of 1 and of the difference less a half beyond;
+            "cosine", 1 - cosine similarity, in [0, 2].
+        over: which of the T imagined steps count: "last"; "all", their weighted mean; "min", the closest one (for
+            goals to pass through rather than to hold).
+        key: where the latent lies in futures and goal.
+        discount: with over="all" only, step t weighs discount**t; > 0, and above 1 the later steps weigh more.
+        weights: D numbers >= 0, of which 0 masks a feature; differences are averaged with them (the cosine is that of
+            latents scaled by their roots). None weighs all alike.
+    """
+
+    metric: str = "l2"
+    over: str = "last"
+    key: str = "latent"
+    discount: float = 1.0
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise BadInput("LatentDistance: unknown metric", expected=f"one of {sorted(METRICS)}", got=self.metric)
+        _check_over("LatentDistance", self.over, self.discount)
+        if self.weights is not None:
+            sound = all(0 <= weight < math.inf for weight in self.weights)
+            if not sound or not sum(self.weights):
+                expected, got = "numbers >= 0, one of them above 0", str(self.weights)
+                raise BadInput("LatentDistance: weights are off", expected=expected, got=got)
+
+    def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        latent, target = futures[self.key], goal[self.key]  # [E, S, T, ...], [E, ...]
+        if target.shape != latent.shape[:1] + latent.shape[3:]:
+            # Broadcasting would accept a goal of one environment for all, or of one feature, and plan towards nonsense.
+            raise BadInput(
+                f"LatentDistance: goal {self.key!r} does not fit the futures",
+                expected=str(tuple(latent.shape[:1] + latent.shape[3:])),
+                got=str(tuple(target.shape)),
+            )
+        if self.over == "last":
+            latent = latent[:, :, -1:]
+        return over_horizon(self.steps(latent, target), self.over, self.discount)
+
+    def steps(self, latent: Tensor, target: Tensor) -> Tensor:
+        """Latents `[E, S, T, ...]` and goals `[E, ...]` to the distance at each step, `[E, S, T]`."""
+        latent, target = latent.flatten(3), target.flatten(1)[:, None, None]
+        if self.weights is None:
+            return METRICS[self.metric](latent, target).mean(-1)
+        weights = latent.new_tensor(self.weights)
+        if len(weights) != latent.shape[-1]:
+            expected, got = f"{latent.shape[-1]}, one a feature", str(len(weights))
+            raise BadInput("LatentDistance: weights do not fit the latent", expected=expected, got=got)
+        if self.metric == "cosine":
+            return _cosine(latent * weights.sqrt(), target * weights.sqrt()).squeeze(-1)
+        return METRICS[self.metric](latent, target) @ (weights / weights.sum())
+
+
+@dataclass(frozen=True)
+class LearnedDistance(Energy):
+    """A distance that was learned, such as the number of steps between two latents.
+
+    Attributes:
+        head: latents `[E, S, T, ...]` and goals `[E, 1, 1, ...]` to distances `[E, S, T]`, lower is nearer.
+        over: which imagined steps count, as in `LatentDistance`.
+        key: where the latent lies in futures and goal.
+        discount: with over="all" only, step t weighs discount**t; > 0.
+    """
+
+    head: Callable[[Tensor, Tensor], Tensor]
+    over: str = "min"
+    key: str = "latent"
+    discount: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_over("LearnedDistance", self.over, self.discount)
+
+    def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        latent, target = futures[self.key], goal[self.key][:, None, None]
+        distance = self.head(latent, target)
+        if distance.shape != latent.shape[:3]:
+            expected, got = str(tuple(latent.shape[:3])), str(tuple(distance.shape))
+            raise BadInput("LearnedDistance: the head has a wrong shape", expected=expected, got=got)
+        return over_horizon(distance, self.over, self.discount)
+
+
+GOAL_MODES = ("any", "all", "sequence")
+
+
+@dataclass(frozen=True)
+class Goals(Energy):
+    """Several goals at once: G of them an environment, `[E, G, ...]` under the distance's key.
+
+    Attributes:
+        mode: "any", the nearest goal counts; "all", the mean over goals, each at its own best moment if the distance
+            is over="min"; "sequence", each goal in turn: the least mean distance over moments that come in the order of
+            the goals (two may be met at the same moment).
+        distance: to each goal. Its `over` is not read by "sequence", which chooses the moments itself and wants "min".
+    """
+
+    mode: str = "any"
+    distance: LatentDistance = field(default_factory=lambda: LatentDistance(over="min"))
+
+    def __post_init__(self) -> None:
+        if self.mode not in GOAL_MODES:
+            raise BadInput("Goals: unknown mode", expected=f"one of {list(GOAL_MODES)}", got=repr(self.mode))
+        if self.mode == "sequence" and self.distance.over != "min":
+            got = f"over={self.distance.over!r}"
+            raise BadInput("Goals: a sequence chooses its own moments", expected='over="min"', got=got)
+
+    def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        latent, targets = futures[self.distance.key], goal[self.distance.key]  # [E, S, T, ...], [E, G, ...]
+        if targets.ndim < 2 or (targets.shape[0], *targets.shape[2:]) != (latent.shape[0], *latent.shape[3:]):
+            expected = f"[{latent.shape[0]}, G, {', '.join(map(str, latent.shape[3:]))}]"
+            raise BadInput("Goals: goals do not fit the futures", expected=expected, got=str(tuple(targets.shape)))
+        apart = [self.distance.steps(latent, target) for target in targets.unbind(1)]  # G of [E, S, T]
+        if self.mode == "sequence":
+            return self._in_turn(apart) / len(apart)
+        energies = torch.stack([over_horizon(d, self.distance.over, self.distance.discount) for d in apart])
+        return energies.amin(0) if self.mode == "any" else energies.mean(0)
+
+    @staticmethod
+    def _in_turn(apart: list[Tensor]) -> Tensor:
+        """Least sum of distances over moments t1 <= t2 <= ..., `[E, S]`, by dynamic programming along the horizon."""
+        so_far = torch.zeros_like(apart[0])
+        for distance in apart:
+            so_far = torch.cummin(so_far + distance, dim=-1).values
+        # cummin may step over a NaN: the sum of all steps does not.
+        broken = torch.stack(apart).sum((0, -1)).isnan()
+        return so_far[..., -1].masked_fill(broken, torch.nan)

@@ -1,0 +1,278 @@
+"""Several goals, weights, smoothness, disagreement, learned distances and constraints, against answers by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import LinearConstraint, minimize
+from tensordict import TensorDict
+from torch import Tensor
+from toys import toy_model
+
+from planner.actions import ActionSpec
+from planner.constrained import plan_constrained
+from planner.energies import (
+    ActionEffort,
+    ActionRate,
+    ActionSmoothness,
+    AugmentedLagrangian,
+    Disagreement,
+    Goals,
+    LatentDistance,
+    LearnedDistance,
+    Penalty,
+)
+from planner.errors import BadInput
+from planner.models.ensemble import Ensemble
+from planner.optimizers import CEM
+from planner.plan import plan
+from planner.testing import LinearModel, check_world_model
+from planner.types import Context
+
+
+def futures(steps: list[list[float]]) -> TensorDict:
+    return TensorDict({"latent": torch.tensor([[steps]])}, batch_size=(1, 1, len(steps)))
+
+
+def goals(*values: list[float]) -> TensorDict:
+    return TensorDict({"latent": torch.tensor([values])}, batch_size=(1,))
+
+
+NOTHING = torch.zeros(1, 1, 3, 2)
+WALK = futures([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("energy", "target", "expected"),
+    [
+        (LatentDistance("huber"), [1.0, 2.5], 0.5 * 0.25 / 2),
+        (LatentDistance("huber"), [4.0, 2.0], (3 - 0.5) / 2),
+        (LatentDistance(weights=(1.0, 0.0)), [3.0, 99.0], 4.0),
+        (LatentDistance(weights=(1.0, 3.0)), [3.0, 3.0], (4 + 3 * 1) / 4),
+        (LatentDistance("l1", over="min", weights=(1.0, 1.0)), [1.0, 1.0], 0.5),
+        (LatentDistance("cosine", weights=(0.0, 2.0)), [5.0, 1.0], 0.0),
+    ],
+)
+def test_metrics_and_weights_by_hand(energy: LatentDistance, target: list[float], expected: float) -> None:
+    goal = TensorDict({"latent": torch.tensor([target])}, batch_size=(1,))
+    torch.testing.assert_close(energy(WALK, goal, NOTHING), torch.tensor([[expected]]))
+
+
+@pytest.mark.parametrize(
+    ("mode", "targets", "expected"),
+    [
+        ("any", ([1.0, 0.0], [9.0, 9.0]), 0.0),
+        ("any", ([5.0, 2.0], [1.0, 3.0]), 0.5),
+        ("all", ([1.0, 0.0], [1.0, 4.0]), (0 + 2.0) / 2),
+        ("sequence", ([1.0, 0.0], [1.0, 2.0]), 0.0),
+        # In the other order the second goal has to wait for the first: both are judged at the last step.
+        ("sequence", ([1.0, 2.0], [1.0, 0.0]), (0 + 2.0) / 2),
+        ("sequence", ([0.0, 0.0], [0.0, 0.0], [1.0, 2.0]), 0.0),
+    ],
+)
+def test_several_goals_by_hand(mode: str, targets: tuple[list[float], ...], expected: float) -> None:
+    torch.testing.assert_close(Goals(mode)(WALK, goals(*targets), NOTHING), torch.tensor([[expected]]))
+
+
+def test_a_sequence_is_the_best_of_all_ordered_moments() -> None:
+    generator = torch.Generator().manual_seed(0)
+    latent, targets = torch.randn(2, 3, 5, 4, generator=generator), torch.randn(2, 3, 4, generator=generator)
+    apart = (latent[:, :, :, None] - targets[:, None, None]).square().mean(-1)  # [E, S, T, G]
+    best = torch.full((2, 3), torch.inf)
+    for a in range(5):
+        for b in range(a, 5):
+            for c in range(b, 5):
+                best = torch.minimum(best, (apart[..., a, 0] + apart[..., b, 1] + apart[..., c, 2]) / 3)
+    here = TensorDict({"latent": latent}, batch_size=(2, 3, 5))
+    there = TensorDict({"latent": targets}, batch_size=(2,))
+    torch.testing.assert_close(Goals("sequence")(here, there, torch.zeros(2, 3, 5, 1)), best)
+
+
+@pytest.mark.parametrize("mode", ["any", "all", "sequence"])
+def test_a_broken_step_cannot_hide_among_goals(mode: str) -> None:
+    broken = futures([[1.0, 2.0], [float("nan"), 0.0], [1.0, 2.0]])
+    assert Goals(mode)(broken, goals([1.0, 2.0], [1.0, 2.0]), NOTHING).isnan().all()
+
+
+def test_a_robot_is_given_two_goal_pictures() -> None:
+    """From pictures to actions: the goal of each environment is a stack of pictures."""
+    from planner.mpc import MPC
+
+    model = toy_model()
+    size = model.config.image_size
+    look = torch.randint(256, (2, size, size, 3), dtype=torch.uint8)
+    pictures = torch.randint(256, (2, 3, size, size, 3), dtype=torch.uint8)
+    planner = MPC(model, Goals("any"), CEM(samples=16, elites=4), horizon=2, iterations=2)
+    obs = TensorDict({"pixels": look}, batch_size=[2])
+    planner.reset(obs, TensorDict({"pixels": pictures}, batch_size=[2]))
+    assert np.isfinite(planner.act(obs)).all() and planner.last_plan is not None
+    assert planner.last_plan.energy.isfinite().all()
+
+
+def test_changes_of_actions_by_hand() -> None:
+    jumps = torch.tensor([[[[1.0, 1.0], [-1.0, -1.0], [1.0, 1.0]]]])
+    torch.testing.assert_close(ActionRate()(WALK, goals(), jumps), torch.tensor([[1.0]]))
+    torch.testing.assert_close(ActionSmoothness()(WALK, goals(), jumps), torch.tensor([[1.0]]))
+    ramp = torch.tensor([[[[-0.5, 0.0], [0.0, 0.5], [0.5, 1.0]]]])
+    torch.testing.assert_close(ActionRate()(WALK, goals(), ramp), torch.tensor([[0.0625]]))
+    torch.testing.assert_close(ActionSmoothness()(WALK, goals(), ramp), torch.tensor([[0.0]]))
+    # Read as one action after the other, with one number each: -0.5 0 0 0.5 0.5 1.
+    torch.testing.assert_close(ActionRate(env_dim=1)(WALK, goals(), ramp), torch.tensor([[3 * 0.0625 / 5]]))
+    single = torch.ones(1, 1, 1, 2)
+    assert ActionRate()(WALK, goals(), single) == 0 and ActionSmoothness()(WALK, goals(), single) == 0
+    with pytest.raises(BadInput, match="divisor of 2"):
+        ActionRate(env_dim=3)(WALK, goals(), ramp)
+
+
+def linear(seed: int, bias: float = 0.0) -> LinearModel:
+    generator = torch.Generator().manual_seed(seed)
+    control = torch.randn(2, 2, generator=generator) * 0.2 + torch.eye(2) + bias
+    return LinearModel(torch.eye(2), control, ActionSpec((-1.0, -1.0), (1.0, 1.0), ("m", "m"), 1))
+
+
+def test_an_ensemble_is_a_world_model_that_shows_what_it_doubts() -> None:
+    one, other = linear(0), linear(0, bias=0.2)
+    check_world_model(Ensemble([one, other]), TensorDict({"state": torch.randn(3, 1, 2)}, batch_size=(3, 1)))
+    context = Context(TensorDict({"latent": torch.zeros(1, 1, 2)}, batch_size=(1, 1)), torch.zeros(1, 0, 2))
+    actions = torch.tensor([[[[0.0, 0.0]], [[1.0, 1.0]]]])  # S = 2: rest, where they agree, and a move
+    seen = Ensemble([one, other]).rollout(context, actions)
+    doubt = Disagreement()(seen, goals(), actions)
+    expected = ((other.control - one.control) @ torch.ones(2) / 2).square().mean()
+    torch.testing.assert_close(doubt, torch.stack([torch.zeros(()), expected])[None])
+    mean = (one.rollout(context, actions)["latent"] + other.rollout(context, actions)["latent"]) / 2
+    torch.testing.assert_close(seen["latent"], mean)
+    with pytest.raises(BadInput, match=r"ensemble\.Ensemble"):
+        Disagreement()(one.rollout(context, actions), goals(), actions)
+    with pytest.raises(BadInput, match="at least 2"):
+        Ensemble([one])
+
+
+def test_a_learned_distance_is_asked_with_goals_that_broadcast() -> None:
+    def head(latent: Tensor, goal: Tensor) -> Tensor:
+        assert goal.shape == (1, 1, 1, 2)
+        return (latent - goal).norm(dim=-1)
+
+    goal = TensorDict({"latent": torch.tensor([[1.0, 0.0]])}, batch_size=(1,))
+    assert LearnedDistance(head)(WALK, goal, NOTHING) == 0
+    torch.testing.assert_close(LearnedDistance(head, over="last")(WALK, goal, NOTHING), torch.tensor([[2.0]]))
+    with pytest.raises(BadInput, match="wrong shape"):
+        LearnedDistance(lambda latent, goal: latent)(WALK, goal, NOTHING)
+
+
+E, T = 2, 3
+ROBOT = LinearModel(
+    torch.eye(2, dtype=torch.float64),
+    0.4 * torch.eye(2, dtype=torch.float64),
+    ActionSpec((-1.0, -1.0), (1.0, 1.0), ("m", "m"), 1),
+)
+START = torch.tensor([[0.0, 0.0], [0.1, -0.2]], dtype=torch.float64)
+GOAL = torch.tensor([[0.9, 0.4], [0.8, 0.6]], dtype=torch.float64)
+ENERGY = LatentDistance(over="all") + 0.05 * ActionEffort()
+
+
+def fence(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+    """Stay left of x = 0.5, at every step: `[E, S, T]`."""
+    return futures["latent"][..., 0] - 0.5
+
+
+def budget(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+    """All first numbers of the actions together at most 0.6: `[E, S]`."""
+    return actions[..., 0].sum(-1) - 0.6
+
+
+def problem() -> dict[str, Any]:
+    context = Context(TensorDict({"latent": START[:, None]}, batch_size=(E, 1)), torch.zeros(E, 0, 2).double())
+    return {"context": context, "goal": TensorDict({"latent": GOAL}, batch_size=E), "energy": ENERGY}
+
+
+def solved(limit: str) -> Tensor:
+    """The constrained optimum, `[E, T, 2]`, by sequential quadratic programming on the closed form."""
+    matrix, target = ROBOT.least_squares(START, GOAL, T, 0.05)
+    first = torch.eye(2 * T, dtype=torch.float64)[::2]  # the x of each action
+    found = []
+    for start, row in zip(START, target, strict=True):
+        if limit == "fence":
+            rows, bound = 0.4 * torch.tril(torch.ones(T, T, dtype=torch.float64)) @ first, 0.5 - float(start[0])
+        else:
+            rows, bound = first.sum(0, keepdim=True), 0.6
+        a, b = matrix.numpy(), row.numpy()
+        answer = minimize(
+            lambda u, a=a, b=b: ((a @ u - b) ** 2).sum(),
+            np.zeros(2 * T),
+            jac=lambda u, a=a, b=b: 2 * a.T @ (a @ u - b),
+            bounds=[(-1, 1)] * (2 * T),
+            constraints=LinearConstraint(rows.numpy(), -np.inf, bound),
+            method="SLSQP",
+            options={"ftol": 1e-12, "maxiter": 500},
+        )
+        assert answer.success
+        found.append(answer.x)
+    return torch.from_numpy(np.stack(found)).reshape(E, T, 2)
+
+
+@pytest.mark.parametrize(("limit", "constraint"), [("fence", fence), ("budget", budget)])
+def test_constraints_are_kept_at_the_known_optimum(limit: str, constraint: Any) -> None:
+    how = {"iterations": 12, "horizon": T, "generator": torch.Generator().manual_seed(0)}
+    cem = CEM(samples=256, elites=24, min_std=0.002)
+    free = plan(ROBOT, optimizer=cem, **problem(), **how)
+    futures = ROBOT.rollout(problem()["context"], free.actions[:, None])
+    assert (constraint(futures, None, free.actions[:, None]) > 0.1).any(), "without it, it would be broken"
+    found = plan_constrained(
+        ROBOT, constraints=[constraint], optimizer=cem, rounds=8, tolerance=2e-3, **problem(), **how
+    )
+    assert (found.violation <= 2e-3).all()
+    torch.testing.assert_close(found.plan.actions, solved(limit), atol=0.05, rtol=0)
+    futures = ROBOT.rollout(problem()["context"], found.plan.actions[:, None])
+    torch.testing.assert_close(found.plan.energy, ENERGY(futures, problem()["goal"], found.plan.actions[:, None])[:, 0])
+    assert (found.multipliers >= 0).all() and found.multipliers.amax() > 0
+
+
+def test_a_penalty_alone_leaves_a_breach() -> None:
+    """Why there is the other: a finite weight always buys some of what is forbidden."""
+    how = {"iterations": 12, "horizon": T, "generator": torch.Generator().manual_seed(0)}
+    parts = problem() | {"energy": ENERGY + Penalty(fence, 1.0)}
+    found = plan(ROBOT, optimizer=CEM(samples=256, elites=24, min_std=0.002), **parts, **how)
+    breach = fence(ROBOT.rollout(parts["context"], found.actions[:, None]), parts["goal"], found.actions[:, None])
+    assert 0.005 < breach.amax() < 0.2
+
+
+def test_where_nothing_keeps_the_constraint_the_least_breach_comes_back() -> None:
+    def impossible(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return 1 + actions[..., 0].square().sum(-1)
+
+    found = plan_constrained(
+        ROBOT,
+        constraints=[impossible],
+        optimizer=CEM(samples=128, elites=16, min_std=0.002),
+        iterations=10,
+        horizon=T,
+        generator=torch.Generator().manual_seed(0),
+        **problem(),
+    )
+    assert ((found.violation >= 1) & (found.violation < 1.05)).all() and found.plan.actions.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LatentDistance(weights=(0.0, 0.0)),
+        lambda: LatentDistance(weights=(-1.0, 1.0)),
+        lambda: LatentDistance(weights=(1.0,))(WALK, goals([1.0, 2.0])[0], NOTHING),
+        lambda: Goals("some"),
+        lambda: Goals("sequence", LatentDistance(over="last")),
+        lambda: Goals()(WALK, goals([1.0, 2.0, 3.0]), NOTHING),
+        lambda: LearnedDistance(lambda latent, goal: latent, over="first"),
+        lambda: Penalty(fence, 0.0),
+        lambda: AugmentedLagrangian(ENERGY, ()),
+        lambda: AugmentedLagrangian(ENERGY, (fence,), penalty=-1.0),
+        lambda: plan_constrained(
+            ROBOT, constraints=[fence], optimizer=CEM(), rounds=0, iterations=1, horizon=1, generator=None, **problem()
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(make: Any) -> None:
+    with pytest.raises(BadInput):
+        make()
