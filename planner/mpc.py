@@ -33,8 +33,12 @@ class MPC:
         iterations: rounds of the optimizer, >= 1.
         execute: model steps to do of each plan before planning again, 1 to `horizon`.
         seed: of the noise; after each full reset the same calls give the same actions.
+        deadline_ms: wall time that a search may take, as in `plan`; None to finish every search.
+        chunk: most candidates in one rollout, as in `plan`.
+        max_bytes: most memory of one rollout, as in `plan`.
 
     Attributes:
+        incomplete: how many searches the deadline ended early, since construction.
         fallbacks: how often an environment was due and no candidate had a finite energy, since construction. It then
             does what is left of its last plan, and after that rests.
         plan_seconds: wall time from observation to action of each `act` that planned, seconds.
@@ -53,6 +57,9 @@ class MPC:
         iterations: int,
         execute: int = 1,
         seed: int = 0,
+        deadline_ms: float | None = None,
+        chunk: int | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         if horizon < 1 or iterations < 1:
             raise BadInput("MPC: horizon or iterations is off", expected="at least 1", got=f"{horizon}, {iterations}")
@@ -60,7 +67,8 @@ class MPC:
             raise BadInput("MPC: execute is off", expected=f"1 to horizon ({horizon})", got=str(execute))
         self.model, self.energy, self.optimizer = model, energy, optimizer
         self.horizon, self.iterations, self.execute, self.seed = horizon, iterations, execute, seed
-        self.fallbacks = 0
+        self.deadline_ms, self.chunk, self.max_bytes = deadline_ms, chunk, max_bytes
+        self.fallbacks = self.incomplete = 0
         self.plan_seconds: list[float] = []
         self.plan_rows: list[int] = []
         self.last_plan: Plan | None = None
@@ -106,6 +114,7 @@ class MPC:
         self._actions = self._rest.repeat(size, self.model.history - 1, 1)  # [E, H - 1, A]
         self._latents: TensorDict | None = None  # [E, H], from the first frames on
         self._queue = np.zeros((size, self.execute * spec.block, spec.env_dim), dtype=np.float32)
+        self._done = np.zeros((size, spec.block, spec.env_dim), dtype=np.float32)  # of the model step in hand
         self._generator = torch.Generator(device).manual_seed(self.seed)
         self._clock = np.zeros(size, dtype=np.int64)
 
@@ -135,7 +144,28 @@ class MPC:
             self.plan_rows.append(len(rows))
         action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % size]
         self._clock += 1
+        self.applied(action)
         return action
+
+    def applied(self, actions: np.ndarray) -> None:
+        """Corrects what was done in the environment step of the last `act`, where a guard did something else.
+
+        Args:
+            actions: `[E, env_dim]`, in the units of `model.action`. Rehearsals start from what was done, not from what
+                was meant.
+        """
+        assert self._clock is not None
+        self._done[np.arange(len(self._clock)), (self._clock - 1) % self.model.action.block] = actions
+
+    def upcoming(self) -> np.ndarray:
+        """What the present plans would do after the last `act`, `[E, T * block, env_dim]`, NaN beyond their ends."""
+        assert self._clock is not None
+        plans = self.model.action.decode(self._plan).flatten(1, 2).cpu().numpy()  # [E, T * block, env_dim]
+        size = self._queue.shape[1]
+        steps = np.arange(plans.shape[1]) + ((self._clock - 1) % size + 1)[:, None]
+        inside = steps < plans.shape[1]
+        following: np.ndarray = plans[np.arange(len(plans))[:, None], np.where(inside, steps, 0)]
+        return np.where(inside[..., None], following, np.nan)
 
     def _observe(self, obs: TensorDict, rows: np.ndarray) -> None:
         """Moves the history of `rows`, which are at a block boundary, one model step on."""
@@ -150,8 +180,8 @@ class MPC:
         # The last H of the window; in a new episode H times the newest, so that nothing of the old one stays.
         frames = torch.arange(1, length + 1, device=device).expand(len(rows), -1).masked_fill(new[:, None], length)
         self._latents[index] = window[torch.arange(len(rows), device=device)[:, None], frames]
-        # What was done since the last boundary; the plan it came from is replaced only after this.
-        done = self._plan[index, (clock // self.model.action.block - 1) % self.execute]  # [n, A]
+        # What was done since the last boundary.
+        done = self.model.action.encode(torch.as_tensor(self._done[rows], device=device)).to(self._actions.dtype)
         past = torch.cat([self._actions[index], done.unsqueeze(1)], dim=1)[:, 1:]  # [n, H - 1, A]
         self._actions[index] = torch.where(new[:, None, None], self._rest, past)
 
@@ -170,7 +200,11 @@ class MPC:
             horizon=self.horizon,
             generator=self._generator,
             proposals=proposals,
+            chunk=self.chunk,
+            max_bytes=self.max_bytes,
+            deadline_ms=self.deadline_ms,
         )
+        self.incomplete += not found.complete
         # Where every candidate failed, `plan` returns the first proposal: the rest of the last plan.
         self.fallbacks += int((~found.energy.isfinite()).sum())
         self.last_plan, self.last_rows = found, rows

@@ -73,8 +73,16 @@ class PlannerConfig:
             return Chain(first, second, switch=max(1, self.iterations - 1))
         return make_optimizer(self.optimizer, knobs.get(self.optimizer, {}))
 
-    def build(self, model: WorldModel, seed: int, energy: EnergyLike | None = None) -> MPC:
-        """A planner on `model`, with these settings and another `energy` if one is given."""
+    def build(
+        self,
+        model: WorldModel,
+        seed: int,
+        energy: EnergyLike | None = None,
+        *,
+        deadline_ms: float | None = None,
+        max_bytes: int | None = None,
+    ) -> MPC:
+        """A planner on `model`, with these settings, and with another `energy` and limits of `plan` if given."""
         return MPC(
             model,
             energy or self.energy(),
@@ -83,6 +91,8 @@ class PlannerConfig:
             iterations=self.iterations,
             execute=self.execute,
             seed=seed,
+            deadline_ms=deadline_ms,
+            max_bytes=max_bytes,
         )
 
 

@@ -59,7 +59,15 @@ def test_every_field_is_there(outcome: Outcome, loaded: Checkpoint) -> None:
     kinds = {"task": str, "n": int, "successes": int, "success_rate": float, "interval": list, "floors": dict}
     kinds |= {"removed_pairs": int, "ruled_out_pairs": int, "plan_ms": dict, "seed": int, "backend": str}
     kinds |= {"versions": dict, "checkpoint_sha256": str, "distance": int, "budget": int, "num_envs": int}
-    kinds |= {"optimizer": str, "planner": dict, "control_hz": float, "fallbacks": int, "commit": str, "date": str}
+    kinds |= {
+        "optimizer": str,
+        "planner": dict,
+        "control_hz": float,
+        "fallbacks": int,
+        "interventions": dict,
+        "commit": str,
+        "date": str,
+    }
     assert {key: type(result[key]) for key in kinds} == kinds
     assert (result["task"], result["n"], result["seed"]) == ("TwoRoom", PAIRS, 3)
     assert result["checkpoint_sha256"] == loaded.sha256

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from tensordict import TensorDict
 
 from ..errors import BadInput
+from ..guard import Guard, Limits
 from ..mpc import MPC
 from .video import Clip, film_strip, write_video
 
@@ -60,10 +61,11 @@ def film(
     """
     out.mkdir(parents=True, exist_ok=True)
     look, _ = env.reset(seed=seed, options={"goal_image": goal})
-    policy.reset(_batch(look["pixels"]), _batch(goal))
+    guard = Guard(policy, policy.model.action, Limits(survive_errors=False))
+    guard.reset(_batch(look["pixels"]), _batch(goal))
     frames = [look["pixels"]]
     for step in range(steps):
-        look = env.step(policy.act(_batch(look["pixels"]))[0])[0]
+        look = env.step(guard.act(_batch(look["pixels"]))[0])[0]
         frames.append(look["pixels"])
         progress(step + 1, steps)
     first, last, target = (policy.model.encode(_batch(picture))["latent"] for picture in (frames[0], frames[-1], goal))

@@ -18,6 +18,7 @@ import torch
 from ..checkpoint import Checkpoint
 from ..data import write_atomically
 from ..errors import BadInput, check_seed
+from ..guard import Guard, Limits
 from ..mpc import MPC
 from ..settings import PlannerConfig
 from ..types import Policy
@@ -91,9 +92,10 @@ def evaluate(
     check_fits(rooms[0], checkpoint)
     pairs = held_out_pairs(rooms[0], protocol.episodes, protocol.distance, protocol.seed)
     planner = settings.build(checkpoint.model, protocol.seed)
+    guard = Guard(planner, checkpoint.model.action, Limits(survive_errors=False))
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
     policies: dict[str, Policy] = {
-        "planner": planner,
+        "planner": guard,
         "random": RandomPolicy(low, high, protocol.seed),
         "noop": NoopPolicy(low, high),
     }
@@ -103,7 +105,7 @@ def evaluate(
     played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
     for room in rooms:
         room.close()
-    result = _result(envs, task, checkpoint, settings, protocol, pairs, played, planner)
+    result = _result(envs, task, checkpoint, settings, protocol, pairs, played, planner, guard)
     records = [
         {"task": task, "policy": name, "episode": k} | _record(episode)
         for name, episodes in played.items()
@@ -159,6 +161,7 @@ def _result(
     pairs: Pairs,
     played: dict[str, list[Episode]],
     planner: MPC,
+    guard: Guard,
 ) -> dict[str, Any]:
     arms = {name: summary(sum(e.success for e in episodes), len(episodes)) for name, episodes in played.items()}
     times = latency(planner.plan_seconds)
@@ -172,6 +175,7 @@ def _result(
         "plan_ms": times,
         "control_hz": 1000 / times["median"],
         "fallbacks": planner.fallbacks,
+        "interventions": guard.report(),
         "distance": protocol.distance,
         "budget": protocol.budget,
         "seed": protocol.seed,

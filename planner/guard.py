@@ -1,0 +1,213 @@
+"""What stands between a planner and a robot: no illegal action leaves, whatever came in."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tensordict import TensorDict
+
+from .actions import ActionSpec
+from .errors import BadInput
+from .types import Policy
+
+FALLBACKS = ("plan", "hold", "brake")
+FORGIVEN = (BadInput, ArithmeticError, RuntimeError, ValueError, IndexError, KeyError)
+"""Errors of a policy that a robot survives; anything else, such as Ctrl-C or no memory, goes through."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a robot's actions must keep, beside the bounds of its action space.
+
+    Attributes:
+        rate: most that each dimension of the action changes in one environment step, in the action's units, above 0;
+            one number for all dimensions. None: no limit.
+        acceleration: most that this change itself changes in one environment step, in the same units, above 0. Kept up
+            to the bounds: an action slows down in time to meet them. None: no limit.
+        max_age: oldest observation that is acted on, seconds, above 0, on the guard's clock; observations then need
+            `time`, `[E]`. None: not asked.
+        deadline: longest that the policy may think, seconds, above 0. What comes later is not used. None: not asked.
+        fallback: what to do in place of an action that cannot be used, the first that there is: "plan", the next action
+            of the last plan that was good; "hold", the last action again; "brake", rest. The end is always to brake.
+        hold_steps: environment steps in a row that "hold" lasts, >= 0.
+        survive_errors: whether a policy that raises is an intervention; an evaluation would rather stop.
+    """
+
+    rate: float | None = None
+    acceleration: float | None = None
+    max_age: float | None = None
+    deadline: float | None = None
+    fallback: tuple[str, ...] = FALLBACKS
+    hold_steps: int = 2
+    survive_errors: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "acceleration", "max_age", "deadline"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise BadInput(f"Limits: {name} is off", expected="a number above 0, or None", got=str(value))
+        if unknown := [name for name in self.fallback if name not in FALLBACKS]:
+            raise BadInput("Limits: unknown fallback", expected=f"some of {list(FALLBACKS)}", got=str(unknown))
+        if self.hold_steps < 0:
+            raise BadInput("Limits: hold_steps is off", expected="0 or more", got=str(self.hold_steps))
+
+
+class Guard:
+    """A `Policy` around another one, whose every action is finite, in bounds, in the limits, fresh and in time.
+
+    What it changes, it counts, and it tells the policy what was really done, through `applied(actions)` where the
+    policy has that. A policy with `upcoming()` lends its plan for the first fallback.
+
+    Args:
+        policy: what decides.
+        spec: bounds and units of the robot's actions.
+        limits: what else to keep.
+        clock: seconds; the one that the observations' `time` is read from.
+
+    Attributes:
+        interventions: how often an action was changed, by reason, in environment steps: "error" (the policy raised),
+            "late", "stale", "not finite", "bounds", "rate" (rate or acceleration), since construction.
+        fallbacks: how often which fallback acted.
+        last_error: what the policy raised last.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        spec: ActionSpec,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.policy, self.spec, self.limits, self.clock = policy, spec, limits or Limits(), clock
+        # As float32, which is what robots here are sent: 0.4 as float32 is more than 0.4, and still the bound.
+        self.low, self.high = (np.array(bound, np.float32).astype(np.float64) for bound in (spec.low, spec.high))
+        self.rest = np.clip(np.zeros_like(self.low), self.low, self.high)
+        self.interventions: Counter[str] = Counter()
+        self.fallbacks: Counter[str] = Counter()
+        self.last_error: Exception | None = None
+        self._last: np.ndarray | None = None  # [E, a], what was sent last
+
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+        """Starts new episodes, in which the robot is taken to be at rest; errors of the policy go through."""
+        self.policy.reset(obs, goal, mask)
+        size = obs.batch_size[0]
+        if mask is None or self._last is None:
+            mask = np.ones(size, dtype=np.bool_)
+            self._last = np.tile(self.rest, (size, 1))
+            self._change = np.zeros_like(self._last)  # [E, a], of the last action from the one before
+            self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
+            self._plan = np.full((size, 0, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
+        self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
+
+    def act(self, obs: TensorDict) -> np.ndarray:
+        """One legal action an environment, `[E, a]`, float32; `BadInput` only before the first `reset`."""
+        if self._last is None:
+            raise BadInput("Guard: act before reset", do="call reset(obs, goal) first")
+        wanted, usable = self._ask(obs)
+        wanted = np.where(usable[:, None], wanted, self._fall_back(usable))
+        sent = self._limit(wanted).astype(np.float32)
+        self._change, self._last = sent - self._last, sent.astype(np.float64)
+        if hasattr(self.policy, "applied"):
+            self.policy.applied(sent)
+        return sent
+
+    def report(self) -> dict[str, int]:
+        """Interventions by reason and fallbacks by name, those that happened."""
+        counts = self.interventions + Counter({f"fallback {name}": n for name, n in self.fallbacks.items()})
+        return dict(counts)  # a sum of counters leaves out what never happened
+
+    def _ask(self, obs: TensorDict) -> tuple[np.ndarray, np.ndarray]:
+        """What the policy wants, `[E, a]`, and where that can be used, bool `[E]`."""
+        assert self._last is not None
+        size, began = len(self._last), self.clock()
+        stale = self._stale(obs, began)
+        try:
+            wanted = np.array(self.policy.act(obs), np.float64)
+            if wanted.shape != self._last.shape:
+                raise BadInput("Guard: action has a wrong shape", expected=str(self._last.shape), got=str(wanted.shape))
+        except FORGIVEN as error:
+            if not self.limits.survive_errors:
+                raise
+            self.last_error = error
+            self.interventions["error"] += size
+            return np.zeros_like(self._last), np.zeros(size, dtype=np.bool_)
+        if self.limits.deadline is not None and self.clock() - began > self.limits.deadline:
+            self.interventions["late"] += size
+            return wanted, np.zeros(size, dtype=np.bool_)
+        finite = np.isfinite(wanted).all(1)
+        self.interventions["stale"] += int(stale.sum())
+        self.interventions["not finite"] += int((~finite & ~stale).sum())
+        usable = finite & ~stale
+        self._held[usable] = 0
+        if hasattr(self.policy, "upcoming"):
+            self._plan = np.where(usable[:, None, None], self.policy.upcoming(), self._following())
+        return wanted, usable
+
+    def _stale(self, obs: TensorDict, now: float) -> np.ndarray:
+        if self.limits.max_age is None:
+            return np.zeros(obs.batch_size[0], dtype=np.bool_)
+        if "time" not in obs:
+            raise BadInput("Guard: observations carry no time", expected="`time` [E], seconds", do="or max_age=None")
+        age = now - np.asarray(obs["time"], np.float64).reshape(-1)
+        # From the future, or NaN: a clock that cannot be trusted is no better than an old picture.
+        return ~((age <= self.limits.max_age) & (age >= -self.limits.max_age))
+
+    def _following(self) -> np.ndarray:
+        """The kept plans, padded or cut to the length of the policy's, `[E, k, a]`."""
+        length = self.policy.upcoming().shape[1]  # type: ignore[attr-defined]
+        kept = np.full((len(self._plan), length, len(self.rest)), np.nan)
+        kept[:, : self._plan.shape[1]] = self._plan[:, :length]
+        return kept
+
+    def _fall_back(self, usable: np.ndarray) -> np.ndarray:
+        """The best that is left for the rows that are not usable, `[E, a]`; others are not read."""
+        assert self._last is not None
+        action, open_rows = np.tile(self.rest, (len(usable), 1)), ~usable
+        for name in (*self.limits.fallback, "brake"):
+            if name == "plan":
+                ready = open_rows & (np.isfinite(self._plan[:, 0]).all(1) if self._plan.shape[1] else False)
+                action[ready] = self._plan[ready, 0] if self._plan.shape[1] else 0
+            elif name == "hold":
+                ready = open_rows & (self._held < self.limits.hold_steps)
+                action[ready] = self._last[ready]
+                self._held[ready] += 1
+            else:
+                ready = open_rows
+            self.fallbacks[name] += int(ready.sum())
+            open_rows = open_rows & ~ready
+        if self._plan.shape[1]:  # one step of what was planned has gone by, used or not
+            self._plan[~usable] = np.concatenate(
+                [self._plan[~usable, 1:], np.full_like(self._plan[~usable, :1], np.nan)], 1
+            )
+        return action
+
+    def _limit(self, wanted: np.ndarray) -> np.ndarray:
+        """The nearest action to `wanted` that keeps bounds, rate and acceleration, `[E, a]`."""
+        assert self._last is not None
+        inside = np.clip(wanted, self.low, self.high)
+        worth = 1e-6 * (self.high - self.low)  # what rounding changes is no intervention
+        self.interventions["bounds"] += int((np.abs(inside - wanted) > worth).any(1).sum())
+        rise, fall = self.high - self._last, self._last - self.low  # room to the bounds
+        if (most := self.limits.rate) is not None:
+            rise, fall = np.minimum(rise, most), np.minimum(fall, most)
+        if (bend := self.limits.acceleration) is not None:
+            rise = np.minimum(_stoppable(self.high - self._last, bend), np.minimum(rise, self._change + bend))
+            fall = np.minimum(_stoppable(self._last - self.low, bend), np.minimum(fall, bend - self._change))
+        limited = np.clip(self._last + np.clip(inside - self._last, -fall, rise), self.low, self.high)
+        self.interventions["rate"] += int((np.abs(limited - inside) > worth).any(1).sum())
+        return limited
+
+
+def _stoppable(room: np.ndarray, bend: float) -> np.ndarray:
+    """The largest change that can still be brought to 0, `bend` less each step, within `room` (both >= 0).
+
+    A change d uses d + (d - bend) + (d - 2 bend) + ... of the room, over k + 1 steps: `(k + 1) d - bend k (k + 1) / 2`.
+    """
+    room = np.maximum(room, 0)
+    k = np.floor((np.sqrt(1 + 8 * room / bend) - 1) / 2)
+    return (room + bend * k * (k + 1) / 2) / (k + 1)

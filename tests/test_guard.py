@@ -1,0 +1,225 @@
+"""Whatever a policy says, what leaves the guard is legal; whatever it changed is counted and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+
+from planner.actions import ActionSpec
+from planner.energies import LatentDistance
+from planner.errors import BadInput
+from planner.guard import Guard, Limits, _stoppable
+from planner.mpc import MPC
+from planner.optimizers import CEM
+from planner.testing import LinearModel
+
+SPEC = ActionSpec((-0.4, 0.1), (0.4, 2.0), ("m/s", "N"), 5)
+LOW, HIGH = np.array(SPEC.low, np.float32), np.array(SPEC.high, np.float32)
+
+
+def look(size: int, **more: Any) -> TensorDict:
+    return TensorDict({"state": torch.zeros(size, 2)} | more, batch_size=[size])
+
+
+class Script:
+    """Says what it is told to say, one list of rows an `act`, and remembers what was really done."""
+
+    def __init__(self, *says: Any) -> None:
+        self.says, self.done, self.plan = list(says), [], None
+
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+        pass
+
+    def act(self, obs: TensorDict) -> np.ndarray:
+        said = self.says.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return np.array(said, np.float64)
+
+    def applied(self, actions: np.ndarray) -> None:
+        self.done.append(actions)
+
+
+def guarded(*says: Any, clock: Callable[[], float] = lambda: 0.0, **limits: Any) -> Guard:
+    guard = Guard(Script(*says), SPEC, Limits(**limits), clock)
+    guard.reset(look(len(says[0]) if not isinstance(says[0], Exception) else 1), look(1))
+    return guard
+
+
+@pytest.mark.parametrize("bend", [None, 0.01, 0.3])
+@pytest.mark.parametrize("rate", [None, 0.05, 0.5])
+@pytest.mark.parametrize("kind", ["wild", "bound to bound", "broken", "steady"])
+def test_nothing_illegal_ever_leaves(kind: str, rate: float | None, bend: float | None) -> None:
+    rng = np.random.default_rng(0)
+    steps, size = 300, 4
+    says = {
+        "wild": rng.normal(scale=10.0, size=(steps, size, 2)),
+        "bound to bound": np.where(rng.random((steps, size, 1)) < 0.5, LOW, HIGH),
+        "broken": rng.choice([np.nan, np.inf, -np.inf, 1e300, 0.2], size=(steps, size, 2)),
+        "steady": np.tile(HIGH, (steps, size, 1)),
+    }[kind]
+    guard = guarded(*says, rate=rate, acceleration=bend)
+    sent = np.array([guard.act(look(size)) for _ in range(steps)])
+    assert sent.dtype == np.float32 and np.isfinite(sent).all()
+    assert (sent >= LOW).all() and (sent <= HIGH).all()
+    path = np.concatenate([np.tile(guard.rest, (1, size, 1)), sent.astype(np.float64)])
+    change = np.diff(path, axis=0)
+    if rate is not None:
+        assert np.abs(change).max() <= rate + 1e-6
+    if bend is not None:
+        assert np.abs(np.diff(np.concatenate([np.zeros_like(change[:1]), change]), axis=0)).max() <= bend + 1e-6
+    if kind == "steady":
+        np.testing.assert_allclose(sent[-1], says[-1], atol=1e-5)  # it gets there in the end
+    np.testing.assert_array_equal(np.array(guard.policy.done), sent)  # type: ignore[attr-defined]
+
+
+def test_what_is_legal_goes_through_untouched_and_uncounted() -> None:
+    rng = np.random.default_rng(1)
+    says = rng.uniform(LOW, HIGH, size=(20, 3, 2)).astype(np.float32)
+    says[0, 0], says[1, 1] = LOW, HIGH
+    guard = guarded(*says)
+    np.testing.assert_array_equal(np.array([guard.act(look(3)) for _ in range(20)]), says)
+    assert not guard.report()
+
+
+def test_stopping_distance_by_hand() -> None:
+    # 3 + 2 + 1 = 6 and 3.5 + 2.5 + 1.5 + 0.5 = 8
+    np.testing.assert_allclose(_stoppable(np.array([0.0, 0.5, 1.0, 6.0, 8.0]), 1.0), [0, 0.5, 1, 3, 3.5])
+
+
+def test_every_reason_is_counted() -> None:
+    guard = guarded([[9.0, 1.0], [0.0, 1.0]], [[np.nan, 1.0], [0.3, 1.0]], rate=0.95)
+    guard.act(look(2))
+    assert guard.report() == {"bounds": 1}
+    guard.act(look(2))
+    assert guard.report() == {"bounds": 1, "not finite": 1, "fallback hold": 1}
+    guard = guarded([[0.4, 0.1]], [[-0.4, 0.1]], rate=0.4)
+    guard.act(look(1)), guard.act(look(1))
+    assert guard.report() == {"rate": 1}
+
+
+def test_fallbacks_go_down_the_ranks() -> None:
+    """A good step, whose plan has one more step; then the policy breaks: plan, hold, hold, brake."""
+
+    class Planner(Script):
+        def upcoming(self) -> np.ndarray:
+            return np.array([[[0.2, 0.6], [np.nan, np.nan]]])
+
+    broken = RuntimeError("the network is gone")
+    guard = Guard(Planner([[0.1, 0.5]], broken, broken, broken, broken, [[0.3, 0.7]]), SPEC, Limits(hold_steps=2))
+    guard.reset(look(1), look(1))
+    sent = [guard.act(look(1))[0].tolist() for _ in range(6)]
+    expected = [[0.1, 0.5], [0.2, 0.6], [0.2, 0.6], [0.2, 0.6], [0.0, 0.1], [0.3, 0.7]]
+    np.testing.assert_allclose(sent, expected, atol=1e-6)
+    assert guard.report() == {"error": 4, "fallback plan": 1, "fallback hold": 2, "fallback brake": 1}
+    assert guard.last_error is broken
+
+
+def test_only_the_fallbacks_asked_for() -> None:
+    guard = guarded([[0.3, 1.0]], [[np.nan, 1.0]], fallback=("brake",))
+    guard.act(look(1))
+    np.testing.assert_allclose(guard.act(look(1)), [[0.0, 0.1]], atol=1e-6)
+
+
+def test_an_old_picture_is_not_acted_on() -> None:
+    now = [100.0]
+    guard = guarded(*[[[0.3, 1.0]] * 4] * 2, clock=lambda: now[0], max_age=0.2, fallback=("brake",))
+    times = torch.tensor([99.9, 99.7, 101.0, float("nan")], dtype=torch.float64)
+    sent = guard.act(look(4, time=times))
+    np.testing.assert_allclose(sent, [[0.3, 1.0]] + [[0.0, 0.1]] * 3, atol=1e-6)
+    assert guard.report() == {"stale": 3, "fallback brake": 3}
+    with pytest.raises(BadInput, match="time"):
+        guard.act(look(4))
+
+
+def test_a_late_action_is_not_used() -> None:
+    ticks = iter([0.0, 0.05, 1.0, 1.2])
+    guard = guarded([[0.3, 1.0]], [[0.4, 1.0]], clock=lambda: next(ticks), deadline=0.1)
+    np.testing.assert_allclose(guard.act(look(1)), [[0.3, 1.0]], atol=1e-6)
+    np.testing.assert_allclose(guard.act(look(1)), [[0.3, 1.0]], atol=1e-6)
+    assert guard.report() == {"late": 1, "fallback hold": 1}
+
+
+def test_a_masked_reset_forgets_those_rows_only() -> None:
+    guard = guarded([[0.4, 1.0]] * 2, [[np.nan, 1.0]] * 2)
+    guard.act(look(2))
+    guard.reset(look(2), look(2), np.array([True, False]))
+    np.testing.assert_allclose(guard.act(look(2)), [[0.0, 0.1], [0.4, 1.0]], atol=1e-6)
+
+
+def test_errors_that_nobody_should_swallow_go_through() -> None:
+    class Interrupted(Script):
+        def act(self, obs: TensorDict) -> np.ndarray:
+            raise KeyboardInterrupt
+
+    guard = Guard(Interrupted(), SPEC)
+    with pytest.raises(BadInput, match="before reset"):
+        guard.act(look(1))
+    guard.reset(look(1), look(1))
+    with pytest.raises(KeyboardInterrupt):
+        guard.act(look(1))
+
+
+def planner(**knobs: Any) -> MPC:
+    spec = ActionSpec((-1.0, -1.0), (1.0, 1.0), ("m", "m"), 2)
+    control = torch.tensor([[0.1, 0.0, 0.1, 0.0], [0.0, 0.1, 0.0, 0.1]])
+    model = LinearModel(torch.eye(2), control, spec, history=3)
+    return MPC(model, LatentDistance(over="all"), CEM(samples=32, elites=4), horizon=3, iterations=3, **knobs)
+
+
+def test_the_planner_rehearses_from_what_was_done() -> None:
+    """A guard that halves every change: the planner's history holds the halves."""
+    mpc = planner()
+    guard = Guard(mpc, mpc.model.action, Limits(rate=0.05))
+    goal = TensorDict({"state": torch.tensor([[1.0, -1.0]])}, batch_size=[1])
+    guard.reset(look(1), goal)
+    sent = [guard.act(look(1)) for _ in range(5)]
+    assert guard.report()["rate"] > 0
+    expected = np.array(sent[:4]).reshape(1, 2, 4)  # two model steps of two environment steps
+    np.testing.assert_allclose(mpc._actions.numpy(), expected, atol=1e-6)
+
+
+def test_what_is_upcoming_is_what_comes() -> None:
+    mpc = planner(execute=3)
+    mpc.reset(look(1), TensorDict({"state": torch.tensor([[1.0, -1.0]])}, batch_size=[1]))
+    mpc.act(look(1))
+    upcoming = mpc.upcoming()
+    assert upcoming.shape == (1, 6, 2) and np.isnan(upcoming[0, 5]).all() and np.isfinite(upcoming[0, :5]).all()
+    for step in range(5):
+        np.testing.assert_allclose(mpc.act(look(1)), upcoming[:, step], atol=1e-6)
+
+
+def test_a_broken_picture_does_not_stop_the_robot() -> None:
+    """The planner refuses NaN; the guard goes on with its plan and then brakes."""
+    mpc = planner()
+    guard = Guard(mpc, mpc.model.action, Limits(fallback=("plan",)))
+    guard.reset(look(1), TensorDict({"state": torch.tensor([[1.0, -1.0]])}, batch_size=[1]))
+    guard.act(look(1))
+    plan = mpc.upcoming()[0]
+    blind = TensorDict({"state": torch.full((1, 2), float("nan"))}, batch_size=[1])
+    sent = [guard.act(blind)[0] for _ in range(7)]
+    np.testing.assert_allclose(sent[:5], plan[:5], atol=1e-6)
+    assert (np.array(sent[5:]) == 0).all() and isinstance(guard.last_error, BadInput)
+    assert np.isfinite(guard.act(look(1))).all()
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"rate": 0.0},
+        {"rate": float("nan")},
+        {"acceleration": -1.0},
+        {"max_age": 0.0},
+        {"deadline": float("inf")},
+        {"fallback": ("pray",)},
+        {"hold_steps": -1},
+    ],
+)
+def test_wrong_limits_are_refused(knobs: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        Limits(**knobs)
