@@ -125,9 +125,13 @@ FIGURES = "<!-- figures -->"
 
 def record(path: Path, figures: str) -> None:
     """Puts measured `figures` (Markdown) at the end of a checkpoint's card, in place of those before."""
-    card = (path / "card.md").read_text().split(FIGURES)[0].rstrip()
-    write_atomically(path / "card.md", f"{card}\n\n{FIGURES}\n\n{figures}")
+    write_atomically(path / "card.md", f"{card_of(path)}\n\n{FIGURES}\n\n{figures}")
     _keep_manifest(path)
+
+
+def card_of(path: Path) -> str:
+    """What a checkpoint's card says, less the measured figures."""
+    return (path / "card.md").read_text().split(FIGURES)[0].rstrip()
 
 
 def _keep_manifest(path: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from .errors import BadInput, check_seed
 from .models.jepa import JEPAConfig
-from .recipes import RECIPES, recipe_for
+from .recipes import POLISH, RECIPES, recipe_for
 from .settings import PlannerConfig, TrainConfig
 from .tasks import load_envs
 
@@ -53,6 +53,8 @@ class Collect:
     """Height and width of the pictures, pixels."""
     seed: int = 0
     """Episode k is made from (seed, k)."""
+    checkpoint: Path | None = None
+    """Let this checkpoint's planner act, and not play; needs --out."""
     workers: int = field(default_factory=_cores)
     """Processes; one a core by default."""
 
@@ -62,6 +64,8 @@ class Collect:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise BadInput(f"collect: {name} is off", expected="at least 1", got=str(value))
         check_seed("collect", self.seed)
+        if self.checkpoint and not self.out:
+            raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
         store = _collect(self)
         store.verify()
         frames = store.info.episodes * (store.info.steps + 1)
@@ -82,6 +86,7 @@ def _collect(options: Collect) -> EpisodeStore:
             size=options.size,
             seed=options.seed,
             workers=options.workers,
+            checkpoint=options.checkpoint,
             progress=advance,
         )
 
@@ -134,6 +139,59 @@ class Train:
         planner = recipe_for(self.task).planner
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+@dataclass(frozen=True)
+class Polish:
+    """Train the predictor of a checkpoint further, on one or more datasets; the encoder stays as it is."""
+
+    task: Task
+    """TwoRoom, Reacher or PushT."""
+    data: tuple[Path, ...] = ()
+    """Datasets, in equal shares; data/TASK by default."""
+    checkpoint: Path | None = None
+    """Checkpoint to start from; checkpoints/TASK by default."""
+    save: Path | None = None
+    """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/polish/TASK by default."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+    training: TrainConfig = field(default_factory=lambda: POLISH)
+    """How it is trained; what only the encoder needs is not read."""
+
+    def run(self) -> None:
+        import torch
+
+        from . import checkpoint as checkpoints
+        from . import training
+        from .data import EpisodeStore
+
+        _check_task(self.task)
+        if self.threads < 1:
+            raise BadInput("polish: threads is off", expected="at least 1", got=str(self.threads))
+        torch.set_num_threads(self.threads)
+        loaded = _load(self.task, self.checkpoint)
+        stores = [EpisodeStore.open(path) for path in self.data or (Path("data") / self.task.lower(),)]
+        for store in stores:
+            store.verify()
+            if store.info.task != self.task:
+                raise BadInput(f"dataset {store.path} is of another task", expected=self.task, got=store.info.task)
+        out = self.out or Path("runs/polish") / self.task.lower()
+        start = loaded.sha256
+        done = training.polish(loaded.model, stores, self.training, out, encoder=start, tensorboard=self.tensorboard)
+        if done is None:
+            console.print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
+            raise SystemExit(130)
+        folder = self.save or out / "checkpoint"
+        source = checkpoints.find(self.task, self.checkpoint)
+        command = f"jepa-mpc {shlex.join(sys.argv[1:])}"
+        card = f"{checkpoints.card_of(source)}\n\n{training.polish_card(stores, self.training, out, start, command)}"
+        planner, renderer = loaded.planner, loaded.renderer
+        checkpoints.save(folder, done, task=self.task, renderer=renderer, planner=planner, card=card)
+        console.print(f"{folder}: polished; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
 @dataclass(frozen=True)
@@ -325,6 +383,7 @@ def _rate(arm: dict[str, Any] | None) -> str:
 COMMANDS: dict[str, type[Any]] = {
     "collect": Collect,
     "train": Train,
+    "polish": Polish,
     "evaluate": Evaluate,
     "plan": Plan,
     "demo": Demo,

@@ -1,4 +1,4 @@
-"""Play episodes from several processes at once into one crash-safe dataset."""
+"""Episodes of play, or of a planner, from several processes at once into one crash-safe dataset."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from tensordict import TensorDict
 
+from . import checkpoint as checkpoints
 from .data import DatasetInfo, EpisodeStore
 from .errors import BadInput
+from .mpc import MPC
 from .tasks import load_envs
 from .versions import versions
 
 COLLECT_STREAM = 1
 """First number of every training episode's seed; evaluation uses another, so that no episode is ever in both."""
+
+PLANNED_STREAM = 4
+"""First number of the seeds of episodes in which a planner acts."""
+GOAL_STEPS = 50
+"""Environment steps that a collecting planner has for each goal."""
 
 
 def play_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +51,46 @@ def record_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.n
     return pixels, actions, states
 
 
+def record_planned(
+    env: Any, planner: MPC, steps: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An episode of a planner that pursues one goal after the other, `GOAL_STEPS` each; arrays as `record_episode`.
+
+    It starts where play left off, and every goal is where play would get to from there in 15 to 30 steps.
+    """
+    size = (env.size, env.size, 3)
+    pixels, actions, states = np.empty((steps + 1, *size), np.uint8), [], [play_on(env, None, rng, 0, 76)]
+    for step in range(steps + 1):
+        env.set_state(states[-1])
+        pixels[step] = env.picture()
+        if step == steps:
+            break
+        look = _look(pixels[step])
+        if step % GOAL_STEPS == 0:
+            goal = env.picture(play_on(env, states[-1], rng, 15, 31))
+            env.set_state(states[-1])
+            planner.seed = int(rng.integers(2**31))
+            planner.reset(look, _look(goal))
+        actions.append(planner.act(look)[0])
+        env.advance(actions[-1])
+        states.append(env.state)
+    return pixels, np.array(actions), np.array(states)
+
+
+def play_on(env: Any, state: np.ndarray | None, rng: np.random.Generator, least: int, most: int) -> np.ndarray:
+    """The state after `least` to `most` - 1 steps of play from `state` (from a random one when None)."""
+    env.set_state(env.sample_state(rng) if state is None else state)
+    play = env.play(rng)
+    for _ in range(int(rng.integers(least, most))):
+        env.advance(play(env.state))
+    reached: np.ndarray = env.state
+    return reached
+
+
+def _look(picture: np.ndarray) -> TensorDict:
+    return TensorDict({"pixels": torch.from_numpy(picture.copy())[None]}, batch_size=[1])
+
+
 def collect(
     task: str,
     path: Path,
@@ -51,13 +100,18 @@ def collect(
     size: int,
     seed: int,
     workers: int,
+    checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> EpisodeStore:
     """Collects `episodes` of `task` at `path`, or what is missing of them; `progress(done, total)` after each.
 
+    With a `checkpoint` its planner acts, and not play: what a planner does, and where its model is wrong about it, play
+    seldom shows.
+
     Raises:
-        BadInput: if `path` holds a dataset that was made differently.
+        BadInput: if `path` holds a dataset that was made differently, or the checkpoint cannot be used.
     """
+    planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
     envs = load_envs()
     env = envs.make(task, size=size)
     spec, names, units = env.action_spec(), env.state_names, env.state_units
@@ -76,6 +130,7 @@ def collect(
         action_high=spec.high,
         action_units=spec.units,
         block=spec.block,
+        policy=f"planner {planned.sha256[:12]}" if planned else "play",
     )
     if (path / "dataset.json").exists():
         store = EpisodeStore.open(path)
@@ -85,14 +140,14 @@ def collect(
     missing = store.missing()
     done = episodes - len(missing)
     progress(done, episodes)
-    for _ in _work(task, path, missing, min(workers, max(1, len(missing)))):
+    for _ in _work(task, path, missing, min(workers, max(1, len(missing))), checkpoint):
         done += 1
         progress(done, episodes)
     return store
 
 
 def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
-    for key in ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block"):
+    for key in ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block", "policy"):
         if (was := getattr(found, key)) != (want := getattr(wanted, key)):
             raise BadInput(
                 f"dataset {path} was made with another {key}",
@@ -102,29 +157,38 @@ def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
             )
 
 
-def _work(task: str, path: Path, rows: list[int], workers: int) -> Any:
+def _work(task: str, path: Path, rows: list[int], workers: int, checkpoint: Path | None) -> Any:
     """Yields once for every episode that some worker finished; stops the workers when abandoned."""
     if not rows:
         return
     # Fresh interpreters: a GL context does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start_worker, (task, str(path))) as pool:
+    with context.Pool(workers, _start_worker, (task, path, checkpoint)) as pool:
         yield from pool.imap_unordered(_record_row, rows)
 
 
 _env: Any = None
 _store: EpisodeStore
+_planner: MPC | None = None
 
 
-def _start_worker(task: str, path: str) -> None:
-    global _env, _store
+def _start_worker(task: str, path: Path, checkpoint: Path | None) -> None:
+    global _env, _store, _planner
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the pool from the parent, between episodes
     os.environ["LP_NUM_THREADS"] = "0"  # a software GL that spawns threads in every worker slows all of them
-    _store = EpisodeStore.open(Path(path))
+    _store = EpisodeStore.open(path)
     _env = load_envs().make(task, size=_store.info.size)
+    if checkpoint:
+        torch.set_num_threads(1)
+        loaded = checkpoints.load(checkpoint, task=task)
+        _planner = loaded.planner.build(loaded.model, _store.info.seed)
 
 
 def _record_row(row: int) -> int:
-    rng = np.random.default_rng([COLLECT_STREAM, _store.info.seed, row])
-    _store.write(row, *record_episode(_env, _store.info.steps, rng))
+    stream = PLANNED_STREAM if _planner else COLLECT_STREAM
+    rng = np.random.default_rng([stream, _store.info.seed, row])
+    if _planner:
+        _store.write(row, *record_planned(_env, _planner, _store.info.steps, rng))
+    else:
+        _store.write(row, *record_episode(_env, _store.info.steps, rng))
     return row

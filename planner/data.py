@@ -10,8 +10,10 @@ import json
 import math
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -40,6 +42,7 @@ class DatasetInfo:
         renderer: rendering backend of every picture.
         versions: versions of the packages that made it.
         action_low, action_high, action_units, block: the `ActionSpec`.
+        policy: what acted: "play", or "planner" and the start of its checkpoint's SHA-256.
         format: version of this layout.
     """
 
@@ -56,6 +59,7 @@ class DatasetInfo:
     action_high: tuple[float, ...]
     action_units: tuple[str, ...]
     block: int
+    policy: str = "play"
     format: int = FORMAT
 
     @property
@@ -287,3 +291,28 @@ class Windows:
             differs = (episode[: self.starts] != episode[last:]).flatten(1)
             changes[i] = differs.double().mean(1)
         return changes.flatten()
+
+
+class Mixture:
+    """Batches from several datasets of one task, drawn from each and laid one after the other.
+
+    Args:
+        parts: windows of each, with the same number of frames.
+    """
+
+    def __init__(self, parts: Sequence[Windows]) -> None:
+        self.parts = tuple(parts)
+
+    def __len__(self) -> int:
+        """Enough batches for every part."""
+        return max(len(part) for part in self.parts)
+
+    def __getitem__(self, index: int) -> TensorDict:
+        """Batch `index` of every part, concatenated; `episode` counts on from part to part."""
+        batches, first = [], 0
+        for part in self.parts:
+            batch = part[index]
+            batch["episode"] = batch["episode"] + first
+            batches.append(batch)
+            first += part.info.episodes
+        return cast(TensorDict, torch.cat(batches))  # type: ignore[arg-type]

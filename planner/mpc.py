@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -18,9 +19,10 @@ from .types import Context, EnergyLike, Optimizer, WorldModel
 class MPC:
     """A `Policy` that plans towards a goal with a world model, in a batch of E environments.
 
-    One model step is `model.action.block` environment steps. Every environment has its own clock: at each of its block
-    boundaries its frame is encoded into its history, and every `execute` model steps it gets a new plan. Environments
-    that are due at once are planned at once.
+    One model step is `model.action.block` environment steps. Every environment has its own clock: every `execute` model
+    steps, or every `replan` environment steps, it gets a new plan. Environments that are due at once are planned at
+    once. A model's history is frames a block apart, so where plans are made inside a block, frames are encoded as often
+    as that takes.
 
     The device is that of the latents that `model.encode` returns. The first frame of an episode fills the whole
     history, with actions at rest in between. "At rest" is the action nearest to zero in physical units.
@@ -32,6 +34,8 @@ class MPC:
         horizon: T, model steps to look ahead, >= 1.
         iterations: rounds of the optimizer, >= 1.
         execute: model steps to do of each plan before planning again, 1 to `horizon`.
+        replan: environment steps to do of each plan before planning again, 1 to `horizon * block`; in place of
+            `execute`. Below `block` the robot is corrected inside a model step, and planning costs more.
         seed: of the noise; after each full reset the same calls give the same actions.
         deadline_ms: wall time that a search may take, as in `plan`; None to finish every search.
         chunk: most candidates in one rollout, as in `plan`.
@@ -56,6 +60,7 @@ class MPC:
         horizon: int,
         iterations: int,
         execute: int = 1,
+        replan: int | None = None,
         seed: int = 0,
         deadline_ms: float | None = None,
         chunk: int | None = None,
@@ -65,8 +70,13 @@ class MPC:
             raise BadInput("MPC: horizon or iterations is off", expected="at least 1", got=f"{horizon}, {iterations}")
         if not 1 <= execute <= horizon:
             raise BadInput("MPC: execute is off", expected=f"1 to horizon ({horizon})", got=str(execute))
+        if replan is not None and not 1 <= replan <= horizon * model.action.block:
+            expected = f"1 to horizon * block ({horizon * model.action.block})"
+            raise BadInput("MPC: replan is off", expected=expected, got=str(replan))
         self.model, self.energy, self.optimizer = model, energy, optimizer
-        self.horizon, self.iterations, self.execute, self.seed = horizon, iterations, execute, seed
+        self.horizon, self.iterations, self.seed = horizon, iterations, seed
+        self.replan = execute * model.action.block if replan is None else replan
+        self._look = math.gcd(self.replan, model.action.block)  # environment steps from one encoded frame to the next
         self.deadline_ms, self.chunk, self.max_bytes = deadline_ms, chunk, max_bytes
         self.fallbacks = self.incomplete = 0
         self.plan_seconds: list[float] = []
@@ -100,6 +110,7 @@ class MPC:
         rows = torch.from_numpy(np.flatnonzero(mask))
         self._goal[rows] = self.model.encode(goal[rows].unsqueeze(1))[:, 0]
         self._plan[rows.to(self._plan.device)] = self._rest
+        self._done[mask] = self._still
 
     def _begin(self, size: int, goal: TensorDict, mask: np.ndarray | None) -> None:
         everyone = np.ones(size, dtype=np.bool_)
@@ -110,11 +121,13 @@ class MPC:
         spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
         low, high = torch.tensor(spec.low, device=device), torch.tensor(spec.high, device=device)
         self._rest = spec.encode(torch.zeros_like(low).clamp(low, high).expand(spec.block, -1))  # [A]
+        self._still = torch.zeros_like(low).clamp(low, high).cpu().numpy()  # [env_dim]
         self._plan = self._rest.repeat(size, self.horizon, 1)  # [E, T, A]
-        self._actions = self._rest.repeat(size, self.model.history - 1, 1)  # [E, H - 1, A]
-        self._latents: TensorDict | None = None  # [E, H], from the first frames on
-        self._queue = np.zeros((size, self.execute * spec.block, spec.env_dim), dtype=np.float32)
-        self._done = np.zeros((size, spec.block, spec.env_dim), dtype=np.float32)  # of the model step in hand
+        self._latents: TensorDict | None = None  # [E, frames `look` steps apart, over a model's history]
+        self._done = np.tile(
+            self._still, (size, (self.model.history - 1) * spec.block, 1)
+        )  # what was done between them
+        self._queue = np.zeros((size, self.replan, spec.env_dim), dtype=np.float32)
         self._generator = torch.Generator(device).manual_seed(self.seed)
         self._clock = np.zeros(size, dtype=np.int64)
 
@@ -135,16 +148,17 @@ class MPC:
             raise BadInput("MPC: act before reset", do="call reset(obs, goal) first")
         began = time.perf_counter()
         _require_sound(obs, "observation", np.ones_like(self._clock, dtype=np.bool_))
-        block, size = self.model.action.block, self._queue.shape[1]
-        if len(rows := np.flatnonzero(self._clock % block == 0)):
+        if len(rows := np.flatnonzero(self._clock % self._look == 0)):
             self._observe(obs, rows)
-        if len(rows := np.flatnonzero(self._clock % size == 0)):
+        if len(rows := np.flatnonzero(self._clock % self.replan == 0)):
             self._replan(rows)
             self.plan_seconds.append(time.perf_counter() - began)
             self.plan_rows.append(len(rows))
-        action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % size]
+        action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % self.replan]
         self._clock += 1
-        self.applied(action)
+        self._done = (
+            np.concatenate([self._done, action[:, None]], axis=1)[:, 1:] if self.model.history > 1 else self._done
+        )
         return action
 
     def applied(self, actions: np.ndarray) -> None:
@@ -154,45 +168,43 @@ class MPC:
             actions: `[E, env_dim]`, in the units of `model.action`. Rehearsals start from what was done, not from what
                 was meant.
         """
-        assert self._clock is not None
-        self._done[np.arange(len(self._clock)), (self._clock - 1) % self.model.action.block] = actions
+        if self.model.history > 1:
+            self._done[:, -1] = actions
 
     def upcoming(self) -> np.ndarray:
         """What the present plans would do after the last `act`, `[E, T * block, env_dim]`, NaN beyond their ends."""
         assert self._clock is not None
         plans = self.model.action.decode(self._plan).flatten(1, 2).cpu().numpy()  # [E, T * block, env_dim]
-        size = self._queue.shape[1]
-        steps = np.arange(plans.shape[1]) + ((self._clock - 1) % size + 1)[:, None]
+        steps = np.arange(plans.shape[1]) + ((self._clock - 1) % self.replan + 1)[:, None]
         inside = steps < plans.shape[1]
         following: np.ndarray = plans[np.arange(len(plans))[:, None], np.where(inside, steps, 0)]
         return np.where(inside[..., None], following, np.nan)
 
     def _observe(self, obs: TensorDict, rows: np.ndarray) -> None:
-        """Moves the history of `rows`, which are at a block boundary, one model step on."""
+        """Encodes the frames of `rows` and moves their history on."""
         assert self._clock is not None
-        length, device = self.model.history, self._rest.device
+        length = (self.model.history - 1) * self.model.action.block // self._look + 1
         fresh = self.model.encode(obs[torch.from_numpy(rows)].unsqueeze(1))  # [n, 1]
         if self._latents is None:  # the first call after a full reset: every row is here
             self._latents = fresh.expand(len(rows), length).clone()
-        clock, index = torch.as_tensor(self._clock[rows], device=device), torch.as_tensor(rows, device=device)
-        new = clock == 0  # [n], at the start of an episode
-        window = torch.cat([self._latents[index], fresh], dim=1)  # [n, H + 1]
-        # The last H of the window; in a new episode H times the newest, so that nothing of the old one stays.
-        frames = torch.arange(1, length + 1, device=device).expand(len(rows), -1).masked_fill(new[:, None], length)
-        self._latents[index] = window[torch.arange(len(rows), device=device)[:, None], frames]
-        # What was done since the last boundary.
-        done = self.model.action.encode(torch.as_tensor(self._done[rows], device=device)).to(self._actions.dtype)
-        past = torch.cat([self._actions[index], done.unsqueeze(1)], dim=1)[:, 1:]  # [n, H - 1, A]
-        self._actions[index] = torch.where(new[:, None, None], self._rest, past)
+        index = torch.as_tensor(rows, device=self._rest.device)
+        new = torch.as_tensor(self._clock[rows] == 0, device=self._rest.device)  # [n], at the start of an episode
+        window = torch.cat([self._latents[index], fresh], dim=1)  # [n, length + 1]
+        # The last of the window; in a new episode the newest all along, so that nothing of the old one stays.
+        frames = torch.arange(1, length + 1, device=new.device).expand(len(rows), -1)
+        frames = frames.masked_fill(new[:, None], length)
+        self._latents[index] = window[torch.arange(len(rows), device=new.device)[:, None], frames]
 
     def _replan(self, rows: np.ndarray) -> None:
         """New plans for `rows`, warm-started by what is left of the old ones."""
         assert self._latents is not None
         index = torch.as_tensor(rows, device=self._rest.device)
         proposals = self._proposals(self._plan[index])
+        latents = self._latents[index][:, :: self.model.action.block // self._look]  # [n, H]
+        done = torch.as_tensor(self._done[rows], device=index.device).unflatten(1, (-1, self.model.action.block))
         found = plan(
             self.model,
-            Context(self._latents[index], self._actions[index]),
+            Context(latents, self.model.action.encode(done).to(self._plan.dtype)),
             self._goal[index],
             self.energy,
             self.optimizer,
@@ -209,14 +221,16 @@ class MPC:
         self.fallbacks += int((~found.energy.isfinite()).sum())
         self.last_plan, self.last_rows = found, rows
         self._plan[index] = found.actions
-        physical = self.model.action.decode(found.actions[:, : self.execute])  # [n, execute, block, env_dim]
-        self._queue[rows] = physical.flatten(1, 2).cpu().numpy()
+        physical = self.model.action.decode(found.actions).flatten(1, 2)  # [n, T * block, env_dim]
+        self._queue[rows] = physical[:, : self.replan].cpu().numpy()
 
     def _proposals(self, last: Tensor) -> Tensor:
         """What is left of the last plans `[n, T, A]`, then rest; and rest throughout: `[n, 2, T, A]`."""
         rest = self._rest.expand_as(last)
         # Rest, and not the last action again: a robot whose planning keeps failing comes to a halt.
-        shifted = torch.cat([last[:, self.execute :], rest[:, : self.execute]], dim=1)
+        steps = torch.cat([last, rest], dim=1).unflatten(-1, (self.model.action.block, -1)).flatten(1, 2)
+        shifted = steps[:, self.replan :][:, : last.shape[1] * self.model.action.block]
+        shifted = shifted.unflatten(1, (-1, self.model.action.block)).flatten(-2)
         return torch.stack([shifted, rest], dim=1)
 
 

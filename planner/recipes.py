@@ -43,3 +43,7 @@ RECIPES: dict[str, Recipe] = {
 def recipe_for(task: str) -> Recipe:
     """The recipe of `task`; `DEFAULT` for one that has none of its own."""
     return RECIPES.get(task, DEFAULT)
+
+
+POLISH = TrainConfig(steps=12000, batch=128, horizon=5, learning_rate=6e-4, moving=0.5)
+"""How `jepa-mpc polish` trains a predictor further."""

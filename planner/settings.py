@@ -23,6 +23,7 @@ class PlannerConfig:
         iterations: rounds of the optimizer, >= 1.
         horizon: T, model steps to look ahead, >= 1.
         execute: model steps done of each plan before the next, 1 to `horizon`.
+        replan: environment steps done of each plan before the next, in place of `execute`; 0 leaves it to that.
         hold: environment steps that each action of a plan is held, a divisor of the block.
         std: standard deviation of the first candidates, in normalised action units, above 0.
         metric: of the latent distance: "l2", "l1" or "cosine".
@@ -35,6 +36,7 @@ class PlannerConfig:
     iterations: int = 4
     horizon: int = 5
     execute: int = 1
+    replan: int = 0
     hold: int = 5
     std: float = 0.7
     metric: str = "l2"
@@ -46,6 +48,8 @@ class PlannerConfig:
             raise BadInput("planner: effort is off", expected="0 or more", got=str(self.effort))
         if not 1 <= self.execute <= self.horizon:
             raise BadInput("planner: execute is off", expected=f"1 to horizon ({self.horizon})", got=str(self.execute))
+        if self.replan < 0:
+            raise BadInput("planner: replan is off", expected="0 or more", got=str(self.replan))
         self.energy()
         self._optimizer()
 
@@ -90,6 +94,7 @@ class PlannerConfig:
             horizon=self.horizon,
             iterations=self.iterations,
             execute=self.execute,
+            replan=self.replan or None,
             seed=seed,
             deadline_ms=deadline_ms,
             max_bytes=max_bytes,

@@ -10,7 +10,7 @@ import math
 import signal
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from .data import DatasetInfo, EpisodeStore, Windows, split_rows, write_atomically
+from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write_atomically
 from .errors import BadInput
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, effective_rank, rollout_loss, sigreg
@@ -204,7 +204,7 @@ def cache_latents(model: JEPA, store: EpisodeStore) -> Tensor:
 class _Stream(IterableDataset[TensorDict]):
     """Batches from the step that the trainer stands at, so that a resumed run goes on with the next one."""
 
-    def __init__(self, windows: Windows, training: JEPATraining) -> None:
+    def __init__(self, windows: Windows | Mixture, training: JEPATraining) -> None:
         self.windows, self.training = windows, training
 
     def __iter__(self) -> Iterator[TensorDict]:
@@ -255,28 +255,72 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
     _same_run(out, {"task": store.info.task, "model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not _run(JEPATraining(model, config, store.info), store, config, out, tensorboard):
+    if not _run(
+        JEPATraining(model, config, store.info), config, out, tensorboard, lambda: _draws(model, store, config)
+    ):
         return None
     if config.polish_steps:
         second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
         training = PredictorTraining(model, second, store.info)
-        if not _run(training, store, second, out / "polish", tensorboard, lambda: cache_latents(model, store)):
+        cached = lambda: _draws(model, store, second, cache_latents(model, store))  # noqa: E731
+        if not _run(training, second, out / "polish", tensorboard, cached):
             return None
     return model.eval()
 
 
-def _run(
-    training: JEPATraining,
-    store: EpisodeStore,
-    config: TrainConfig,
-    out: Path,
-    tensorboard: bool,
-    cache: Callable[[], Tensor] | None = None,
-) -> bool:
-    """One stage, on pictures or on cached latents; resumes from `out/last.ckpt`. False if it was interrupted."""
-    out.mkdir(exist_ok=True)
+def polish(
+    model: JEPA, stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, *, encoder: str, tensorboard: bool
+) -> JEPA | None:
+    """Trains the predictor of a finished model further, its encoder standing still; resumes from `out/last.ckpt`.
+
+    Args:
+        model: encoder and predictor to start from; changed in place.
+        stores: datasets of one task, already verified; every batch holds as many windows of each.
+        config: `steps`, `batch`, `horizon`, `decay`, `learning_rate`, `weight_decay`, `cold_starts`, `moving`,
+            `held_out`, `seed` and `save_every` are read.
+        out: folder for the state to resume from and the logs.
+        encoder: SHA-256 of the weights started from, so that a run is not resumed on others.
+        tensorboard: also log for TensorBoard.
+
+    Returns:
+        The model, or None if it was interrupted (run again to go on).
+
+    Raises:
+        BadInput: if `out` holds another run, datasets and model do not fit, or the loss is no longer finite.
+    """
+    for store in stores:
+        if (got := (store.info.size, store.info.action_spec)) != (want := (model.config.image_size, model.action)):
+            raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
+    data = [{"path": str(store.path), "seed": store.info.seed, "policy": store.info.policy} for store in stores]
+    run = {"task": stores[0].info.task, "encoder": encoder, "data": data}
+    _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
+    lightning.seed_everything(config.seed, verbose=False)
+
+    def draws() -> tuple[Mixture, Mixture]:
+        parts = [_draws(model, store, config, cache_latents(model, store), len(stores)) for store in stores]
+        return Mixture([fit for fit, _ in parts]), Mixture([check for _, check in parts])
+
+    model.train().requires_grad_(False).predictor.requires_grad_(True)
+    done = _run(PredictorTraining(model, config, stores[0].info), config, out, tensorboard, draws)
+    return model.eval() if done else None
+
+
+def _draws(
+    model: JEPA, store: EpisodeStore, config: TrainConfig, latents: Tensor | None = None, share: int = 1
+) -> tuple[Windows, Windows]:
+    """Windows to fit and to validate on, one in `share` of a batch each."""
     fit_rows, held_out = split_rows(store.info.episodes, config.held_out)
-    frames, last = training.model.history + config.horizon, out / "last.ckpt"
+    frames, batch = model.history + config.horizon, max(1, config.batch // share)
+    fit = Windows(store, fit_rows, frames, batch, config.seed, config.moving, latents)
+    return fit, Windows(store, held_out, frames, batch, config.seed + 1, latents=latents)
+
+
+def _run(
+    training: JEPATraining, config: TrainConfig, out: Path, tensorboard: bool, draws: Callable[[], tuple[Any, Any]]
+) -> bool:
+    """One stage, on the batches of `draws`; resumes from `out/last.ckpt`. False if it was interrupted."""
+    out.mkdir(exist_ok=True)
+    last = out / "last.ckpt"
     if last.exists() and not zipfile.is_zipfile(last):
         raise BadInput(f"{last} is damaged", expected="a saved training", do="remove it to start again")
     if (
@@ -285,9 +329,7 @@ def _run(
     ):
         training.load_state_dict(saved["state_dict"])
         return True
-    latents = cache() if cache else None
-    windows = Windows(store, fit_rows, frames, config.batch, config.seed, config.moving, latents)
-    checks = Windows(store, held_out, frames, config.batch, config.seed + 1, latents=latents)
+    windows, checks = draws()
     stop = _GracefulStop(last)
     trainer = _trainer(out, config, stop, tensorboard)
     trainer.fit(
@@ -352,7 +394,7 @@ def _same_run(out: Path, run: dict[str, Any]) -> None:
         ]
         raise BadInput(
             f"{out} holds a run of another configuration",
-            got=", ".join(differs) or f"task {found['task']}",
+            got=", ".join(differs) or "another task, data or encoder",
             do="give the same options, another --out, or remove it",
         )
     write_atomically(file, json.dumps(run, indent=1))
@@ -368,6 +410,27 @@ def curves(out: Path) -> dict[int, dict[str, float]]:
                     figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
                     checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
     return checks
+
+
+def polish_card(stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, encoder: str, command: str) -> str:
+    """What a card says of a polishing: data, command, and how well the predictor foresees held-out windows."""
+    checks = curves(out)
+    sets = [f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores]
+    lines = [
+        "## Polished further",
+        "",
+        f"The predictor alone, {config.steps} updates of {config.batch} windows, {config.horizon} steps ahead,",
+        f"from the weights {encoder[:12]}, on {' and '.join(sets)}, in equal shares: `{command}`.",
+        "",
+        "| held-out figure | first check | last check |",
+        "|---|---|---|",
+    ]
+    if checks:
+        first, last = checks[min(checks)], checks[max(checks)]
+        lines += [
+            f"| {key.removeprefix('val/')} | {first[key]:.3f} | {last[key]:.3f} |" for key in last if "error" in key
+        ]
+    return "\n".join([*lines, ""])
 
 
 def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:

@@ -180,8 +180,7 @@ def test_the_planner_rehearses_from_what_was_done() -> None:
     guard.reset(look(1), goal)
     sent = [guard.act(look(1)) for _ in range(5)]
     assert guard.report()["rate"] > 0
-    expected = np.array(sent[:4]).reshape(1, 2, 4)  # two model steps of two environment steps
-    np.testing.assert_allclose(mpc._actions.numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(mpc._done, np.array(sent[1:]).swapaxes(0, 1), atol=1e-6)
 
 
 def test_what_is_upcoming_is_what_comes() -> None:

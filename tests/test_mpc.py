@@ -158,6 +158,49 @@ def test_the_history_is_what_was_seen_and_done(history: int, execute: int) -> No
             torch.testing.assert_close(context.actions[:, history - 1 - back], expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("replan", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("history", [1, 3])
+def test_plans_inside_a_block_see_frames_a_block_apart(history: int, replan: int) -> None:
+    """The model knows frames `BLOCK` steps apart and whole blocks of actions, wherever in a block a plan is made."""
+    model = Watched(history)
+    policy = make(model, replan=replan)
+    cart = begin(policy)
+    states, actions = [], []
+    for _ in range(6 * replan):
+        states.append(cart.obs["state"])
+        actions.append(policy.act(cart.obs))
+        cart.step(actions[-1])
+    assert policy.plan_rows == [E] * 6
+    still = [np.zeros((E, 1))] * (history * BLOCK)
+    per_plan = len(model.contexts) // 6
+    for number, context in enumerate(model.contexts[::per_plan]):
+        now = number * replan
+        for back in range(history):
+            frame = context.latent["latent"][:, history - 1 - back]
+            torch.testing.assert_close(frame, states[max(now - back * BLOCK, 0)])
+        for back in range(1, history):
+            done = (still + actions)[len(still) + now - back * BLOCK :][:BLOCK]
+            expected = model.action.encode(torch.from_numpy(np.stack(done, 1)).float())
+            torch.testing.assert_close(context.actions[:, history - 1 - back], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("replan", [1, 3])
+def test_it_arrives_when_corrected_inside_a_block(replan: int) -> None:
+    policy = make(optimizer=CEM(samples=128, elites=16), replan=replan, horizon=10, iterations=4)
+    cart = begin(policy)
+    drive(policy, cart, 60)
+    goal = GOAL["state"][:, :2]
+    assert ((cart.state - goal)[:, 0].abs() < 0.05).all() and (cart.state[:, 1].abs() < 0.2).all()
+
+
+def test_what_is_left_of_a_plan_is_proposed_from_where_it_was_left() -> None:
+    policy = make(replan=1, horizon=2)
+    begin(policy)
+    last = torch.arange(2.0 * BLOCK).reshape(1, 2, BLOCK) / 10
+    shifted = policy._proposals(last)[0, 0].flatten()
+    assert torch.equal(shifted[:-1], last.flatten()[1:]) and shifted[-1] == policy._rest[0]
+
+
 def test_rest_is_zero_in_physical_units() -> None:
     model = Watched(history=3)
     policy = make(model)
@@ -269,7 +312,7 @@ def test_rest_stays_inside_bounds_that_leave_zero_out() -> None:
     obs = TensorDict({"state": torch.zeros(1, 2)}, batch_size=1)
     policy.reset(obs, obs)
     action = policy.act(obs)
-    assert (policy._actions == -1).all() and 0.5 <= action[0, 0] <= 2
+    assert (policy._rest == -1).all() and 0.5 <= action[0, 0] <= 2
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
