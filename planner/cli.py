@@ -203,7 +203,7 @@ class Evaluate:
     checkpoint: Path | None = None
     """Checkpoint folder; the shipped one by default."""
     optimizer: str | None = None
-    """cem or mppi; the checkpoint's own by default."""
+    """cem, icem, mppi, sampling, gradient, chain, mixture or categorical; the checkpoint's own by default."""
     samples: int | None = None
     """Candidates an iteration; the checkpoint's own by default."""
     iterations: int | None = None
@@ -212,6 +212,10 @@ class Evaluate:
     """Model steps to look ahead; the checkpoint's own by default."""
     over: str | None = None
     """Imagined steps that count: last, all or min; the checkpoint's own by default."""
+    replan: int | None = None
+    """Environment steps from one plan to the next; the checkpoint's own by default."""
+    deadline_ms: float | None = None
+    """Stop each search after so many milliseconds with the best plan so far; figures then depend on the machine."""
     distance: int = 25
     """Environment steps between start and goal; the budget is twice that."""
     episodes: int = 100
@@ -231,7 +235,8 @@ class Evaluate:
         from . import checkpoint as checkpoints
         from .evaluate.run import Protocol, card_figures, evaluate, write_results
 
-        protocol = Protocol(self.episodes, self.distance, self.seed, self.num_envs, self.oracle)
+        how = (self.episodes, self.distance, self.seed, self.num_envs, self.oracle, self.deadline_ms)
+        protocol = Protocol(*how)
         loaded = _load(self.task, self.checkpoint)
         settings = _override(loaded.planner, self)
         with _table() as progress:
@@ -320,7 +325,7 @@ def _load(task: str, path: Path | None) -> Checkpoint:
 
 def _override(settings: PlannerConfig, options: Evaluate) -> PlannerConfig:
     """The checkpoint's settings, but for those given on the command line."""
-    names = ("optimizer", "samples", "iterations", "horizon", "over")
+    names = ("optimizer", "samples", "iterations", "horizon", "over", "replan")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     return replace(settings, **given)
 

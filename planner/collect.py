@@ -112,6 +112,9 @@ def collect(
         BadInput: if `path` holds a dataset that was made differently, or the checkpoint cannot be used.
     """
     planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
+    if planned and planned.model.config.image_size != size:
+        expected = f"pictures of {planned.model.config.image_size} pixels"
+        raise BadInput("collect: the checkpoint sees another size", expected=expected, got=str(size), do="give --size")
     envs = load_envs()
     env = envs.make(task, size=size)
     spec, names, units = env.action_spec(), env.state_names, env.state_units

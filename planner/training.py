@@ -394,7 +394,7 @@ def _same_run(out: Path, run: dict[str, Any]) -> None:
         ]
         raise BadInput(
             f"{out} holds a run of another configuration",
-            got=", ".join(differs) or "another task, data or encoder",
+            got=", ".join(differs or [f"{key} {found.get(key)}" for key in run if found.get(key) != run[key]]),
             do="give the same options, another --out, or remove it",
         )
     write_atomically(file, json.dumps(run, indent=1))

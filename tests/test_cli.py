@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from toys import SIZE, dot_store, flip_byte, toy_checkpoint
 
+from planner import checkpoint
 from planner.cli import main
 from planner.recipes import RECIPES
 
@@ -72,9 +73,10 @@ class Case:
 PLAN = "plan TwoRoom --checkpoint {room}/good --goal"
 EVALUATE = "evaluate TwoRoom --checkpoint {room}/"
 TRAIN = "train TwoRoom --model.image-size 32 --data {room}/"
+POLISH = "polish TwoRoom --checkpoint {room}/good --out polished --data {room}/"
 
 BAD = [
-    Case("fly", "unknown command; expected collect or train or evaluate or plan or demo; got 'fly'"),
+    Case("fly", "unknown command; expected collect or train or polish or evaluate or plan or demo; got 'fly'"),
     Case("--speed", "unknown command; .*got '--speed'"),
     Case("collect", "Required options"),
     Case("collect Fly", "unknown task; expected TwoRoom or Reacher or PushT; got 'Fly'"),
@@ -94,7 +96,16 @@ BAD = [
     Case(
         "collect TwoRoom --out {room}/file --size 32 --episodes 1", "cannot write or read .*/file.*; name another path"
     ),
+    Case("collect TwoRoom --checkpoint {room}/good", "a planner's episodes need a folder of their own; give --out"),
+    Case("collect TwoRoom --out x --checkpoint {room}/reacher", "is for another task; expected TwoRoom; got Reacher"),
+    Case("collect TwoRoom --out x --checkpoint {room}/cut", "was altered or cut short"),
+    Case("collect TwoRoom --size 64 --out x --checkpoint {room}/good", "pictures of 32 pixels; got 64"),
     Case("train Fly", "unknown task"),
+    Case(POLISH + "missing", "no dataset at .*missing"),
+    Case(POLISH + "of-reacher", "dataset .*of-reacher is of another task; expected TwoRoom; got Reacher"),
+    Case(POLISH + "unfinished", "is not complete; expected 6 episodes; got 5"),
+    Case(POLISH + "one", "too few episodes; expected at least 2"),
+    Case(POLISH + "one --threads 0", "polish: threads is off; expected at least 1; got 0"),
     Case("train TwoRoom --training.steps 0", "training: steps is off; expected at least 1; got 0"),
     Case("train TwoRoom --training.seed -1", "training: seed is off; expected 0 to .*got -1"),
     Case("train TwoRoom --training.learning-rate nan", "learning_rate is off; expected more than 0; got nan"),
@@ -114,11 +125,17 @@ BAD = [
     Case(EVALUATE + "good --seed -1", "evaluate: seed is off; expected 0 to .*got -1"),
     Case(EVALUATE + "good --distance 0", "evaluate: distance is off; expected at least 1; got 0"),
     Case(EVALUATE + "good --num-envs 0", "evaluate: num_envs is off; expected at least 1; got 0"),
-    Case(EVALUATE + "good --optimizer newton", r"unknown optimizer; expected one of \['cem', 'mppi'\]; got 'newton'"),
+    Case(
+        EVALUATE + "good --optimizer newton",
+        r"unknown optimizer; expected one of \['categorical', 'cem', .*'sampling'\]; got 'newton'",
+    ),
     Case(EVALUATE + "good --samples 1", "samples is off; expected at least 2; got 1"),
     Case(EVALUATE + "good --iterations 0", "expected at least 1; got .*0"),
     Case(EVALUATE + "good --horizon 0", "execute is off|horizon"),
     Case(EVALUATE + "good --over never", "expected .*last"),
+    Case(EVALUATE + "good --replan -1", "replan is off; expected 0 or more; got -1"),
+    Case(EVALUATE + "good --replan 11", r"replan is off; expected 1 to horizon \* block \(10\); got 11"),
+    Case(EVALUATE + "good --deadline-ms 0", "deadline_ms is off; expected a number above 0; got 0"),
     Case(
         EVALUATE + "missing", "no checkpoint at .*missing; .*--checkpoint, or train one with `jepa-mpc train TwoRoom`"
     ),
@@ -251,6 +268,31 @@ def test_train_makes_a_checkpoint(tmp_path: Path, capsys: Any) -> None:
     plan = ["plan", "TwoRoom", "--checkpoint", "run/checkpoint", "--goal", "goal.png"]
     main([*plan, "--save-goal"])
     main([*plan, "--steps", "2"])
+
+
+def test_a_planner_s_episodes_polish_its_predictor(tmp_path: Path, capsys: Any) -> None:
+    """On-policy data, and a checkpoint whose predictor alone has moved."""
+    start = checkpoint.load(toy_checkpoint(tmp_path / "start"), task="TwoRoom")
+    main(f"collect TwoRoom --episodes 3 --steps 20 --size {SIZE} --workers 1 --out play".split())
+    main(f"collect TwoRoom --episodes 3 --steps 20 --size {SIZE} --workers 1 --out own --checkpoint start".split())
+    assert "planner " + start.sha256[:12] in (tmp_path / "own" / "dataset.json").read_text()
+    threads = torch.get_num_threads()
+    words = "polish TwoRoom --data play own --checkpoint start --save done --threads 1"
+    small = "--training.steps 4 --training.batch 4 --training.horizon 1 --training.save-every 2"
+    main(f"{words} {small}".split())
+    torch.set_num_threads(threads)
+    assert "done: polished" in capsys.readouterr().out
+    done = checkpoint.load(tmp_path / "done", task="TwoRoom")
+    for name, value in done.model.state_dict().items():
+        moved = not torch.equal(value, start.model.state_dict()[name])
+        assert moved == name.startswith("predictor."), name
+    card = (tmp_path / "done" / "card.md").read_text()
+    assert "3 episodes of play" in card and f"3 episodes of planner {start.sha256[:12]}" in card
+    main(f"{words} {small}".split())  # a finished run is not trained further
+    assert checkpoint.load(tmp_path / "done").sha256 == done.sha256
+    with pytest.raises(SystemExit):
+        main(f"{words} {small} --training.learning-rate 0.1".split())
+    assert "holds a run of another configuration; got training.learning_rate" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from toys import toy_checkpoint
 
-from planner.collect import COLLECT_STREAM, collect, play_episode, record_episode
+from planner import checkpoint
+from planner.collect import COLLECT_STREAM, PLANNED_STREAM, collect, play_episode, record_episode, record_planned
 from planner.data import KEYS, DatasetInfo, EpisodeStore
 from planner.errors import BadInput
 from planner.evaluate.protocol import EVALUATE_STREAM
+from planner.mpc import MPC
 from planner.tasks import load_envs
 from planner.versions import versions
 
@@ -109,7 +112,7 @@ def test_another_task_in_the_folder_is_refused(whole: EpisodeStore) -> None:
 
 
 def test_training_and_evaluation_share_no_episode() -> None:
-    assert COLLECT_STREAM != EVALUATE_STREAM
+    assert len({COLLECT_STREAM, EVALUATE_STREAM, PLANNED_STREAM}) == 3
     env = load_envs().make("TwoRoom", size=SIZE)
     starts = [play_episode(env, 1, np.random.default_rng([s, 0, 0]))[0][0] for s in (COLLECT_STREAM, EVALUATE_STREAM)]
     env.close()
@@ -130,7 +133,7 @@ def dying(*arrays):
     return honest(*arrays)
 
 data._checksum = dying
-collect._start_worker("TwoRoom", sys.argv[1])
+collect._start_worker("TwoRoom", Path(sys.argv[1]), None)
 for row in range(5):
     collect._record_row(row)
 """
@@ -177,3 +180,26 @@ def wait_for_an_episode(path: Path, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.002)
     raise AssertionError("no episode was collected")
+
+
+def test_a_planner_s_episode_is_one_of_the_simulator(tmp_path: Path) -> None:
+    """Same row, same episode; what it stores is what the simulator does under its actions; goals come and go."""
+    env = load_envs().make("TwoRoom", size=SIZE)
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    episodes = []
+    for _ in range(2):
+        planner = loaded.planner.build(loaded.model, seed=0)
+        resets = []
+        planner.reset = lambda obs, goal, mask=None, p=planner, r=resets: (r.append(goal), MPC.reset(p, obs, goal))[1]  # type: ignore[method-assign, misc]
+        episodes.append(record_planned(env, planner, 60, np.random.default_rng([4, 0, 7])))
+        assert len(resets) == 2 and not torch.equal(resets[0]["pixels"], resets[1]["pixels"])
+    (pixels, actions, states), again = episodes
+    assert all(np.array_equal(one, other) for one, other in zip(episodes[0], again, strict=True))
+    assert pixels.shape == (61, SIZE, SIZE, 3) and actions.shape == (60, 2) and len(states) == 61
+    for k in (0, 30, 59):
+        env.set_state(states[k])
+        assert np.array_equal(env.picture(), pixels[k])
+        env.set_state(states[k])
+        env.advance(actions[k])
+        np.testing.assert_allclose(env.state, states[k + 1], atol=1e-9)
+    env.close()

@@ -65,6 +65,7 @@ def test_every_field_is_there(outcome: Outcome, loaded: Checkpoint) -> None:
         "control_hz": float,
         "fallbacks": int,
         "interventions": dict,
+        "incomplete_plans": int,
         "commit": str,
         "date": str,
     }

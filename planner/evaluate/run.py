@@ -44,6 +44,7 @@ class Protocol:
         seed: of the list of pairs, the random floor and the planner's noise, >= 0.
         num_envs: environments played at once, >= 1; 1 gives the honest time a plan.
         oracle: also plan on the simulator itself (slow).
+        deadline_ms: wall time after which the planner's searches stop, as in `plan.plan`; None lets them finish.
     """
 
     episodes: int = 100
@@ -51,12 +52,16 @@ class Protocol:
     seed: int = 0
     num_envs: int = 1
     oracle: bool = True
+    deadline_ms: float | None = None
 
     def __post_init__(self) -> None:
         check_seed("evaluate", self.seed)
         for name, least in {"episodes": 1, "distance": 1, "num_envs": 1}.items():
             if (value := getattr(self, name)) < least:
                 raise BadInput(f"evaluate: {name} is off", expected=f"at least {least}", got=str(value))
+
+        if self.deadline_ms is not None and not 0 < self.deadline_ms < float("inf"):
+            raise BadInput("evaluate: deadline_ms is off", expected="a number above 0", got=str(self.deadline_ms))
 
     @property
     def budget(self) -> int:
@@ -91,7 +96,7 @@ def evaluate(
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
     pairs = held_out_pairs(rooms[0], protocol.episodes, protocol.distance, protocol.seed)
-    planner = settings.build(checkpoint.model, protocol.seed)
+    planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms)
     guard = Guard(planner, checkpoint.model.action, Limits(survive_errors=False))
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
     policies: dict[str, Policy] = {
@@ -176,6 +181,8 @@ def _result(
         "control_hz": 1000 / times["median"],
         "fallbacks": planner.fallbacks,
         "interventions": guard.report(),
+        "deadline_ms": protocol.deadline_ms,
+        "incomplete_plans": planner.incomplete,
         "distance": protocol.distance,
         "budget": protocol.budget,
         "seed": protocol.seed,
