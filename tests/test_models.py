@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from toys import SHAPE, SIZE, SPEC, TRAINING, info, toy_model
 
+from planner.energies import LatentDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
@@ -313,3 +316,47 @@ def test_the_inverse_model_learns_from_how_the_latent_moved() -> None:
     assert float(terms["inverse"]) == pytest.approx(float((decoded - batch["actions"]).square().mean()), rel=1e-4)
     batch["actions"] = decoded
     assert float(training.losses(batch)["inverse"]) == pytest.approx(0, abs=1e-6)
+
+
+class Live(TorchDispatchMode):
+    """Bytes of the tensors that operations make, while they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, Tensor) and (at := tensor.untyped_storage().data_ptr()) not in self.known:
+                given = [x.untyped_storage().data_ptr() for x in args if isinstance(x, Tensor)]
+                if at in given:
+                    continue  # a view of what was there
+                size = tensor.untyped_storage().nbytes()
+                self.known.add(at)
+                self.now += size
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(tensor.untyped_storage(), self.gone, at, size)
+        return made
+
+    def gone(self, at: int, size: int) -> None:
+        self.known.discard(at)
+        self.now -= size
+
+
+@pytest.mark.parametrize(("environments", "candidates", "horizon"), [(1, 64, 5), (4, 32, 2), (2, 50, 12)])
+def test_memory_stays_within_what_is_promised(environments: int, candidates: int, horizon: int) -> None:
+    """The promise that `max_bytes` is kept by, against the memory that tensors really took."""
+    model = toy_model()
+    latents = torch.randn(environments, SHAPE.history, SHAPE.latent_dim)
+    context = Context(
+        TensorDict({"latent": latents}, batch_size=latents.shape[:2]),
+        torch.zeros(environments, SHAPE.history - 1, SPEC.dim),
+    )
+    goal = TensorDict({"latent": latents[:, 0]}, batch_size=[environments])
+    actions = torch.rand(environments, candidates, horizon, SPEC.dim) * 2 - 1
+    with torch.no_grad(), Live() as live:
+        LatentDistance(over="min")(model.rollout(context, actions), goal, actions)
+    promised = environments * candidates * model.bytes_per_plan(horizon)
+    assert 0.4 * promised < live.peak <= promised

@@ -33,6 +33,7 @@ SMALLER = {
     "evaluate": ["--episodes", "2"],
     "plan": [],
     "demo": ["--episodes", "2"],
+    "polish": ["--training.steps", "4", "--training.batch", "4", "--training.horizon", "2", "--threads", "1"],
 }
 
 
@@ -58,10 +59,11 @@ def test_every_command_is_ours_and_parses() -> None:
 def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the README's order: later ones use what earlier ones left. Train gets the few episodes that collect made."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(SHIPPED)  # as in a clone
     for words in COMMANDS:
         if words[0] == "jepa-mpc":
             cli.main([*words[1:], *SMALLER[words[1]]])
-    for left in ("data/tworoom/dataset.json", "runs/train/tworoom/checkpoint/config.json", "runs/plan/plan.mp4"):
+    for left in ("data/tworoom/dataset.json", "runs/polish/tworoom/checkpoint/config.json", "runs/plan/plan.mp4"):
         assert (tmp_path / left).is_file()
     for folder in ("runs/evaluate/tworoom", "runs/demo"):
         assert all((tmp_path / folder / name).stat().st_size for name in ("plan.mp4", "report.html", "results.json"))
@@ -69,7 +71,7 @@ def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.skipif(not (SHIPPED / "tworoom" / "config.json").exists(), reason="needs the shipped TwoRoom checkpoint")
 def test_python_example_runs() -> None:
-    (example,) = [text for kind, text in BLOCKS if kind == "python"]
+    example = "".join(text for kind, text in BLOCKS if kind == "python")
     shown = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert shown.returncode == 0, shown.stderr
     assert re.fullmatch(r"\[(True|False)(, (True|False)){2}\]\n", shown.stdout)

@@ -109,6 +109,17 @@ class JEPA(nn.Module):
         futures = torch.stack(self.unroll(latents, past, actions), 2)
         return TensorDict({"latent": futures}, batch_size=futures.shape[:3])
 
+    def bytes_per_plan(self, horizon: int) -> int:
+        """Most memory that rehearsing and judging one candidate of T = `horizon` steps takes, bytes; for `max_bytes`.
+
+        Counted: every action; the context, the inputs and two hidden layers of one step; the futures twice while they
+        are stacked, and then the futures with two of their size that an energy makes of them.
+        """
+        config, size = self.config, next(self.parameters()).element_size()
+        actions = (self.history - 1 + horizon) * self.action.dim
+        step = 3 * self.history * (config.latent_dim + self.action.dim) + 2 * config.hidden + config.latent_dim
+        return size * (actions + max(2 * horizon * config.latent_dim + step, 3 * horizon * config.latent_dim + horizon))
+
     def unroll(self, latents: Tensor, past: Tensor, actions: Tensor) -> list[Tensor]:
         """Open loop: context `[..., H, D]`, past actions `[..., H-1, A]`, actions `[..., T, A]` to T of `[..., D]`."""
         history, futures = self.history, []
