@@ -8,6 +8,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from planner.actions import ActionSpec
 from planner.energies import LatentDistance
@@ -246,3 +247,38 @@ def test_every_optimizer_can_be_named_in_the_settings(name: str) -> None:
 def test_wrong_knobs_are_refused(make: Any) -> None:
     with pytest.raises(BadInput):
         make()
+
+
+@pytest.mark.parametrize("hold", [None, 2])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_nothing_in_the_loop_waits_for_a_number(name: str, hold: int | None) -> None:
+    """Fake tensors have no values: whatever would bring one to the host, and stall a GPU, raises here."""
+    spec = ActionSpec((-1.0,), (1.0,), ("m",), 2)
+    inner = Chain(switch=1) if name == "chain" else OPTIMIZERS[name]()
+    optimizer = inner if hold is None else Hold(inner, block=2, repeat=hold)
+    with FakeTensorMode():
+        model = LinearModel(torch.eye(2), torch.eye(2), spec)
+        context = Context(TensorDict({"latent": torch.zeros(3, 1, 2)}, batch_size=[3, 1]), torch.zeros(3, 0, 2))
+        found = plan(
+            model,
+            context,
+            TensorDict({"latent": torch.ones(3, 2)}, batch_size=[3]),
+            LatentDistance(over="min"),
+            optimizer,
+            iterations=3,
+            horizon=T,
+            generator=seeded(0),
+        )
+    assert found.actions.shape == (3, T, 2) and found.trace.shape == (3, 3)
+
+
+def test_the_fake_tensors_notice_a_wait() -> None:
+    class Waiting(CEM):
+        def tell(self, state: Any, actions: Tensor, energy: Tensor) -> Any:
+            return super().tell(state, actions, energy) if energy.min() < 1e9 else state
+
+    with pytest.raises(DataDependentOutputException), FakeTensorMode():
+        optimizer = Waiting()
+        state = optimizer.init(torch.zeros(1, T, 2))
+        actions = optimizer.ask(state, seeded(0))
+        optimizer.tell(state, actions, actions.sum((-2, -1)))
