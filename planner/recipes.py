@@ -35,7 +35,7 @@ RECIPES: dict[str, Recipe] = {
         episodes=2000,
         model=JEPAConfig(latent_dim=96, hidden=512),
         training=TrainConfig(steps=9000, covariance_weight=0.04, moving=0.5, polish_steps=8000),
-        planner=PlannerConfig(optimizer="mppi", samples=192),
+        planner=PlannerConfig(optimizer="mppi", samples=192, replan=1),
     ),
 }
 
