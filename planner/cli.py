@@ -235,8 +235,9 @@ class Evaluate:
         from . import checkpoint as checkpoints
         from .evaluate.run import Protocol, card_figures, evaluate, write_results
 
-        how = (self.episodes, self.distance, self.seed, self.num_envs, self.oracle, self.deadline_ms)
-        protocol = Protocol(*how)
+        protocol = Protocol(
+            self.episodes, self.distance, self.seed, self.num_envs, self.oracle, deadline_ms=self.deadline_ms
+        )
         loaded = _load(self.task, self.checkpoint)
         settings = _override(loaded.planner, self)
         with _table() as progress:

@@ -70,14 +70,10 @@ def plan_constrained(
         raise BadInput("plan_constrained: rounds, growth or tolerance is off", expected=">= 1, >= 1, >= 0", got=got)
     lagrangian = AugmentedLagrangian(energy, tuple(constraints), penalty)
     proposals = how.pop("proposals", None)  # of the first round; later ones start from the last plan
-    multipliers: Tensor | None = None
+    still = context.actions.new_zeros(context.actions.shape[0], 1, how["horizon"], model.action.dim)
+    multipliers = torch.zeros_like(lagrangian.limited(model.rollout(context, still), goal, still)[:, 0])  # [E, K]
     kept: ConstrainedPlan | None = None
     for _ in range(rounds):
-        if multipliers is None:
-            size = context.actions.shape[0]
-            still = context.actions.new_zeros(size, 1, how["horizon"], model.action.dim)
-            count = lagrangian.limited(model.rollout(context, still), goal, still).shape[-1]
-            multipliers = still.new_zeros(size, count)
         pressed = goal.clone(recurse=False)
         pressed[MULTIPLIERS] = multipliers
         found = plan(model, context, pressed, lagrangian, optimizer, proposals=proposals, **how)

@@ -101,7 +101,7 @@ class Guard:
             self._last = np.tile(self.rest, (size, 1))
             self._change = np.zeros_like(self._last)  # [E, a], of the last action from the one before
             self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
-            self._plan = np.full((size, 0, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
+            self._plan = np.full((size, 1, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
         self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
 
     def act(self, obs: TensorDict) -> np.ndarray:
@@ -145,7 +145,7 @@ class Guard:
         usable = finite & ~stale
         self._held[usable] = 0
         if hasattr(self.policy, "upcoming"):
-            self._plan = np.where(usable[:, None, None], self.policy.upcoming(), self._following())
+            self._keep(self.policy.upcoming(), usable)
         return wanted, usable
 
     def _stale(self, obs: TensorDict, now: float) -> np.ndarray:
@@ -157,12 +157,12 @@ class Guard:
         # From the future, or NaN: a clock that cannot be trusted is no better than an old picture.
         return ~((age <= self.limits.max_age) & (age >= -self.limits.max_age))
 
-    def _following(self) -> np.ndarray:
-        """The kept plans, padded or cut to the length of the policy's, `[E, k, a]`."""
-        length = self.policy.upcoming().shape[1]  # type: ignore[attr-defined]
-        kept = np.full((len(self._plan), length, len(self.rest)), np.nan)
-        kept[:, : self._plan.shape[1]] = self._plan[:, :length]
-        return kept
+    def _keep(self, upcoming: np.ndarray, usable: np.ndarray) -> None:
+        """Takes over the policy's plans, `[E, k, a]`, where they are good; the other rows keep what they had."""
+        kept = np.where(usable[:, None, None], upcoming, np.nan)
+        shared = min(kept.shape[1], self._plan.shape[1])
+        kept[~usable, :shared] = self._plan[~usable, :shared]
+        self._plan = kept
 
     def _fall_back(self, usable: np.ndarray) -> np.ndarray:
         """The best that is left for the rows that are not usable, `[E, a]`; others are not read."""
@@ -170,8 +170,8 @@ class Guard:
         action, open_rows = np.tile(self.rest, (len(usable), 1)), ~usable
         for name in (*self.limits.fallback, "brake"):
             if name == "plan":
-                ready = open_rows & (np.isfinite(self._plan[:, 0]).all(1) if self._plan.shape[1] else False)
-                action[ready] = self._plan[ready, 0] if self._plan.shape[1] else 0
+                ready = open_rows & np.isfinite(self._plan[:, 0]).all(1)
+                action[ready] = self._plan[ready, 0]
             elif name == "hold":
                 ready = open_rows & (self._held < self.limits.hold_steps)
                 action[ready] = self._last[ready]
@@ -180,10 +180,9 @@ class Guard:
                 ready = open_rows
             self.fallbacks[name] += int(ready.sum())
             open_rows = open_rows & ~ready
-        if self._plan.shape[1]:  # one step of what was planned has gone by, used or not
-            self._plan[~usable] = np.concatenate(
-                [self._plan[~usable, 1:], np.full_like(self._plan[~usable, :1], np.nan)], 1
-            )
+        # One step of what was planned has gone by, used or not.
+        self._plan[~usable, :-1] = self._plan[~usable, 1:]
+        self._plan[~usable, -1] = np.nan
         return action
 
     def _limit(self, wanted: np.ndarray) -> np.ndarray:

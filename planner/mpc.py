@@ -120,13 +120,12 @@ class MPC:
         self._goal = self.model.encode(goal.unsqueeze(1))[:, 0].clone()  # [E]
         spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
         low, high = torch.tensor(spec.low, device=device), torch.tensor(spec.high, device=device)
-        self._rest = spec.encode(torch.zeros_like(low).clamp(low, high).expand(spec.block, -1))  # [A]
-        self._still = torch.zeros_like(low).clamp(low, high).cpu().numpy()  # [env_dim]
+        still = torch.zeros_like(low).clamp(low, high)  # [env_dim]
+        self._still, self._rest = still.cpu().numpy(), spec.encode(still.expand(spec.block, -1))  # [env_dim], [A]
         self._plan = self._rest.repeat(size, self.horizon, 1)  # [E, T, A]
         self._latents: TensorDict | None = None  # [E, frames `look` steps apart, over a model's history]
-        self._done = np.tile(
-            self._still, (size, (self.model.history - 1) * spec.block, 1)
-        )  # what was done between them
+        # What was done between the frames of the history, [E, (H - 1) * block, env_dim].
+        self._done = np.tile(self._still, (size, (self.model.history - 1) * spec.block, 1))
         self._queue = np.zeros((size, self.replan, spec.env_dim), dtype=np.float32)
         self._generator = torch.Generator(device).manual_seed(self.seed)
         self._clock = np.zeros(size, dtype=np.int64)
@@ -156,9 +155,7 @@ class MPC:
             self.plan_rows.append(len(rows))
         action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % self.replan]
         self._clock += 1
-        self._done = (
-            np.concatenate([self._done, action[:, None]], axis=1)[:, 1:] if self.model.history > 1 else self._done
-        )
+        self._done = np.concatenate([self._done, action[:, None]], axis=1)[:, 1:]  # stays empty where H is 1
         return action
 
     def applied(self, actions: np.ndarray) -> None:
@@ -168,8 +165,7 @@ class MPC:
             actions: `[E, env_dim]`, in the units of `model.action`. Rehearsals start from what was done, not from what
                 was meant.
         """
-        if self.model.history > 1:
-            self._done[:, -1] = actions
+        self._done[:, -1:] = actions[:, None]
 
     def upcoming(self) -> np.ndarray:
         """What the present plans would do after the last `act`, `[E, T * block, env_dim]`, NaN beyond their ends."""
@@ -221,7 +217,8 @@ class MPC:
         self.fallbacks += int((~found.energy.isfinite()).sum())
         self.last_plan, self.last_rows = found, rows
         self._plan[index] = found.actions
-        physical = self.model.action.decode(found.actions).flatten(1, 2)  # [n, T * block, env_dim]
+        blocks = -(-self.replan // self.model.action.block)  # those that the next steps are of
+        physical = self.model.action.decode(found.actions[:, :blocks]).flatten(1, 2)  # [n, blocks * block, env_dim]
         self._queue[rows] = physical[:, : self.replan].cpu().numpy()
 
     def _proposals(self, last: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .actions import ActionSpec
 from .errors import BadInput
+from .optimizers.noise import best_candidate
 from .types import Context, EnergyLike, Optimizer, WorldModel
 
 
@@ -141,8 +142,7 @@ class _Scorer:
 
 def _better(best: Tensor, least: Tensor, actions: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
     """Keeps, an environment, the better of what was best and the best of the candidates."""
-    lowest, index = cost.min(dim=1)  # [E]
-    winner = actions.take_along_dim(index[:, None, None, None], dim=1).squeeze(1)  # [E, T, A]
+    winner, lowest = best_candidate(actions, cost)
     improved = lowest < least
     return torch.where(improved[:, None, None], winner, best), torch.where(improved, lowest, least)
 

@@ -262,7 +262,10 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
     if config.polish_steps:
         second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
         training = PredictorTraining(model, second, store.info)
-        cached = lambda: _draws(model, store, second, cache_latents(model, store))  # noqa: E731
+
+        def cached() -> tuple[Windows, Windows]:
+            return _draws(model, store, second, cache_latents(model, store))
+
         if not _run(training, second, out / "polish", tensorboard, cached):
             return None
     return model.eval()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
+from .noise import lowest_of
 
 
 class CategoricalState(NamedTuple):
@@ -90,8 +91,7 @@ class CategoricalCEM:
 
     def tell(self, state: CategoricalState, actions: Tensor, energy: Tensor) -> CategoricalState:
         """Moves towards how often the elites chose what; a plan between the choices counts as the nearest ones."""
-        lowest, index = energy.topk(min(self.elites, energy.shape[1]), dim=1, largest=False)
-        elites = actions.take_along_dim(index[..., None, None], dim=1)  # [E, K, T, A]
+        elites, lowest = lowest_of(actions, energy, self.elites)
         choices = state.probabilities.shape[-1]
         chosen = torch.nn.functional.one_hot(self._nearest(elites), choices).to(actions.dtype)  # [E, K, T, G, C]
         alive = lowest.isfinite()[..., None, None, None].to(actions.dtype)

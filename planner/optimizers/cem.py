@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from .noise import normal
+from .noise import lowest_of, normal
 
 
 class CEMState(NamedTuple):
@@ -45,16 +45,7 @@ class CEM:
     shared_noise: bool = False
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise BadInput("CEM: samples is off", expected="at least 2", got=str(self.samples))
-        if not 2 <= self.elites <= self.samples:
-            raise BadInput("CEM: elites is off", expected=f"2 to samples ({self.samples})", got=str(self.elites))
-        if not 0 < self.init_std < math.inf:
-            raise BadInput("CEM: init_std is off", expected="a number above 0", got=str(self.init_std))
-        if not 0 <= self.min_std <= self.init_std:
-            raise BadInput("CEM: min_std is off", expected=f"0 to init_std ({self.init_std})", got=str(self.min_std))
-        if not 0 <= self.momentum < 1:
-            raise BadInput("CEM: momentum is off", expected="in [0, 1)", got=str(self.momentum))
+        check_gaussian(self, self.samples, "samples")
 
     def init(self, plan: Tensor) -> CEMState:
         """A wide distribution around `plan`, `[E, T, A]`."""
@@ -68,26 +59,49 @@ class CEM:
 
     def tell(self, state: CEMState, actions: Tensor, energy: Tensor) -> CEMState:
         """Moves towards the mean and spread of the elites."""
-        lowest, index = energy.topk(min(self.elites, energy.shape[1]), dim=1, largest=False)  # [E, K]
-        elites = actions.take_along_dim(index[..., None, None], dim=1)  # [E, K, T, A]
-        mean, std, count = spread(elites, lowest.isfinite())
-        std = std.clamp(min=self.min_std)
-        keep = torch.where(count > 0, self.momentum, 1.0).to(actions.dtype)
-        return CEMState(torch.lerp(mean, state.mean, keep), torch.lerp(std, state.std, keep))
+        elites, lowest = lowest_of(actions, energy, self.elites)
+        return CEMState(*follow(state.mean, state.std, elites, lowest.isfinite(), self.momentum, self.min_std))
 
     def best(self, state: CEMState) -> Tensor:
         """The mean, `[E, T, A]`."""
         return state.mean
 
 
-def spread(elites: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and standard deviation of those of `elites` `[..., K, T, A]` that are `alive`, bool `[..., K]`.
+def check_gaussian(search: Any, most: int, bound: str) -> None:
+    """Judges the knobs that searches with Gaussians share; at most `most` (called `bound`) elites."""
+    name = type(search).__name__
+    if search.samples < 2:
+        raise BadInput(f"{name}: samples is off", expected="at least 2", got=str(search.samples))
+    if not 2 <= search.elites <= most:
+        raise BadInput(f"{name}: elites is off", expected=f"2 to {bound} ({most})", got=str(search.elites))
+    if not 0 < search.init_std < math.inf:
+        raise BadInput(f"{name}: init_std is off", expected="a number above 0", got=str(search.init_std))
+    if not 0 <= search.min_std <= search.init_std:
+        expected = f"0 to init_std ({search.init_std})"
+        raise BadInput(f"{name}: min_std is off", expected=expected, got=str(search.min_std))
+    if not 0 <= search.momentum < 1:
+        raise BadInput(f"{name}: momentum is off", expected="in [0, 1)", got=str(search.momentum))
+
+
+def follow(
+    mean: Tensor, std: Tensor, elites: Tensor, alive: Tensor, momentum: float | Tensor, min_std: float
+) -> tuple[Tensor, Tensor]:
+    """Moves Gaussians `mean` and `std`, `[..., T, A]`, to the mean and spread of their elites.
+
+    Args:
+        mean: of each Gaussian.
+        std: of each Gaussian.
+        elites: `[..., K, T, A]`.
+        alive: bool `[..., K]`, which of them count; a Gaussian that has none stays.
+        momentum: share of the old that stays, one number or one a Gaussian (`[..., 1, 1]`).
+        min_std: floor of the new standard deviation.
 
     Returns:
-        mean and standard deviation, `[..., T, A]` each (0 where none is alive), and how many are, `[..., 1, 1]`.
+        The new mean and standard deviation, `[..., T, A]` each.
     """
     weight = alive[..., None, None].to(elites.dtype)  # [..., K, 1, 1]
     count = weight.sum(-3)
-    mean = (weight * elites).sum(-3) / count.clamp(min=1)
-    variance = (weight * (elites - mean.unsqueeze(-3)).square()).sum(-3) / count.clamp(min=1)
-    return mean, variance.sqrt(), count
+    centre = (weight * elites).sum(-3) / count.clamp(min=1)
+    variance = (weight * (elites - centre.unsqueeze(-3)).square()).sum(-3) / count.clamp(min=1)
+    stays = torch.where(count > 0, momentum, 1.0).to(elites.dtype)
+    return torch.lerp(centre, mean, stays), torch.lerp(variance.sqrt().clamp(min=min_std), std, stays)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from .cem import spread
-from .noise import coloured, normal
+from .cem import check_gaussian, follow
+from .noise import coloured, lowest_of, normal
 
 
 class ICEMState(NamedTuple):
@@ -55,22 +55,13 @@ class ICEM:
     shared_noise: bool = False
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise BadInput("ICEM: samples is off", expected="at least 2", got=str(self.samples))
-        if not 2 <= self.elites <= self.samples:
-            raise BadInput("ICEM: elites is off", expected=f"2 to samples ({self.samples})", got=str(self.elites))
+        check_gaussian(self, self.samples, "samples")
         if not 0 <= self.keep <= 1:
             raise BadInput("ICEM: keep is off", expected="0 to 1", got=str(self.keep))
         if not 1 <= self.shrink < math.inf:
             raise BadInput("ICEM: shrink is off", expected="1 or more", got=str(self.shrink))
         if not 0 <= self.colour < math.inf:
             raise BadInput("ICEM: colour is off", expected="0 or more", got=str(self.colour))
-        if not 0 < self.init_std < math.inf:
-            raise BadInput("ICEM: init_std is off", expected="a number above 0", got=str(self.init_std))
-        if not 0 <= self.min_std <= self.init_std:
-            raise BadInput("ICEM: min_std is off", expected=f"0 to init_std ({self.init_std})", got=str(self.min_std))
-        if not 0 <= self.momentum < 1:
-            raise BadInput("ICEM: momentum is off", expected="in [0, 1)", got=str(self.momentum))
 
     def init(self, plan: Tensor) -> ICEMState:
         """A wide distribution around `plan`, `[E, T, A]`, and no elites yet."""
@@ -90,18 +81,10 @@ class ICEM:
         """Moves towards the mean and spread of the elites, old and new."""
         actions = torch.cat([state.elites, actions], dim=1)
         energy = torch.cat([state.energy.to(energy.dtype), energy], dim=1)
-        lowest, index = energy.topk(min(self.elites, energy.shape[1]), dim=1, largest=False)  # [E, K]
-        elites = actions.take_along_dim(index[..., None, None], dim=1)  # [E, K, T, A]
-        mean, std, count = spread(elites, lowest.isfinite())
-        stays = torch.where(count > 0, self.momentum, 1.0).to(actions.dtype)
+        elites, lowest = lowest_of(actions, energy, self.elites)
+        mean, std = follow(state.mean, state.std, elites, lowest.isfinite(), self.momentum, self.min_std)
         kept = state.elites.shape[1]
-        return ICEMState(
-            torch.lerp(mean, state.mean, stays),
-            torch.lerp(std.clamp(min=self.min_std), state.std, stays),
-            elites[:, :kept],
-            lowest[:, :kept],
-            state.round + 1,
-        )
+        return ICEMState(mean, std, elites[:, :kept], lowest[:, :kept], state.round + 1)
 
     def best(self, state: ICEMState) -> Tensor:
         """The mean, `[E, T, A]`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from .cem import spread
-from .noise import normal
+from .cem import check_gaussian, follow
+from .noise import lowest_of, normal
 
 
 class MixtureState(NamedTuple):
@@ -53,19 +52,7 @@ class MixtureCEM:
     def __post_init__(self) -> None:
         if self.components < 1:
             raise BadInput("MixtureCEM: components is off", expected="at least 1", got=str(self.components))
-        if not 2 <= self.elites <= self.samples // self.components:
-            raise BadInput(
-                "MixtureCEM: elites is off",
-                expected=f"2 to samples / components ({self.samples // self.components})",
-                got=str(self.elites),
-            )
-        if not 0 < self.init_std < math.inf:
-            raise BadInput("MixtureCEM: init_std is off", expected="a number above 0", got=str(self.init_std))
-        if not 0 <= self.min_std <= self.init_std:
-            expected = f"0 to init_std ({self.init_std})"
-            raise BadInput("MixtureCEM: min_std is off", expected=expected, got=str(self.min_std))
-        if not 0 <= self.momentum < 1:
-            raise BadInput("MixtureCEM: momentum is off", expected="in [0, 1)", got=str(self.momentum))
+        check_gaussian(self, self.samples // self.components, "samples / components")
 
     def init(self, plan: Tensor) -> MixtureState:
         """All components at `plan`, `[E, T, A]`."""
@@ -93,16 +80,11 @@ class MixtureCEM:
         cost = torch.where(own, energy.unsqueeze(1), torch.inf)
         lowest, index = cost.topk(min(self.elites, cost.shape[-1]), dim=-1, largest=False)  # [E, M, K]
         elites = actions.unsqueeze(1).take_along_dim(index[..., None, None], dim=2)  # [E, M, K, T, A]
-        mean, std, count = spread(elites, lowest.isfinite())
         # Where the components are told apart there is no old place worth keeping.
         momentum = torch.where(state.split, self.momentum, 0.0)[:, None, None, None]
-        stays = torch.where(count > 0, momentum, 1.0).to(actions.dtype)
-        return MixtureState(
-            torch.lerp(mean, state.mean, stays),
-            torch.lerp(std.clamp(min=self.min_std), state.std, stays),
-            torch.minimum(state.energy, lowest[..., 0]),
-            state.split | energy.isfinite().any(1),
-        )
+        mean, std = follow(state.mean, state.std, elites, lowest.isfinite(), momentum, self.min_std)
+        least = torch.minimum(state.energy, lowest[..., 0])
+        return MixtureState(mean, std, least, state.split | energy.isfinite().any(1))
 
     def best(self, state: MixtureState) -> Tensor:
         """The mean of the component that met the least energy, `[E, T, A]`."""
@@ -111,9 +93,7 @@ class MixtureCEM:
 
     def _seeds(self, actions: Tensor, energy: Tensor) -> Tensor:
         """`[E, M, T, A]`: of the better candidates the best, and then each time the one furthest from those chosen."""
-        few = min(self.components * self.elites, energy.shape[1])
-        lowest, index = energy.topk(few, dim=1, largest=False)
-        pool = actions.take_along_dim(index[..., None, None], dim=1)  # [E, K, T, A], the best first
+        pool, lowest = lowest_of(actions, energy, self.components * self.elites)  # [E, K, T, A], the best first
         chosen = pool[:, :1]
         for _ in range(self.components - 1):
             gap = torch.cdist(pool.flatten(2), chosen.flatten(2)).amin(-1).masked_fill(~lowest.isfinite(), -1)  # [E, K]

@@ -43,6 +43,12 @@ def coloured(white: Tensor, exponent: float) -> Tensor:
     return torch.fft.irfft(spectrum, n=steps, dim=-2)
 
 
+def lowest_of(actions: Tensor, energy: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Of candidates `[E, S, T, A]` the `count` of least energy (all, if fewer), `[E, K, T, A]`, and their energies."""
+    lowest, index = energy.topk(min(count, energy.shape[1]), dim=1, largest=False)  # [E, K]
+    return actions.take_along_dim(index[..., None, None], dim=1), lowest
+
+
 def best_candidate(actions: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
     """The candidate of least energy an environment, `[E, T, A]`, and that energy, `[E]` (+inf where all failed)."""
     least, index = energy.min(dim=1)
