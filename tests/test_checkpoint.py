@@ -164,7 +164,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no format": (lambda c: c.update(format=None), "format is off"),
     "unknown knob": (lambda c: c["planner"].update(speed=3), "describes no PlannerConfig; expected the keys"),
     "missing knob": (lambda c: c["planner"].pop("std"), "describes no PlannerConfig"),
-    "unknown shape": (lambda c: c["model"].update(heads=3), "describes no JEPAConfig"),
+    "unknown shape": (lambda c: c["model"].update(tails=3), "describes no JEPAConfig"),
     "missing shape": (lambda c: c["model"].pop("width"), "describes no JEPAConfig"),
     "no action": (lambda c: c.update(action=None), "describes no ActionSpec"),
     "class as encoder": (lambda c: c["model"].update(encoder="os.system"), "unknown encoder; .*got 'os.system'"),

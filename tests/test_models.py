@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from toys import SHAPE, SIZE, SPEC, TRAINING, info, toy_model
 
 from planner.energies import LatentDistance
 from planner.errors import BadInput
+from planner.models.encoders import places
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
 from planner.testing import check_world_model
@@ -44,19 +46,46 @@ def context(e: int, history: int) -> Context:
 # The model ---------------------------------------------------------------------------------------------------------
 
 
+ENCODERS = {
+    "conv": SHAPE,
+    "keypoints": replace(SHAPE, encoder="keypoints"),
+    "vit": replace(SHAPE, encoder="vit", width=64),
+}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("batch", [(3,), (2, 4), (2, 3, 2)])
-def test_embed_keeps_the_batch(batch: tuple[int, ...]) -> None:
-    model, frames = toy_model(), pictures(*batch)
+def test_embed_keeps_the_batch(encoder: str, batch: tuple[int, ...]) -> None:
+    model, frames = toy_model(shape=ENCODERS[encoder]), pictures(*batch)
     latents = model.embed(frames)
     assert latents.shape == (*batch, D) and latents.dtype == torch.float32
     one = model.embed(frames.flatten(0, len(batch) - 1)[1:2])[0]
     torch.testing.assert_close(latents.flatten(0, -2)[1], one, rtol=1e-4, atol=1e-4)
 
 
-def test_embed_sees_the_picture() -> None:
-    latents = toy_model().embed(torch.cat([pictures(2), pictures(1)]))
-    assert torch.equal(latents[0], latents[2])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_embed_sees_the_picture(encoder: str) -> None:
+    latents = toy_model(shape=ENCODERS[encoder]).embed(torch.cat([pictures(2), pictures(1)]))
+    torch.testing.assert_close(latents[0], latents[2], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(latents[0], latents[1], atol=1e-2)
+
+
+def test_the_place_of_a_feature() -> None:
+    """One hot cell is where it is; two equal ones are in the middle; nothing anywhere is the picture's centre."""
+    cells = torch.linspace(-1, 1, 5)
+    maps = torch.full((1, 3, 5, 5), -1e4)
+    maps[0, 0, 1, 4] = 0.0  # row 1, column 4
+    maps[0, 1, 0, 0] = maps[0, 1, 4, 2] = 0.0
+    maps[0, 2] = 7.0
+    torch.testing.assert_close(places(maps, cells), torch.tensor([[1.0, -0.5, 0.0, -0.5, 0.0, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "changes"), [("keypoints", {"latent_dim": 7}), ("vit", {"width": 32})], ids=["odd", "heads"]
+)
+def test_an_encoder_of_a_shape_that_it_has_not(encoder: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=f"{encoder} encoder|keypoint encoder"):
+        toy_model(shape=replace(SHAPE, encoder=encoder, **changes))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +172,9 @@ def test_the_size_that_the_issue_asks_for() -> None:
         {"dropout": 1.0},
         {"dropout": -0.1},
         {"dropout": math.nan},
+        {"heads": 2},
+        {"predictor": "transformer"},
+        {"predictor": "transformer", "heads": 65},
     ],
 )
 def test_a_shape_that_is_off(changes: dict[str, Any]) -> None:
@@ -272,7 +304,8 @@ def test_training_predicts_what_planning_would(history: int, horizon: int) -> No
         ahead = min(horizon, frames - history - start)
         seen, past = latents[:, start : start + history], actions[:, start : start + history - 1]
         coming = actions[:, start + history - 1 : start + history - 1 + ahead]
-        for k, expected in enumerate(training.model.unroll(seen, past, coming)):
+        foreseen = training.model.predictor.unroll(seen, past, coming.unsqueeze(1))[:, 0]
+        for k, expected in enumerate(foreseen.unbind(1)):
             torch.testing.assert_close(predicted[k][:, start], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -296,7 +329,8 @@ def test_cold_starts_hide_the_history() -> None:
         seen = latents[:, start + 1 : start + 2].expand(-1, 2, -1)
         rest = torch.zeros(3, 1, A)  # bounds are symmetric, so rest is the middle
         coming = actions[:, start + 1 : start + 3]
-        for k, expected in enumerate(training.model.unroll(seen, rest, coming)):
+        foreseen = training.model.predictor.unroll(seen, rest, coming.unsqueeze(1))[:, 0]
+        for k, expected in enumerate(foreseen.unbind(1)):
             torch.testing.assert_close(predicted[k][:, start], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -345,14 +379,20 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
+TRANSFORMER = replace(SHAPE, predictor="transformer", heads=2, history=3, depth=2)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, TRANSFORMER], ids=["mlp", "transformer"])
 @pytest.mark.parametrize(("environments", "candidates", "horizon"), [(1, 64, 5), (4, 32, 2), (2, 50, 12)])
-def test_memory_stays_within_what_is_promised(environments: int, candidates: int, horizon: int) -> None:
+def test_memory_stays_within_what_is_promised(
+    shape: JEPAConfig, environments: int, candidates: int, horizon: int
+) -> None:
     """The promise that `max_bytes` is kept by, against the memory that tensors really took."""
-    model = toy_model()
-    latents = torch.randn(environments, SHAPE.history, SHAPE.latent_dim)
+    model = toy_model(shape=shape)
+    latents = torch.randn(environments, shape.history, shape.latent_dim)
     context = Context(
         TensorDict({"latent": latents}, batch_size=latents.shape[:2]),
-        torch.zeros(environments, SHAPE.history - 1, SPEC.dim),
+        torch.zeros(environments, shape.history - 1, SPEC.dim),
     )
     goal = TensorDict({"latent": latents[:, 0]}, batch_size=[environments])
     actions = torch.rand(environments, candidates, horizon, SPEC.dim) * 2 - 1

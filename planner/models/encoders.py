@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import BadInput
 
 
 class ConvEncoder(nn.Module):
@@ -31,9 +34,90 @@ class ConvEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
-        # The bytes lie channels-last already, which is the layout that convolutions on CPUs are fastest in.
-        image = pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
-        return self.normalise(self.project(self.trunk(image).flatten(1)))
+        return self.normalise(self.project(self.trunk(_image(pixels)).flatten(1)))
 
 
-ENCODERS = {"conv": ConvEncoder}
+class KeypointEncoder(nn.Module):
+    """A small convolutional network that says where its features are: one place a feature map, then one projection.
+
+    Each of D / 2 maps is turned into a distribution over the picture, and that into its mean (the spatial softmax of
+    deep spatial autoencoders, Finn et al., arXiv 1509.06113). Two points on one body make its angle a linear function
+    of the latent, which a flattened map hides from the loss.
+
+    Args:
+        image_size: height and width of the pictures, a multiple of 16, pixels.
+        width: channels of the two inner layers, a multiple of 4.
+        latent_dim: D, features of the latent, even, >= 2.
+    """
+
+    cells: Tensor
+
+    def __init__(self, image_size: int, width: int, latent_dim: int) -> None:
+        super().__init__()
+        if latent_dim % 2:
+            raise BadInput("keypoint encoder: latent_dim is off", expected="an even number", got=str(latent_dim))
+        points = latent_dim // 2
+        self.trunk = nn.Sequential(
+            nn.Conv2d(3, width, kernel_size=8, stride=4, padding=2),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(width, width, kernel_size=3, padding=1),
+            nn.GroupNorm(4, width),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(width, points, kernel_size=3, padding=1),
+        )
+        self.sharpness = nn.Parameter(torch.ones(points))  # log of the inverse temperature of each map
+        self.project = nn.Linear(2 * points, latent_dim)
+        self.normalise = nn.BatchNorm1d(latent_dim, affine=False)
+        self.register_buffer("cells", torch.linspace(-1, 1, image_size // 4), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
+        maps = self.trunk(_image(pixels)) * self.sharpness.exp()[:, None, None]
+        return self.normalise(self.project(places(maps, self.cells)))
+
+
+class ViTEncoder(nn.Module):
+    """A vision transformer on 16 x 16 patches, whatever the picture's size: ViT-Tiny where the width is 192.
+
+    Twelve pre-norm blocks (Dosovitskiy et al., arXiv 2010.11929); the class token is projected.
+
+    Args:
+        image_size: height and width of the pictures, a multiple of 16, pixels.
+        width: features of a token, a multiple of 64; an attention head has 64 of them.
+        latent_dim: D, features of the latent, >= 1.
+    """
+
+    def __init__(self, image_size: int, width: int, latent_dim: int) -> None:
+        super().__init__()
+        if width % 64:
+            raise BadInput("vit encoder: width is off", expected="a multiple of 64", got=str(width))
+        self.patches = nn.Conv2d(3, width, kernel_size=image_size // 16, stride=image_size // 16)
+        self.place = nn.Parameter(0.02 * torch.randn(1 + 16 * 16, width))
+        block = nn.TransformerEncoderLayer(
+            width, width // 64, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(block, 12, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.project = nn.Linear(width, latent_dim)
+        self.normalise = nn.BatchNorm1d(latent_dim, affine=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
+        patches = self.patches(_image(pixels)).flatten(2).transpose(1, 2)
+        # The class token starts as its place alone.
+        tokens = F.pad(patches, (0, 0, 1, 0)) + self.place
+        return self.normalise(self.project(self.blocks(tokens)[:, 0]))
+
+
+def places(maps: Tensor, cells: Tensor) -> Tensor:
+    """Mean place of each map's softmax: log-weights `[B, K, n, n]`, coordinates `[n]` to `[B, 2 K]`, every x first."""
+    share = maps.flatten(2).softmax(-1).unflatten(2, maps.shape[2:])
+    return torch.cat([(share.sum(2) * cells).sum(-1), (share.sum(3) * cells).sum(-1)], 1)
+
+
+def _image(pixels: Tensor) -> Tensor:
+    """uint8 `[B, size, size, 3]` to float32 `[B, 3, size, size]` in [-1, 1]."""
+    # The bytes lie channels-last already, which is the layout that convolutions on CPUs are fastest in.
+    return pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
+
+
+ENCODERS = {"conv": ConvEncoder, "keypoints": KeypointEncoder, "vit": ViTEncoder}

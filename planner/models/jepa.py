@@ -12,7 +12,7 @@ from ..actions import ActionSpec
 from ..errors import BadInput
 from ..types import Context
 from .encoders import ENCODERS
-from .predictors import PREDICTORS
+from .predictors import PREDICTORS, Predictor
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,12 @@ class JEPAConfig:
         encoder: name in `ENCODERS`.
         predictor: name in `PREDICTORS`.
         image_size: height and width of the pictures, pixels, a multiple of 16.
-        width: channels of the encoder's first layer, a multiple of 4 up to 1024.
+        width: channels of the encoder's first layer, a multiple of 4 up to 1024; of a "vit" every token's, one of 64.
         latent_dim: D, features of a latent, 2 to 4096.
         history: H, frames that the predictor sees, 1 to 16.
-        hidden: width of the predictor's hidden layers, 4 to 8192.
-        depth: hidden layers of the predictor, 1 to 16.
+        hidden: width of the predictor's hidden or feed-forward layers, 4 to 8192.
+        depth: hidden layers of the predictor, or its blocks, 1 to 16.
+        heads: attention heads of a "transformer", 1 to 64; 0 for other predictors.
         dropout: share of hidden units of the predictor dropped in training, 0 to below 1.
     """
 
@@ -39,6 +40,7 @@ class JEPAConfig:
     history: int = 2
     hidden: int = 384
     depth: int = 2
+    heads: int = 0
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -53,11 +55,13 @@ class JEPAConfig:
             "history": (1, 16),
             "hidden": (4, 8192),
             "depth": (1, 16),
+            "heads": (1, 64) if self.predictor == "transformer" else (0, 0),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not (isinstance(value, int) and low <= value <= high):
-                raise BadInput(f"JEPA: {name} is off", expected=f"a whole number from {low} to {high}", got=repr(value))
+                expected = f"a whole number from {low} to {high} with predictor {self.predictor!r}"
+                raise BadInput(f"JEPA: {name} is off", expected=expected, got=repr(value))
         if self.image_size % 16 or self.width % 4:
             got = f"{self.image_size} and {self.width}"
             raise BadInput("JEPA: image_size or width is off", expected="multiples of 16 and of 4", got=got)
@@ -77,9 +81,9 @@ class JEPA(nn.Module):
         super().__init__()
         self.config, self.action, self.history = config, action, config.history
         self.encoder = ENCODERS[config.encoder](config.image_size, config.width, config.latent_dim)
-        self.predictor = PREDICTORS[config.predictor](
-            config.latent_dim, action.dim, config.history, config.hidden, config.depth, config.dropout
-        )
+        sizes = [config.latent_dim, action.dim, config.history, config.hidden, config.depth]
+        sizes += [config.heads] if config.heads else []
+        self.predictor: Predictor = PREDICTORS[config.predictor](*sizes, dropout=config.dropout)
         # Decodes the action from how the latent moved: a latent that forgets what actions do cannot (PLDM, 2502.14819).
         self.inverse = nn.Sequential(
             nn.Linear(2 * config.latent_dim, 256), nn.SiLU(inplace=True), nn.Linear(256, action.dim)
@@ -103,29 +107,16 @@ class JEPA(nn.Module):
 
     def rollout(self, context: Context, actions: Tensor) -> TensorDict:
         """Candidates `[E, S, T, A]` from a context `[E, H]` to the latents after each step, `latent` `[E, S, T, D]`."""
-        e, s, _, _ = actions.shape
-        latents = context.latent["latent"].unsqueeze(1).expand(e, s, -1, -1)
-        past = context.actions.unsqueeze(1).expand(e, s, -1, -1)
-        futures = torch.stack(self.unroll(latents, past, actions), 2)
+        futures = self.predictor.unroll(context.latent["latent"], context.actions, actions)
         return TensorDict({"latent": futures}, batch_size=futures.shape[:3])
 
     def bytes_per_plan(self, horizon: int) -> int:
         """Most memory that rehearsing and judging one candidate of T = `horizon` steps takes, bytes; for `max_bytes`.
 
-        Counted: every action; the context, the inputs and two hidden layers of one step; the futures twice while they
-        are stacked, and then the futures with two of their size that an energy makes of them.
+        Counted: every action, what the predictor holds, and the futures twice while they are stacked; and then the
+        futures with two of their size that an energy makes of them.
         """
-        config, size = self.config, next(self.parameters()).element_size()
+        futures = horizon * self.config.latent_dim
         actions = (self.history - 1 + horizon) * self.action.dim
-        step = 3 * self.history * (config.latent_dim + self.action.dim) + 2 * config.hidden + config.latent_dim
-        return size * (actions + max(2 * horizon * config.latent_dim + step, 3 * horizon * config.latent_dim + horizon))
-
-    def unroll(self, latents: Tensor, past: Tensor, actions: Tensor) -> list[Tensor]:
-        """Open loop: context `[..., H, D]`, past actions `[..., H-1, A]`, actions `[..., T, A]` to T of `[..., D]`."""
-        history, futures = self.history, []
-        every_action = torch.cat([past, actions], -2)
-        for t in range(actions.shape[-2]):
-            ahead = self.predictor(latents, every_action[..., t : t + history, :])
-            latents = torch.cat([latents[..., 1:, :], ahead.unsqueeze(-2)], -2)
-            futures.append(ahead)
-        return futures
+        floats = actions + max(2 * futures + self.predictor.floats_per_plan(horizon), 3 * futures + horizon)
+        return floats * next(self.parameters()).element_size()
