@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from .errors import BadInput
+from .graph import CapturedPlan
 from .plan import Plan, plan
 from .types import Context, EnergyLike, Optimizer, WorldModel
 
@@ -40,6 +42,7 @@ class MPC:
         deadline_ms: wall time that a search may take, as in `plan`; None to finish every search.
         chunk: most candidates in one rollout, as in `plan`.
         max_bytes: most memory of one rollout, as in `plan`.
+        capture: on a GPU, record each search as a CUDA graph (`graph.CapturedPlan`) and replay it; not with a deadline.
 
     Attributes:
         incomplete: how many searches the deadline ended early, since construction.
@@ -65,6 +68,7 @@ class MPC:
         deadline_ms: float | None = None,
         chunk: int | None = None,
         max_bytes: int | None = None,
+        capture: bool = False,
     ) -> None:
         if horizon < 1 or iterations < 1:
             raise BadInput("MPC: horizon or iterations is off", expected="at least 1", got=f"{horizon}, {iterations}")
@@ -73,8 +77,10 @@ class MPC:
         if replan is not None and not 1 <= replan <= horizon * model.action.block:
             expected = f"1 to horizon * block ({horizon * model.action.block})"
             raise BadInput("MPC: replan is off", expected=expected, got=str(replan))
+        if capture and deadline_ms is not None:
+            raise BadInput("MPC: deadline_ms and capture exclude each other", do="leave one of them out")
         self.model, self.energy, self.optimizer = model, energy, optimizer
-        self.horizon, self.iterations, self.seed = horizon, iterations, seed
+        self.horizon, self.iterations, self.seed, self.capture = horizon, iterations, seed, capture
         self.replan = execute * model.action.block if replan is None else replan
         self._look = math.gcd(self.replan, model.action.block)  # environment steps from one encoded frame to the next
         self.deadline_ms, self.chunk, self.max_bytes = deadline_ms, chunk, max_bytes
@@ -128,6 +134,7 @@ class MPC:
         self._done = np.tile(self._still, (size, (self.model.history - 1) * spec.block, 1))
         self._queue = np.zeros((size, self.replan, spec.env_dim), dtype=np.float32)
         self._generator = torch.Generator(device).manual_seed(self.seed)
+        self._search = self._make_search()
         self._clock = np.zeros(size, dtype=np.int64)
 
     @torch.no_grad()
@@ -198,20 +205,8 @@ class MPC:
         proposals = self._proposals(self._plan[index])
         latents = self._latents[index][:, :: self.model.action.block // self._look]  # [n, H]
         done = torch.as_tensor(self._done[rows], device=index.device).unflatten(1, (-1, self.model.action.block))
-        found = plan(
-            self.model,
-            Context(latents, self.model.action.encode(done).to(self._plan.dtype)),
-            self._goal[index],
-            self.energy,
-            self.optimizer,
-            iterations=self.iterations,
-            horizon=self.horizon,
-            generator=self._generator,
-            proposals=proposals,
-            chunk=self.chunk,
-            max_bytes=self.max_bytes,
-            deadline_ms=self.deadline_ms,
-        )
+        context = Context(latents, self.model.action.encode(done).to(self._plan.dtype))
+        found = self._search(context, self._goal[index], proposals=proposals)
         self.incomplete += not found.complete
         # Where every candidate failed, `plan` returns the first proposal: the rest of the last plan.
         self.fallbacks += int((~found.energy.isfinite()).sum())
@@ -220,6 +215,21 @@ class MPC:
         blocks = -(-self.replan // self.model.action.block)  # those that the next steps are of
         physical = self.model.action.decode(found.actions[:, :blocks]).flatten(1, 2)  # [n, blocks * block, env_dim]
         self._queue[rows] = physical[:, : self.replan].cpu().numpy()
+
+    def _make_search(self) -> Callable[..., Plan]:
+        """`plan` with everything given but context, goal and proposals."""
+        parts = (self.model, self.energy, self.optimizer)
+        options: dict[str, Any] = {"iterations": self.iterations, "horizon": self.horizon}
+        options |= {"generator": self._generator, "chunk": self.chunk, "max_bytes": self.max_bytes}
+        if self.capture:
+            return CapturedPlan(*parts, **options)
+
+        def search(context: Context, goal: TensorDict, proposals: Tensor) -> Plan:
+            return plan(
+                self.model, context, goal, *parts[1:], proposals=proposals, deadline_ms=self.deadline_ms, **options
+            )
+
+        return search
 
     def _proposals(self, last: Tensor) -> Tensor:
         """What is left of the last plans `[n, T, A]`, then rest; and rest throughout: `[n, 2, T, A]`."""

@@ -110,7 +110,9 @@ BAD = [
     Case("train TwoRoom --training.seed -1", "training: seed is off; expected 0 to .*got -1"),
     Case("train TwoRoom --training.learning-rate nan", "learning_rate is off; expected more than 0; got nan"),
     Case("train TwoRoom --training.speed 3", "Unrecognized options: --training.speed"),
-    Case("train TwoRoom --model.encoder os.system", "unknown encoder; expected conv or keypoints or vit; got 'os.system'"),
+    Case(
+        "train TwoRoom --model.encoder os.system", "unknown encoder; expected conv or keypoints or vit; got 'os.system'"
+    ),
     Case("train TwoRoom --model.width 7", "multiples of 16 and of 4; got 64 and 7"),
     Case("train TwoRoom --threads 0", "train: threads is off; expected at least 1; got 0"),
     Case(TRAIN + "cut-data", "damaged: actions.memmap; expected 1440 bytes; got 1436; collect it again"),

@@ -1,0 +1,109 @@
+"""A whole search as one CUDA graph: recorded once, then replayed without a word between host and device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from .plan import Plan, plan
+from .types import Context, EnergyLike, Optimizer, WorldModel
+
+
+class CapturedPlan:
+    """`plan.plan` for inputs of one shape: what is launched is recorded at the first call and replayed at the others.
+
+    A small model leaves a GPU waiting for the next kernel to be launched; a graph launches all of them at once. Inputs
+    are copied into fixed buffers and results out of them. Inputs of another shape, as when fewer environments are due,
+    get a recording of their own, and keep it. On the CPU there is nothing to record, and every call is an ordinary one
+    on the same fixed buffers: equal to `plan` to the last bit, which is how this path is tested without a GPU.
+
+    The model, the energy and the optimizer must not change between calls. There is no `deadline_ms`: a graph cannot
+    stop half way.
+
+    Args:
+        model: rehearses candidates.
+        energy: what is minimised.
+        optimizer: how.
+        iterations: rounds of ask and tell, >= 1.
+        horizon: T, model steps to look ahead, >= 1.
+        generator: the only source of noise, on the device of the contexts; it moves on as `plan` would move it.
+        chunk: most candidates in one rollout, as in `plan`.
+        max_bytes: most memory of one rollout, as in `plan`.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        energy: EnergyLike,
+        optimizer: Optimizer[Any],
+        *,
+        iterations: int,
+        horizon: int,
+        generator: torch.Generator,
+        chunk: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.model, self.energy, self.optimizer = model, energy, optimizer
+        self.generator = generator
+        self.options = {"iterations": iterations, "horizon": horizon, "chunk": chunk, "max_bytes": max_bytes}
+        self._recorded: dict[tuple[Any, ...], _Recording] = {}
+
+    @torch.no_grad()
+    def __call__(self, context: Context, goal: TensorDict, proposals: Tensor) -> Plan:
+        """As `plan.plan`: context of E environments, goal `[E]`, proposals `[E, P, T, A]`."""
+        inputs = TensorDict({"latent": context.latent, "past": context.actions, "goal": goal, "proposals": proposals})
+        key = tuple((name, value.shape, value.dtype) for name, value in sorted(inputs.items(True, True), key=str))
+        if key not in self._recorded:
+            self._recorded[key] = _Recording(self._search, inputs, self.generator)
+        return self._recorded[key](inputs)
+
+    def _search(self, inputs: TensorDict) -> Plan:
+        return plan(
+            self.model,
+            Context(inputs["latent"], inputs["past"]),
+            inputs["goal"],
+            self.energy,
+            self.optimizer,
+            proposals=inputs["proposals"],
+            generator=self.generator,
+            **self.options,  # type: ignore[arg-type]
+        )
+
+
+class _Recording:
+    """One shape's buffers, and what to do with them."""
+
+    def __init__(self, search: Callable[[TensorDict], Plan], inputs: TensorDict, generator: torch.Generator) -> None:
+        self.search, self.inputs = search, inputs.clone()
+        self.graph: torch.cuda.CUDAGraph | None = None
+        if generator.device.type == "cuda":
+            self._record(generator)
+
+    def _record(self, generator: torch.Generator) -> None:
+        noise = generator.get_state()
+        # Libraries set themselves up in their first calls, which must not be recorded; nor may they use up noise.
+        aside = torch.cuda.Stream(generator.device)
+        aside.wait_stream(torch.cuda.current_stream(generator.device))
+        with torch.cuda.stream(aside):
+            for _ in range(3):
+                self.search(self.inputs)
+        torch.cuda.current_stream(generator.device).wait_stream(aside)
+        generator.set_state(noise)
+        self.graph = torch.cuda.CUDAGraph()
+        self.graph.register_generator_state(generator)
+        with torch.cuda.graph(self.graph):
+            self.found = self.search(self.inputs)
+
+    def __call__(self, inputs: TensorDict) -> Plan:
+        self.inputs.copy_(inputs)
+        if self.graph is None:
+            self.found = self.search(self.inputs)
+        else:
+            self.graph.replay()
+        found = self.found
+        return replace(found, actions=found.actions.clone(), energy=found.energy.clone(), trace=found.trace.clone())
