@@ -10,11 +10,16 @@ TASKS ?= TwoRoom Reacher PushT
 # Extra words for the one `pip install` that brings torch, such as another index that has the build you want.
 PIP_TORCH_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+PEERS := .venv-peers
+PIP_PEERS := $(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install
+# A look must not overwrite what was measured in full.
+SPEED_RESULTS := $(if $(QUICK),runs/speed/speed.jsonl,benchmarks/results/speed.jsonl)
+SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
 # Small tensors and two cores: more threads only wait for each other.
 TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture train bench-success mujoco4 lint format types wheel-check clean
+.PHONY: help setup demo test torture train bench-success bench-speed mujoco4 lint format types wheel-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +59,22 @@ bench-success: $(STAMP)  ## success on EPISODES=100 held-out goals of every task
 	@set -e; for task in $(TASKS); do \
 	  $(BIN)/jepa-mpc evaluate $$task --episodes $(EPISODES) --out runs/evaluate/$$task --record; \
 	  cp runs/evaluate/$$task/results.json benchmarks/results/$$task.json; done
+
+# TorchRL wants an older tensordict than we do, so that other people's planners, and we beside them, run in a venv of
+# their own. One that cannot be installed is reported by the benchmark as missing.
+$(PEERS)/.installed: benchmarks/speed/peers.txt requirements.lock
+	@echo "making $(PEERS) (torch and other people's planners)"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PIP_PEERS) $(PIP_TORCH_ARGS) "$$(grep '^torch==' requirements.lock)" -c requirements.lock
+	@$(PIP_PEERS) numpy -c requirements.lock
+	@$(PIP_PEERS) --no-deps -r benchmarks/speed/peers.txt || grep '==' benchmarks/speed/peers.txt | \
+	  while read -r package; do $(PIP_PEERS) --no-deps "$$package" || echo "not installed: $$package" >&2; done
+	@touch $@
+
+bench-speed: $(STAMP) $(PEERS)/.installed  ## ms a plan, beside other planners on the same models, in 15 minutes; QUICK=1 for a look in one
+	@mkdir -p $(SPEED_PICTURES)
+	@$(PEERS)/bin/python -m benchmarks.speed $(if $(QUICK),--quick) --out $(SPEED_RESULTS)
+	@$(BIN)/python -m benchmarks.speed.plots $(SPEED_RESULTS) --pictures $(SPEED_PICTURES)
 
 # Newer simulator, same tests: an environment laid over .venv, so that only MuJoCo differs.
 mujoco4: $(STAMP)  ## the tasks' tests on MuJoCo 4.0.0 (downloads it)
