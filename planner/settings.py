@@ -8,6 +8,8 @@ from typing import Any
 
 from .energies import ActionEffort, Energy, LatentDistance
 from .errors import BadInput, check_seed
+from .models.jepa import JEPA
+from .models.precision import Rounded
 from .mpc import MPC
 from .optimizers import CEM, AnyOptimizer, Chain, Gradient, Hold, make_optimizer
 from .types import EnergyLike, WorldModel
@@ -29,6 +31,7 @@ class PlannerConfig:
         metric: of the latent distance: "l2", "l1" or "cosine".
         over: which imagined steps count: "last", "all" or "min".
         effort: weight of the actions' mean square in the energy, >= 0.
+        precision: that a JEPA rehearses in: "float32", or "bfloat16" where the processor multiplies it natively.
     """
 
     optimizer: str = "cem"
@@ -42,8 +45,11 @@ class PlannerConfig:
     metric: str = "l2"
     over: str = "min"
     effort: float = 0.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise BadInput("planner: precision is off", expected="float32 or bfloat16", got=repr(self.precision))
         if not 0 <= self.effort < float("inf"):
             raise BadInput("planner: effort is off", expected="0 or more", got=str(self.effort))
         if not 1 <= self.execute <= self.horizon:
@@ -87,6 +93,8 @@ class PlannerConfig:
         max_bytes: int | None = None,
     ) -> MPC:
         """A planner on `model`, with these settings, and with another `energy` and limits of `plan` if given."""
+        if self.precision == "bfloat16" and isinstance(model, JEPA):  # a simulator has nothing to round
+            model = Rounded(model)
         return MPC(
             model,
             energy or self.energy(),

@@ -67,7 +67,7 @@ def test_the_version_is_one(project: dict[str, Any]) -> None:
 
 
 def test_the_command_is_named(project: dict[str, Any]) -> None:
-    assert project["project"]["scripts"] == {"jepa-mpc": "planner.cli:main"}
+    assert project["project"]["scripts"] == {"jepa-mpc": "planner.command:main"}
 
 
 def test_the_lock_satisfies_the_ranges(project: dict[str, Any], pins: dict[str, str]) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import tensordict
 import torch
 
+from planner.models.precision import Rounded
+
 from .limits import Products, count_flops, gemm_rate, least_flops, speed_up
 from .peers import CONTENDERS, Contender, Run
 from .restated import RESTATED
@@ -120,12 +122,15 @@ def equality(name: str, candidates: int = 64, horizon: int = 8) -> Row:
     problem = make_problem(model, SHAPES[name].frames, Budget(candidates, 1, horizon), envs=2)
     plans = torch.rand(2, candidates, horizon, model.action.dim) * 2 - 1
     with torch.no_grad():
-        fast = model.rollout(problem.context, plans)["latent"]
+        fast, rounded = (any_.rollout(problem.context, plans)["latent"] for any_ in (model, Rounded(model)))
         start = [part.repeat_interleave(candidates, 0) for part in (problem.latents, problem.past)]
         naive = rehearse(model, *start, plans.flatten(0, 1)).unflatten(0, plans.shape[:2])
-    error = ((fast - naive).abs().max() / naive.abs().max()).item()
+    error, rounding = (((found - naive).abs().max() / naive.abs().max()).item() for found in (fast, rounded))
     moved = (naive - naive[:, :1]).abs().max().item()  # candidates that all come to the same would prove nothing
-    return {"kind": "equal", "model": name, "error": error, "bound": 1e-4, "spread_of_candidates": moved}
+    return {"kind": "equal", "model": name, "error": error, "bound": 1e-4} | {
+        "error_in_bfloat16": rounding,
+        "spread_of_candidates": moved,
+    }
 
 
 def measure(case: Case, threads: tuple[int, ...]) -> Iterator[Row]:

@@ -24,6 +24,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from planner.energies import LatentDistance
+from planner.models.precision import Rounded
 from planner.optimizers import CEM, ICEM, MPPI
 from planner.plan import plan
 
@@ -64,11 +65,11 @@ class Contender:
         return importlib.metadata.version(self.package) if self.package else ""
 
 
-def ours(optimizer: str) -> Callable[[Problem], Run]:
-    """Our loop."""
+def ours(optimizer: str, *, rounded: bool = False) -> Callable[[Problem], Run]:
+    """Our loop; `rounded`, rehearsing in bfloat16."""
 
     def build(problem: Problem) -> Run:
-        budget = problem.budget
+        budget, model = problem.budget, Rounded(problem.model) if rounded else problem.model
         search = {
             "CEM": lambda: CEM(samples=budget.samples, elites=budget.elites),
             "iCEM": lambda: ICEM(samples=budget.samples, elites=budget.elites, shrink=1.0),
@@ -78,7 +79,7 @@ def ours(optimizer: str) -> Callable[[Problem], Run]:
         goal = TensorDict({"latent": problem.goal}, batch_size=problem.goal.shape[:1])
         generator = torch.Generator().manual_seed(0)
         return lambda: plan(
-            problem.model,
+            model,
             context,
             goal,
             LatentDistance(over="last"),
@@ -330,6 +331,7 @@ CONTENDERS = (
     Contender("ours", "CEM", ours("CEM")),
     Contender("ours", "iCEM", ours("iCEM")),
     Contender("ours", "MPPI", ours("MPPI")),
+    Contender("ours in bfloat16", "CEM", ours("CEM", rounded=True)),
     Contender("stable-worldmodel", "CEM", stable_worldmodel("CEMSolver"), "stable-worldmodel"),
     Contender("stable-worldmodel", "iCEM", stable_worldmodel("ICEMSolver"), "stable-worldmodel"),
     Contender("stable-worldmodel", "MPPI", stable_worldmodel("MPPISolver"), "stable-worldmodel"),

@@ -16,6 +16,7 @@ Row = dict[str, Any]
 TITLES = {"lewm": "LeWM's shape", "small": "small model"}
 COLUMNS = (("lewm", 300, 1), ("lewm", 64, 1), ("small", 300, 1), ("small", 64, 1), ("lewm", 64, 50), ("small", 64, 50))
 """Models, candidates (which tell the two budgets apart) and environments of the table; the first four have panels."""
+MINE = ("ours", "ours in bfloat16")
 OURS, THEIRS, LIMIT = "#0b6e4f", "#b8bdc4", "#c1292e"
 AXES = {"S": "S, candidates", "T": "T, model steps", "E": "E, environments", "D": "D, features"}
 
@@ -64,7 +65,7 @@ def draw_speed(rows: list[Row], out: Path) -> None:
 
 def _bars(panel: Any, rows: list[Row], order: list[str]) -> None:
     for row in rows:
-        place, mine = order.index(name(row)), row["planner"] == "ours"
+        place, mine = order.index(name(row)), row["planner"].startswith("ours")
         panel.barh(place, row["ms"], height=0.72, color=OURS if mine else THEIRS)
         weight = "bold" if mine else None
         panel.text(row["ms"] * 1.08, place, about(row) + span(row["ms"]), va="center", fontsize=8, weight=weight)
@@ -110,7 +111,7 @@ def table(rows: list[Row], threads: int) -> str:
     lines = [[""] + [_heading(column[0]) for column in columns], ["---"] * (len(columns) + 1)]
     lines += [[who] + [_cell(rows, column, who) for column in columns] for who in names]
     lines += [["least FLOPs at the rate of products"] + [_bound(column[0]) for column in columns]]
-    lines += [["fastest other / ours"] + [_ahead(column) for column in columns]]
+    lines += [[f"fastest other / {mine}"] + [_ahead(column, mine) for column in columns] for mine in MINE]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -134,11 +135,9 @@ def _bound(row: Row) -> str:
     return span(limit(row)) if row["envs"] == 1 else f"{1000 * row['envs'] / limit(row):.3g}"
 
 
-def _ahead(column: list[Row]) -> str:
-    def best(mine: bool) -> float:
-        return min((row["ms"] for row in column if (row["planner"] == "ours") == mine), default=float("nan"))
-
-    return f"{best(False) / best(True):.2f}"
+def _ahead(column: list[Row], mine: str) -> str:
+    fastest = min((row["ms"] for row in column if row["planner"] not in MINE), default=float("nan"))
+    return f"{fastest / min(row['ms'] for row in column if row['planner'] == mine):.2f}"
 
 
 def main() -> None:
@@ -153,7 +152,8 @@ def main() -> None:
     print(f"{run['date']}, {run['cores']} cores of {run['cpu']}, torch {run['torch']}, commit {run['commit']}")
     print("~: a part was measured and scaled; x: how many times the limit, the least FLOPs at the rate of products")
     for row in pick(rows, kind="equal"):
-        print(f"{TITLES[row['model']]}: ours and the naive rollout differ by {row['error']:.1e} at most, relative")
+        rounded = f"{row['error_in_bfloat16']:.1e} in bfloat16"
+        print(f"{TITLES[row['model']]}: ours is off the naive rollout by {row['error']:.1e} at most, {rounded}")
     for reason in dict.fromkeys(f"{row['threads']} threads: {row['reason']}" for row in pick(rows, kind="skipped")):
         print("not measured with", reason)
     for threads in sorted({row["threads"] for row in pick(rows, kind="plan")}):
