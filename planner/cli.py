@@ -214,6 +214,8 @@ class Evaluate:
     """Imagined steps that count: last, all or min; the checkpoint's own by default."""
     replan: int | None = None
     """Environment steps from one plan to the next; the checkpoint's own by default."""
+    body: float | None = None
+    """Factor in the distance on where the robot itself is, 0 to 1; the checkpoint's own by default."""
     precision: str | None = None
     """Of rehearsals: float32 or bfloat16; the checkpoint's own by default."""
     deadline_ms: float | None = None
@@ -328,7 +330,7 @@ def _load(task: str, path: Path | None) -> Checkpoint:
 
 def _override(settings: PlannerConfig, options: Evaluate) -> PlannerConfig:
     """The checkpoint's settings, but for those given on the command line."""
-    names = ("optimizer", "samples", "iterations", "horizon", "over", "replan", "precision")
+    names = ("optimizer", "samples", "iterations", "horizon", "over", "replan", "body", "precision")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     return replace(settings, **given)
 

@@ -33,9 +33,9 @@ RECIPES: dict[str, Recipe] = {
     # Contact, and an angle that the latent learns last: more of everything.
     "PushT": Recipe(
         episodes=2000,
-        model=JEPAConfig(latent_dim=96, hidden=512),
+        model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=2),
         training=TrainConfig(steps=9000, covariance_weight=0.04, moving=0.5, polish_steps=8000),
-        planner=PlannerConfig(optimizer="mppi", samples=192, replan=1),
+        planner=PlannerConfig(optimizer="mppi", samples=128, replan=1, body=0.3),
     ),
 }
 

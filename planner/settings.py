@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .energies import ActionEffort, Energy, LatentDistance
+from torch import Tensor
+
+from .energies import ActionEffort, Energy, LatentDistance, ObjectDistance
 from .errors import BadInput, check_seed
 from .models.jepa import JEPA
 from .models.precision import Rounded
@@ -30,6 +32,8 @@ class PlannerConfig:
         std: standard deviation of the first candidates, in normalised action units, above 0.
         metric: of the latent distance: "l2", "l1" or "cosine".
         over: which imagined steps count: "last", "all" or "min".
+        body: factor in the distance on the latent directions of the robot's own body, 0 to 1; below 1 the model has to
+            know them.
         effort: weight of the actions' mean square in the energy, >= 0.
         precision: that a JEPA rehearses in: "float32", or "bfloat16" where the processor multiplies it natively.
     """
@@ -44,6 +48,7 @@ class PlannerConfig:
     std: float = 0.7
     metric: str = "l2"
     over: str = "min"
+    body: float = 1.0
     effort: float = 0.0
     precision: str = "float32"
 
@@ -56,12 +61,19 @@ class PlannerConfig:
             raise BadInput("planner: execute is off", expected=f"1 to horizon ({self.horizon})", got=str(self.execute))
         if self.replan < 0:
             raise BadInput("planner: replan is off", expected="0 or more", got=str(self.replan))
-        self.energy()
+        if not 0 <= self.body <= 1:
+            raise BadInput("planner: body is off", expected="0 to 1", got=str(self.body))
+        LatentDistance(metric=self.metric, over=self.over)
         self._optimizer()
 
-    def energy(self) -> Energy:
-        """The energy that these settings describe."""
+    def energy(self, body: Tensor | None = None) -> Energy:
+        """The energy that these settings describe, on a model whose robot moves along `body`, as in `JEPA`."""
         distance = LatentDistance(metric=self.metric, over=self.over)
+        if self.body < 1:
+            if body is None:
+                expected = "a model that knows the directions of the robot's body (model.body above 0 in training)"
+                raise BadInput("planner: body is below 1", expected=expected, do="set it to 1")
+            distance = ObjectDistance(metric=self.metric, over=self.over, body=body, keep=self.body)
         return distance + self.effort * ActionEffort() if self.effort else distance
 
     def _optimizer(self) -> AnyOptimizer:
@@ -93,11 +105,12 @@ class PlannerConfig:
         max_bytes: int | None = None,
     ) -> MPC:
         """A planner on `model`, with these settings, and with another `energy` and limits of `plan` if given."""
+        energy = energy or self.energy(getattr(model, "body", None))
         if self.precision == "bfloat16" and isinstance(model, JEPA):  # a simulator has nothing to round
             model = Rounded(model)
         return MPC(
             model,
-            energy or self.energy(),
+            energy,
             Hold(self._optimizer(), model.action.block, self.hold),
             horizon=self.horizon,
             iterations=self.iterations,

@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from planner.energies import ENERGIES, ActionEffort, Energy, LatentDistance, Scaled, Sum
+from planner.energies import ENERGIES, ActionEffort, Energy, LatentDistance, ObjectDistance, Scaled, Sum
 from planner.errors import BadInput
 
 
@@ -137,3 +137,28 @@ def test_inputs_are_left_alone() -> None:
 
 def test_named_energies_have_defaults() -> None:
     assert {name: type(kind()) for name, kind in ENERGIES.items()} == ENERGIES
+
+
+# The robot's own body ----------------------------------------------------------------------------------------------
+
+
+def test_where_the_robot_is_counts_less() -> None:
+    """By hand: differences along the body's direction count `keep` times, those across it in full."""
+    body = torch.tensor([[0.6], [0.8], [0.0]])
+    along, across = body[:, 0], torch.tensor([-0.8, 0.6, 0.0])
+    latent = torch.stack([2 * along, 3 * across, torch.zeros(3)])[None, :, None]  # [1, 3, 1, 3]
+    ahead, home = TensorDict({"latent": latent}, batch_size=[1, 3, 1]), goal(0.0, 0.0, 0.0)
+    for keep in (0.0, 0.3, 1.0):
+        found = ObjectDistance(body=body, keep=keep)(ahead, home, torch.zeros(1, 3, 1, 2))
+        torch.testing.assert_close(found, torch.tensor([[(2 * keep) ** 2, 9.0, 0.0]]) / 3)
+    plain = LatentDistance("l1", over="min")(ahead, home, torch.zeros(1, 3, 1, 2))
+    torch.testing.assert_close(ObjectDistance("l1", over="min", body=body, keep=1.0)(ahead, home, plain), plain)
+
+
+def test_a_body_that_does_not_fit() -> None:
+    ahead = TensorDict({"latent": torch.zeros(1, 2, 1, 3)}, batch_size=[1, 2, 1])
+    with pytest.raises(BadInput, match="body does not fit the latent; expected 3 rows"):
+        ObjectDistance(body=torch.zeros(4, 2))(ahead, goal(0.0, 0.0, 0.0), torch.zeros(1, 2, 1, 2))
+    for keep in (-0.1, 1.1, float("nan")):
+        with pytest.raises(BadInput, match="keep is off"):
+            ObjectDistance(body=torch.zeros(3, 1), keep=keep)

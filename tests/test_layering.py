@@ -111,7 +111,13 @@ def test_modules_import_downwards() -> None:
 
 
 def test_nothing_imports_the_command_line() -> None:
-    nothing([found for found in ALL if within(found.what, "planner.cli") and found.by not in ("planner.__main__", "planner.command")])
+    nothing(
+        [
+            found
+            for found in ALL
+            if within(found.what, "planner.cli") and found.by not in ("planner.__main__", "planner.command")
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from toys import SHAPE, TRAINING, dot_store, flip_byte, info
+from toys import PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, toy_model
 
+from planner import checkpoint
 from planner.data import EpisodeStore, Windows
+from planner.energies import ObjectDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
-from planner.training import JEPATraining, cache_latents, card, curves, probe, train
+from planner.training import JEPATraining, body_directions, cache_latents, card, curves, probe, train
 
 
 @pytest.fixture(scope="module")
@@ -356,3 +359,50 @@ def test_flip_byte_changes_exactly_one(tmp_path: Path) -> None:
     file.write_bytes(b"abc")
     flip_byte(file, 1)
     assert file.read_bytes() == b"acc"
+
+
+# The robot's own body ----------------------------------------------------------------------------------------------
+
+
+def pushed(count: int) -> Tensor:
+    """Directions found in a world of 6 features: actions move the first two at once, an object (the next two) is moved
+    along by them in a tenth of the steps, and the last two drift by themselves."""
+    generator = torch.Generator().manual_seed(0)
+    actions = torch.rand(60, 40, 2, generator=generator) * 2 - 1
+    contact = (torch.rand(60, 40, 1, generator=generator) < 0.1).float()
+    drift = 0.5 * torch.randn(60, 40, 2, generator=generator)
+    moves = torch.cat([actions * torch.tensor([1.0, 0.8]), contact * actions, drift], -1)
+    latents = torch.cat([torch.zeros(60, 1, 6), moves.cumsum(1)], 1)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
+    return turn.T @ body_directions(latents @ turn.T, actions, 5, count)
+
+
+def test_the_body_is_what_actions_move_at_once() -> None:
+    found = pushed(2)
+    torch.testing.assert_close(found.T @ found, torch.eye(2), rtol=1e-5, atol=1e-5)
+    assert found[:2].square().sum() > 0.97 * 2  # in the robot's plane, up to the tenth that the object goes along
+    assert pushed(1)[0].square() > 0.95  # the larger response first
+
+
+def test_more_body_than_actions() -> None:
+    with pytest.raises(BadInput, match="too many directions; expected 1 to 2, one an action; got 3"):
+        pushed(3)
+
+
+def test_a_trained_model_knows_its_body(tmp_path: Path) -> None:
+    shape = replace(SHAPE, body=2)
+    model = train(dot_store(tmp_path / "data"), shape, replace(TRAINING, steps=2), tmp_path / "run", tensorboard=False)
+    assert model is not None and model.body is not None
+    torch.testing.assert_close(model.body.T @ model.body, torch.eye(2), rtol=1e-5, atol=1e-5)
+    checkpoint.save(tmp_path / "toy", model, task="TwoRoom", renderer="none", planner=PLANNER, card="")
+    loaded = checkpoint.load(tmp_path / "toy")
+    assert torch.equal(loaded.model.body, model.body)
+    energy = replace(PLANNER, body=0.25).build(loaded.model, 0).energy
+    assert isinstance(energy, ObjectDistance) and energy.keep == 0.25 and torch.equal(energy.body, model.body)
+
+
+def test_a_model_that_knows_no_body() -> None:
+    with pytest.raises(BadInput, match="planner: body is below 1; expected a model that knows"):
+        replace(PLANNER, body=0.3).build(toy_model(), 0)
+    with pytest.raises(BadInput, match="planner: body is off; expected 0 to 1; got 1.5"):
+        replace(PLANNER, body=1.5)

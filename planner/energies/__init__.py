@@ -9,7 +9,7 @@ Any callable of futures, goal and actions is one, and may be a term.
 
 from .base import Energy, Scaled, Sum
 from .constraints import AugmentedLagrangian, Constraint, Penalty
-from .distance import METRICS, OVER, Goals, LatentDistance, LearnedDistance
+from .distance import METRICS, OVER, Goals, LatentDistance, LearnedDistance, ObjectDistance
 from .motion import ActionEffort, ActionRate, ActionSmoothness, Disagreement
 
 ENERGIES: dict[str, type[Energy]] = {
@@ -36,6 +36,7 @@ __all__ = [
     "Goals",
     "LatentDistance",
     "LearnedDistance",
+    "ObjectDistance",
     "Penalty",
     "Scaled",
     "Sum",

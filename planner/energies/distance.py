@@ -112,6 +112,37 @@ class LatentDistance(Energy):
         return METRICS[self.metric](latent, target) @ (weights / weights.sum())
 
 
+@dataclass(frozen=True, eq=False)
+class ObjectDistance(LatentDistance):
+    """A latent distance that plays down where the robot itself is, for goals that are about what it moves.
+
+    A goal picture shows the robot as well as the object, and a robot that is on its way around the object, or that has
+    already brought it home, is far from where the picture shows it. Differences along `body` count `keep` times.
+
+    Attributes:
+        body: latent directions that the robot's own body moves along, `[D, k]`, orthonormal columns;
+            `training.body_directions` finds them.
+        keep: factor on differences along them, 0 to 1; 1 is the plain distance.
+    """
+
+    body: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    keep: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.keep <= 1:
+            raise BadInput("ObjectDistance: keep is off", expected="0 to 1", got=str(self.keep))
+
+    def steps(self, latent: Tensor, target: Tensor) -> Tensor:
+        return super().steps(self._faded(latent), self._faded(target))
+
+    def _faded(self, latent: Tensor) -> Tensor:
+        if latent.shape[-1] != len(self.body):
+            expected, got = f"{latent.shape[-1]} rows, one a feature", str(tuple(self.body.shape))
+            raise BadInput("ObjectDistance: body does not fit the latent", expected=expected, got=got)
+        return latent - (1 - self.keep) * (latent @ self.body) @ self.body.T
+
+
 @dataclass(frozen=True)
 class LearnedDistance(Energy):
     """A distance that was learned, such as the number of steps between two latents.

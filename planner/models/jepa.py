@@ -30,6 +30,8 @@ class JEPAConfig:
         depth: hidden layers of the predictor, or its blocks, 1 to 16.
         heads: attention heads of a "transformer", 1 to 64; 0 for other predictors.
         dropout: share of hidden units of the predictor dropped in training, 0 to below 1.
+        body: latent directions that actions move directly, found after training (`training.body_directions`), 0 to 64;
+            `ObjectDistance` plays them down.
     """
 
     encoder: str = "conv"
@@ -42,6 +44,7 @@ class JEPAConfig:
     depth: int = 2
     heads: int = 0
     dropout: float = 0.0
+    body: int = 0
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -55,12 +58,14 @@ class JEPAConfig:
             "history": (1, 16),
             "hidden": (4, 8192),
             "depth": (1, 16),
+            "body": (0, 64),
             "heads": (1, 64) if self.predictor == "transformer" else (0, 0),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not (isinstance(value, int) and low <= value <= high):
-                expected = f"a whole number from {low} to {high} with predictor {self.predictor!r}"
+                expected = f"a whole number from {low} to {high}"
+                expected += f" with predictor {self.predictor!r}" if name == "heads" else ""
                 raise BadInput(f"JEPA: {name} is off", expected=expected, got=repr(value))
         if self.image_size % 16 or self.width % 4:
             got = f"{self.image_size} and {self.width}"
@@ -75,7 +80,12 @@ class JEPA(nn.Module):
     Args:
         config: its shape.
         action: bounds, units and block of the robot's actions.
+
+    Attributes:
+        body: latent directions of the robot's own body, `[D, config.body]`, orthonormal; None where there are none.
     """
+
+    body: Tensor | None
 
     def __init__(self, config: JEPAConfig, action: ActionSpec) -> None:
         super().__init__()
@@ -84,6 +94,7 @@ class JEPA(nn.Module):
         sizes = [config.latent_dim, action.dim, config.history, config.hidden, config.depth]
         sizes += [config.heads] if config.heads else []
         self.predictor: Predictor = PREDICTORS[config.predictor](*sizes, dropout=config.dropout)
+        self.register_buffer("body", torch.zeros(config.latent_dim, config.body) if config.body else None)
         # Decodes the action from how the latent moved: a latent that forgets what actions do cannot (PLDM, 2502.14819).
         self.inverse = nn.Sequential(
             nn.Linear(2 * config.latent_dim, 256), nn.SiLU(inplace=True), nn.Linear(256, action.dim)
