@@ -35,7 +35,7 @@ RECIPES: dict[str, Recipe] = {
         episodes=2000,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=2),
         training=TrainConfig(steps=9000, covariance_weight=0.04, moving=0.5, polish_steps=8000),
-        planner=PlannerConfig(optimizer="mppi", samples=128, replan=1, body=0.3),
+        planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
     ),
 }
 
