@@ -28,8 +28,18 @@ class Recipe:
 DEFAULT = Recipe(episodes=1000, model=JEPAConfig(), training=TrainConfig(steps=3000), planner=PlannerConfig())
 
 RECIPES: dict[str, Recipe] = {
-    "TwoRoom": Recipe(episodes=800, model=JEPAConfig(), training=TrainConfig(steps=1500), planner=PlannerConfig()),
-    "Reacher": Recipe(episodes=1000, model=JEPAConfig(), training=TrainConfig(steps=2500), planner=PlannerConfig()),
+    "TwoRoom": Recipe(
+        episodes=800,
+        model=JEPAConfig(),
+        training=TrainConfig(steps=1500),
+        planner=PlannerConfig(samples=64, iterations=3),
+    ),
+    "Reacher": Recipe(
+        episodes=1000,
+        model=JEPAConfig(),
+        training=TrainConfig(steps=2500),
+        planner=PlannerConfig(samples=96, iterations=3),
+    ),
     # Contact, and an angle that the latent learns last: more of everything.
     "PushT": Recipe(
         episodes=2000,
