@@ -81,7 +81,7 @@ class _Recording:
     def __init__(self, search: Callable[[TensorDict], Plan], inputs: TensorDict, generator: torch.Generator) -> None:
         self.search, self.inputs = search, inputs.clone()
         self.graph: torch.cuda.CUDAGraph | None = None
-        if generator.device.type == "cuda":
+        if generator.device.type == "cuda":  # where the caller put the noise; graphs exist nowhere else
             self._record(generator)
 
     def _record(self, generator: torch.Generator) -> None:

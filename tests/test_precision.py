@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from tensordict import TensorDict
-from test_models import TRANSFORMER
+from test_models import TRANSFORMER, Live
 from toys import SHAPE, SIZE, SPEC, toy_model
 
+from planner.energies import LatentDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPAConfig
 from planner.models.precision import Rounded
@@ -45,7 +46,15 @@ def test_the_model_itself_is_left_alone() -> None:
     check_world_model(rounded, look)
     assert torch.equal(rounded.encode(look)["latent"], before) and torch.equal(model.encode(look)["latent"], before)
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert rounded.bytes_per_plan(3) == model.bytes_per_plan(3)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, TRANSFORMER], ids=["mlp", "transformer"])
+def test_a_rounded_rehearsal_keeps_the_promise_of_memory(shape: JEPAConfig) -> None:
+    model, (start, actions) = Rounded(toy_model(shape=shape)), context(shape)
+    goal = TensorDict({"latent": start.latent["latent"][:, 0]}, batch_size=[2])
+    with torch.no_grad(), Live() as live:
+        LatentDistance(over="min")(model.rollout(start, actions), goal, actions)
+    assert live.peak <= 2 * 16 * model.bytes_per_plan(5)
 
 
 def test_settings_choose_the_precision() -> None:

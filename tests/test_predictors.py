@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 import torch
 from torch import Tensor
@@ -93,9 +91,9 @@ def test_an_untrained_transformer_moves_nothing_by_the_action() -> None:
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
 def test_any_leading_axes(shape: tuple[int, ...]) -> None:
-    for predictor, frames in product((mlp(2), transformer(2)), (2,)):
-        latents = torch.randn(*shape, frames, D, dtype=torch.float64)
-        assert predictor(latents, torch.zeros(*shape, frames, A, dtype=torch.float64)).shape == (*shape, D)
+    latents, actions = (torch.randn(*shape, 2, size, dtype=torch.float64) for size in (D, A))
+    for predictor in (mlp(2), transformer(2)):
+        assert predictor(latents, actions).shape == (*shape, D)
 
 
 def test_dropout_is_off_while_planning() -> None:
