@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .energies import ActionEffort, Energy, LatentDistance, ObjectDistance
 from .errors import BadInput, check_seed
 from .models.jepa import JEPA
-from .models.precision import Rounded
+from .models.packed import Packed
 from .mpc import MPC
 from .optimizers import CEM, AnyOptimizer, Chain, Gradient, Hold, make_optimizer
 from .types import EnergyLike, WorldModel
@@ -106,8 +107,8 @@ class PlannerConfig:
     ) -> MPC:
         """A planner on `model`, with these settings, and with another `energy` and limits of `plan` if given."""
         energy = energy or self.energy(getattr(model, "body", None))
-        if self.precision == "bfloat16" and isinstance(model, JEPA):  # a simulator has nothing to round
-            model = Rounded(model)
+        if isinstance(model, JEPA):  # a simulator has nothing to pack
+            model = Packed(model, getattr(torch, self.precision))
         return MPC(
             model,
             energy,

@@ -364,7 +364,7 @@ class Live(TorchDispatchMode):
         made = function(*args, **(kwargs or {}))
         for tensor in made if isinstance(made, tuple | list) else [made]:
             if isinstance(tensor, Tensor) and (at := tensor.untyped_storage().data_ptr()) not in self.known:
-                given = [x.untyped_storage().data_ptr() for x in args if isinstance(x, Tensor)]
+                given = [x.untyped_storage().data_ptr() for x in args if isinstance(x, Tensor) and not x.is_mkldnn]
                 if at in given:
                     continue  # a view of what was there
                 size = tensor.untyped_storage().nbytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,13 +22,20 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
     return sdpa_flop_count(query, key, value)
 
 
-# torch counts attention on accelerators only.
-_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+def _packed_linear_flops(inputs: Any, _: Any, bias: Any, *__: Any, out_shape: Any, **___: Any) -> int:
+    return 2 * math.prod(out_shape) * int(inputs[-1])
+
+
+# torch counts attention on accelerators only, and products with packed weights nowhere.
+_ON_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.mkldnn._linear_pointwise: _packed_linear_flops,
+}
 
 
 def count_flops(run: Callable[[], object]) -> int:
     """FLOPs of products, convolutions and attention in one call; a multiplication and an addition are two."""
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter:
         run()
     return counter.get_total_flops()
 

@@ -16,7 +16,7 @@ from typing import Any
 import tensordict
 import torch
 
-from planner.models.precision import Rounded
+from planner.models.packed import Packed
 
 from .limits import Products, count_flops, gemm_rate, least_flops, speed_up
 from .peers import CONTENDERS, Contender, Run
@@ -122,7 +122,8 @@ def equality(name: str, candidates: int = 64, horizon: int = 8) -> Row:
     problem = make_problem(model, SHAPES[name].frames, Budget(candidates, 1, horizon), envs=2)
     plans = torch.rand(2, candidates, horizon, model.action.dim) * 2 - 1
     with torch.no_grad():
-        fast, rounded = (any_.rollout(problem.context, plans)["latent"] for any_ in (model, Rounded(model)))
+        ours = (Packed(model, dtype) for dtype in (torch.float32, torch.bfloat16))
+        fast, rounded = (one.rollout(problem.context, plans)["latent"] for one in ours)
         start = [part.repeat_interleave(candidates, 0) for part in (problem.latents, problem.past)]
         naive = rehearse(model, *start, plans.flatten(0, 1)).unflatten(0, plans.shape[:2])
     error, rounding = (((found - naive).abs().max() / naive.abs().max()).item() for found in (fast, rounded))

@@ -24,7 +24,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from planner.energies import LatentDistance
-from planner.models.precision import Rounded
+from planner.models.packed import Packed
 from planner.optimizers import CEM, ICEM, MPPI
 from planner.plan import plan
 
@@ -69,7 +69,7 @@ def ours(optimizer: str, *, rounded: bool = False) -> Callable[[Problem], Run]:
     """Our loop; `rounded`, rehearsing in bfloat16."""
 
     def build(problem: Problem) -> Run:
-        budget, model = problem.budget, Rounded(problem.model) if rounded else problem.model
+        budget, model = problem.budget, Packed(problem.model, torch.bfloat16 if rounded else torch.float32)
         search = {
             "CEM": lambda: CEM(samples=budget.samples, elites=budget.elites),
             "iCEM": lambda: ICEM(samples=budget.samples, elites=budget.elites, shrink=1.0),

@@ -54,6 +54,14 @@ class Predictor(nn.Module):
         raise NotImplementedError
 
 
+class SplitLinear(nn.Linear):
+    """A linear layer whose inputs may come in parts."""
+
+    def part(self, inputs: Tensor, start: int, stop: int | None = None) -> Tensor:
+        """What the inputs from `start` up to `stop` contribute: `[..., stop - start]` to `[..., out]`, no bias."""
+        return F.linear(inputs, self.weight[:, start:stop])
+
+
 class MLPPredictor(Predictor):
     """The next latent as the present one plus a correction, from H latents and the H actions that follow each.
 
@@ -71,7 +79,8 @@ class MLPPredictor(Predictor):
         widths = [history * (latent_dim + action_dim)] + depth * [hidden]
         layers: list[nn.Module] = []
         for i in range(depth):
-            layers += [nn.Linear(widths[i], widths[i + 1]), nn.SiLU(inplace=True), nn.Dropout(dropout)]
+            kind = nn.Linear if i else SplitLinear
+            layers += [kind(widths[i], widths[i + 1]), nn.SiLU(inplace=True), nn.Dropout(dropout)]
         self.body = nn.Sequential(*layers, nn.Linear(hidden, latent_dim))
         self.floats = 2 * widths[0] + 2 * hidden + latent_dim  # a step's inputs, two hidden layers, and what comes out
 
@@ -82,15 +91,15 @@ class MLPPredictor(Predictor):
     def unroll(self, latents: Tensor, past: Tensor, actions: Tensor) -> Tensor:
         # The first layer is linear, so the share of frames that all candidates have in common is found once.
         e, s, steps, _ = actions.shape
-        first, rest = cast(nn.Linear, self.body[0]), self.body[1:]
+        first, rest = cast(SplitLinear, self.body[0]), self.body[1:]
         every_action = torch.cat([past.unsqueeze(1).expand(e, s, -1, -1), actions], 2)
         futures: list[Tensor] = []
         for t in range(steps):
             common = latents[:, t:].flatten(1)  # [E, what of the context is still in the window]
             own = torch.cat([*futures[-self.history :], every_action[:, :, t : t + self.history].flatten(2)], -1)
-            if common.shape[1]:
-                shared, single = first.weight.tensor_split([common.shape[1]], 1)
-                hidden = F.linear(own, single).add_(F.linear(common, shared, first.bias).unsqueeze(1))
+            if width := common.shape[1]:
+                shared = first.part(common, 0, width) + first.bias
+                hidden = first.part(own, width).add_(shared.unsqueeze(1))
             else:
                 hidden = first(own)
             futures.append((futures[-1] if t else latents[:, -1:]) + rest(hidden))
@@ -198,7 +207,9 @@ class _Block(nn.Module):
         self.query = nn.Linear(width, 64 * heads, bias=False)
         self.key_value = nn.Linear(width, 2 * 64 * heads, bias=False)
         self.out = nn.Linear(64 * heads, width, bias=False)
-        self.grow, self.shrink = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, width, bias=False)
+        self.think = nn.Sequential(
+            nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, width, bias=False)
+        )
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, drives: Tensor, memory: list[Tensor], newest: int) -> tuple[Tensor, list[Tensor]]:
@@ -206,12 +217,12 @@ class _Block(nn.Module):
         normed = _modulated(tokens, drives[:, :, 0], drives[:, :, 1])
         known = memory + list(self.key_value(normed).unflatten(-1, (2, self.heads, 64)).unbind(1))
         tokens, drives = tokens[:, -newest:], drives[:, -newest:]
-        queries = self.query(normed[:, -newest:]).unflatten(-1, (self.heads, 64))
+        # Contiguous: torch multiplies a part of a window row by row, after a copy of the weights for each.
+        queries = self.query(normed[:, -newest:].contiguous()).unflatten(-1, (self.heads, 64))
         seen = torch.stack([self.out(one.flatten(1)) for one in _attend(queries, known)], 1)
         tokens = torch.addcmul(tokens, drives[:, :, 2], self.drop(seen))
         normed = _modulated(tokens, drives[:, :, 3], drives[:, :, 4])
-        thought = self.shrink(F.gelu(self.grow(normed)))
-        return torch.addcmul(tokens, drives[:, :, 5], self.drop(thought)), known
+        return torch.addcmul(tokens, drives[:, :, 5], self.drop(self.think(normed))), known
 
 
 def _modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

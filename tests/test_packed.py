@@ -1,0 +1,139 @@
+"""Rehearsing with packed weights: the same futures, or nearby ones in bfloat16; nothing but the rehearsal changes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from tensordict import TensorDict
+from test_models import TRANSFORMER, Live
+from torch import nn
+from toys import SHAPE, SIZE, SPEC, toy_model
+
+from planner.energies import LatentDistance
+from planner.errors import BadInput
+from planner.models.jepa import JEPA, JEPAConfig
+from planner.models.packed import Packed, PackedLinear, pack
+from planner.models.predictors import SplitLinear
+from planner.settings import PlannerConfig
+from planner.testing import LinearModel, check_world_model
+from planner.types import Context
+
+
+def context(shape: JEPAConfig) -> tuple[Context, torch.Tensor]:
+    torch.manual_seed(0)
+    latents = torch.randn(2, shape.history, shape.latent_dim)
+    past = torch.rand(2, shape.history - 1, SPEC.dim) * 2 - 1
+    actions = torch.rand(2, 16, 5, SPEC.dim) * 2 - 1
+    return Context(TensorDict({"latent": latents}, batch_size=latents.shape[:2]), past), actions
+
+
+def lively(shape: JEPAConfig) -> JEPA:
+    """Every weight of its predictor is at work: as it is made, a transformer's gates are closed."""
+    model = toy_model(shape=shape).eval()
+    with torch.no_grad():
+        for weight in model.predictor.parameters():
+            weight.normal_(std=0.2)
+    return model
+
+
+SHAPES = pytest.mark.parametrize(
+    "shape", [SHAPE, replace(SHAPE, depth=3), TRANSFORMER], ids=["mlp", "deep", "transformer"]
+)
+
+
+@SHAPES
+@pytest.mark.parametrize("candidates", [1, 16])
+def test_packed_weights_give_the_same_futures(shape: JEPAConfig, candidates: int) -> None:
+    model, (start, actions) = lively(shape), context(shape)
+    actions = actions[:, :candidates]
+    packed = Packed(model)
+    with torch.no_grad():
+        exact, found = (any_.rollout(start, actions)["latent"] for any_ in (model, packed))
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5)
+    if torch.backends.mkldnn.is_available():
+        assert any(isinstance(layer, PackedLinear) for layer in packed.packed.modules())
+        assert not any(isinstance(layer, nn.Linear) for layer in packed.packed.modules())
+
+
+@SHAPES
+def test_a_rounded_rehearsal_is_near_the_exact_one(shape: JEPAConfig) -> None:
+    model, (start, actions) = lively(shape), context(shape)
+    with torch.no_grad():
+        exact, rounded = (any_.rollout(start, actions)["latent"] for any_ in (model, Packed(model, torch.bfloat16)))
+    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+    moved = (exact - start.latent["latent"][:, None, -1:]).square().mean().sqrt()
+    assert (exact - rounded).square().mean().sqrt() < 0.03 * moved
+
+
+@SHAPES
+def test_gradients_pass_a_packed_model(shape: JEPAConfig) -> None:
+    """The packed product has no derivative, and torch would hand on none without a word."""
+    model, (start, actions) = lively(shape), context(shape)
+    actions.requires_grad_()
+    weight = torch.randn(2, 16, 5, shape.latent_dim)
+    exact, found = (
+        torch.autograd.grad((any_.rollout(start, actions)["latent"] * weight).sum(), actions)[0]
+        for any_ in (model, Packed(model))
+    )
+    assert exact.abs().max() > 1e-3
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN")
+@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.GELU(approximate="tanh"), nn.ReLU(), nn.Dropout(0.5)])
+@pytest.mark.parametrize("first", [nn.Linear, SplitLinear])
+def test_any_sequence_is_packed_to_the_same_function(activation: nn.Module, first: type[nn.Linear]) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(first(6, 9), activation, nn.Linear(9, 4, bias=False), nn.LayerNorm(4), activation).eval()
+    inputs = torch.randn(3, 5, 6)
+    expected = layers(inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(pack(deepcopy(layers))(inputs), expected, rtol=1e-5, atol=1e-5)
+        wide = torch.randn(3, 8, 6)[:, ::2, :]  # rows that do not follow each other in memory
+        torch.testing.assert_close(pack(deepcopy(layers))(wide), layers(wide), rtol=1e-5, atol=1e-5)
+
+
+def test_a_copy_does_not_learn_on() -> None:
+    """What is planned with is what was when the planner was made, whatever training does meanwhile."""
+    model, (start, actions) = lively(SHAPE), context(SHAPE)
+    packed = Packed(model)
+    with torch.no_grad():
+        before = packed.rollout(start, actions)["latent"]
+        for weight in model.predictor.parameters():
+            weight.zero_()
+        assert torch.equal(packed.rollout(start, actions)["latent"], before)
+
+
+def test_the_model_itself_is_left_alone() -> None:
+    model = toy_model()
+    look = TensorDict({"pixels": torch.randint(256, (2, 2, SIZE, SIZE, 3), dtype=torch.uint8)}, batch_size=[2, 2])
+    before = model.encode(look)["latent"]
+    rounded = Packed(model, torch.bfloat16)
+    check_world_model(rounded, look)
+    assert torch.equal(rounded.encode(look)["latent"], before) and torch.equal(model.encode(look)["latent"], before)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+@SHAPES
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_rehearsal_keeps_the_promise_of_memory(shape: JEPAConfig, dtype: torch.dtype) -> None:
+    model, (start, actions) = Packed(toy_model(shape=shape), dtype), context(shape)
+    goal = TensorDict({"latent": start.latent["latent"][:, 0]}, batch_size=[2])
+    with torch.no_grad():
+        model.rollout(start, actions)  # the first one packs parts of the weights, which stay
+    with torch.no_grad(), Live() as live:
+        LatentDistance(over="min")(model.rollout(start, actions), goal, actions)
+    assert live.peak <= 2 * 16 * model.bytes_per_plan(5)
+
+
+def test_settings_choose_the_precision() -> None:
+    model = toy_model()
+    built = [PlannerConfig(precision=name).build(model, 0).model for name in ("float32", "bfloat16")]
+    assert [one.dtype for one in built if isinstance(one, Packed)] == [torch.float32, torch.bfloat16]
+    simulator = LinearModel(torch.eye(2), torch.eye(2), SPEC)  # such as the oracle: it has nothing to pack
+    assert PlannerConfig(precision="bfloat16").build(simulator, 0).model is simulator
+    with pytest.raises(BadInput, match="precision is off; expected float32 or bfloat16; got 'float16'"):
+        PlannerConfig(precision="float16")
