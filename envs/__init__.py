@@ -1,4 +1,4 @@
-"""Tasks in MuJoCo: `TwoRoom`, `Reacher` and `PushT`, also as `gym.make("envs:JepaMPC/PushT-v0")`."""
+"""Tasks in MuJoCo, each also as `gym.make("envs:JepaMPC/PushT-v0")`: two rooms, a maze, an arm, a pusher, a gripper."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from planner.errors import BadInput
 
 from .base import GoalEnv
 from .checker import check_goal_env
+from .cube import Cube
 from .oracle import OracleModel, StateDistance
+from .point_maze import PointMaze
 from .push_t import PushT
 from .reacher import Reacher
 from .rendering import choose_backend
 from .two_room import TwoRoom
 
-TASKS: dict[str, type[GoalEnv]] = {"TwoRoom": TwoRoom, "Reacher": Reacher, "PushT": PushT}
+TASKS: dict[str, type[GoalEnv]] = {
+    "TwoRoom": TwoRoom,
+    "PointMaze": PointMaze,
+    "Reacher": Reacher,
+    "PushT": PushT,
+    "Cube": Cube,
+}
 
 DISTRIBUTION = "jepa-mpc"
 """Tells this package from a stranger's of the same name."""
@@ -45,7 +53,9 @@ def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:
 __all__ = [
     "DISTRIBUTION",
     "TASKS",
+    "Cube",
     "GoalEnv",
+    "PointMaze",
     "PushT",
     "Reacher",
     "TwoRoom",

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -210,10 +210,18 @@ class Evaluate:
     """Rounds of the optimizer; the checkpoint's own by default."""
     horizon: int | None = None
     """Model steps to look ahead; the checkpoint's own by default."""
+    execute: int | None = None
+    """Model steps done of each plan before the next; the checkpoint's own by default."""
     over: str | None = None
     """Imagined steps that count: last, all or min; the checkpoint's own by default."""
     replan: int | None = None
     """Environment steps from one plan to the next; the checkpoint's own by default."""
+    hold: int | None = None
+    """Environment steps that each action of a plan is held; the checkpoint's own by default."""
+    std: float | None = None
+    """Standard deviation of the first candidates; the checkpoint's own by default."""
+    metric: str | None = None
+    """Of the latent distance: l2, l1, cosine or temporal; the checkpoint's own by default."""
     body: float | None = None
     """Factor in the distance on where the robot itself is, 0 to 1; the checkpoint's own by default."""
     precision: str | None = None
@@ -250,6 +258,35 @@ class Evaluate:
         if self.record:
             checkpoints.record(checkpoints.find(self.task, self.checkpoint), card_figures(outcome.result))
         _conclude([outcome], paths)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Set two evaluations of the same pairs side by side, with a paired test."""
+
+    first: Annotated[Path, tyro.conf.Positional]
+    """Folder that `jepa-mpc evaluate` wrote."""
+    second: Annotated[Path, tyro.conf.Positional]
+    """Another one, of the same task, distance, episodes and seed."""
+
+    def run(self) -> None:
+        from rich.table import Table
+
+        from .evaluate.compare import compare, read_side
+
+        sides = read_side(self.first), read_side(self.second)
+        found = compare(*sides)
+        table = Table("evaluation", "reached", "95 %", "alone", "ms/plan")
+        for side, alone in zip(sides, (found["only_first"], found["only_second"]), strict=True):
+            low, high = side.result["interval"]
+            reached, plan_ms = f"{side.result['successes']}/{side.result['n']}", side.result["plan_ms"]["median"]
+            table.add_row(str(side.path), f"[bold]{reached}[/]", f"{low:.0%}-{high:.0%}", str(alone), f"{plan_ms:.3g}")
+        console.print(table)
+        console.print(
+            f"McNemar's exact test: p = {found['p']:.3g} (with as many differing pairs, a difference of at least"
+            f" {found['smallest_shown']:.1%} would show); the first plans {found['times_faster']:.3g} times as fast",
+            highlight=False,
+        )
 
 
 @dataclass(frozen=True)
@@ -330,8 +367,8 @@ def _load(task: str, path: Path | None) -> Checkpoint:
 
 def _override(settings: PlannerConfig, options: Evaluate) -> PlannerConfig:
     """The checkpoint's settings, but for those given on the command line."""
-    names = ("optimizer", "samples", "iterations", "horizon", "over", "replan", "body", "precision")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    names = [one.name for one in fields(PlannerConfig)]
+    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     return replace(settings, **given)
 
 
@@ -395,6 +432,7 @@ COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "polish": Polish,
     "evaluate": Evaluate,
+    "compare": Compare,
     "plan": Plan,
     "demo": Demo,
 }

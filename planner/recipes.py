@@ -34,6 +34,13 @@ RECIPES: dict[str, Recipe] = {
         training=TrainConfig(steps=1500),
         planner=PlannerConfig(samples=64, iterations=3),
     ),
+    # The way leads away from the goal for long: steps left, and not the straight line.
+    "PointMaze": Recipe(
+        episodes=1500,
+        model=JEPAConfig(temporal=64),
+        training=TrainConfig(steps=2500),
+        planner=PlannerConfig(metric="temporal", samples=96, iterations=3),
+    ),
     "Reacher": Recipe(
         episodes=1000,
         model=JEPAConfig(),
@@ -46,6 +53,12 @@ RECIPES: dict[str, Recipe] = {
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=2),
         training=TrainConfig(steps=9000, covariance_weight=0.04, moving=0.5, polish_steps=8000),
         planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
+    ),
+    "Cube": Recipe(
+        episodes=2500,
+        model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=4),
+        training=TrainConfig(steps=5000, covariance_weight=0.04, moving=0.5, polish_steps=6000),
+        planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, body=0.3),
     ),
 }
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .energies import ActionEffort, Energy, LatentDistance, ObjectDistance
+from .energies import ActionEffort, Energy, LatentDistance, LearnedDistance, ObjectDistance
 from .errors import BadInput, check_seed
 from .models.jepa import JEPA
 from .models.packed import Packed
+from .models.temporal import TemporalDistance
 from .mpc import MPC
 from .optimizers import CEM, AnyOptimizer, Chain, Gradient, Hold, make_optimizer
 from .types import EnergyLike, WorldModel
@@ -31,7 +32,8 @@ class PlannerConfig:
         replan: environment steps done of each plan before the next, in place of `execute`; 0 leaves it to that.
         hold: environment steps that each action of a plan is held, a divisor of the block.
         std: standard deviation of the first candidates, in normalised action units, above 0.
-        metric: of the latent distance: "l2", "l1" or "cosine".
+        metric: of the latent distance: "l2", "l1" or "cosine"; or "temporal", the steps that a model with such a head
+            says are left.
         over: which imagined steps count: "last", "all" or "min".
         body: factor in the distance on the latent directions of the robot's own body, 0 to 1; below 1 the model has to
             know them.
@@ -64,18 +66,28 @@ class PlannerConfig:
             raise BadInput("planner: replan is off", expected="0 or more", got=str(self.replan))
         if not 0 <= self.body <= 1:
             raise BadInput("planner: body is off", expected="0 to 1", got=str(self.body))
-        LatentDistance(metric=self.metric, over=self.over)
+        LatentDistance(metric="l2" if self.metric == "temporal" else self.metric, over=self.over)
+        if self.metric == "temporal" and self.body < 1:
+            raise BadInput("planner: body is not read by the temporal metric", expected="1", got=str(self.body))
         self._optimizer()
 
-    def energy(self, body: Tensor | None = None) -> Energy:
-        """The energy that these settings describe, on a model whose robot moves along `body`, as in `JEPA`."""
-        distance = LatentDistance(metric=self.metric, over=self.over)
+    def energy(self, model: WorldModel) -> Energy:
+        """The energy that these settings describe; `model` may know the robot's body or the steps between latents."""
+        distance = self._distance(getattr(model, "body", None), getattr(model, "temporal", None))
+        return distance + self.effort * ActionEffort() if self.effort else distance
+
+    def _distance(self, body: Tensor | None, temporal: TemporalDistance | None) -> Energy:
+        if self.metric == "temporal":
+            if temporal is None:
+                expected = "a model that knows how many steps lie between latents (model.temporal above 0 in training)"
+                raise BadInput("planner: metric is temporal", expected=expected, do="choose another metric")
+            return LearnedDistance(temporal, over=self.over)
         if self.body < 1:
             if body is None:
                 expected = "a model that knows the directions of the robot's body (model.body above 0 in training)"
                 raise BadInput("planner: body is below 1", expected=expected, do="set it to 1")
-            distance = ObjectDistance(metric=self.metric, over=self.over, body=body, keep=self.body)
-        return distance + self.effort * ActionEffort() if self.effort else distance
+            return ObjectDistance(metric=self.metric, over=self.over, body=body, keep=self.body)
+        return LatentDistance(metric=self.metric, over=self.over)
 
     def _optimizer(self) -> AnyOptimizer:
         """The optimizer by name: `samples` and `std` go to the knobs that mean them, all else has its default."""
@@ -106,7 +118,7 @@ class PlannerConfig:
         max_bytes: int | None = None,
     ) -> MPC:
         """A planner on `model`, with these settings, and with another `energy` and limits of `plan` if given."""
-        energy = energy or self.energy(getattr(model, "body", None))
+        energy = energy or self.energy(model)
         if isinstance(model, JEPA):  # a simulator has nothing to pack
             model = Packed(model, getattr(torch, self.precision))
         return MPC(
@@ -145,6 +157,10 @@ class TrainConfig:
             cached, so that an update costs a fraction and can look further ahead.
         polish_horizon: K of that stage, >= 1.
         polish_batch: windows an update of that stage, >= 2.
+        temporal_steps: updates of the temporal head (batches of 1,024 pairs), where the model has one, >= 1.
+        temporal_reach: model steps in one episode up to which the head is taught their number as it is, >= 1.
+        temporal_expectile: of the steps that play took, which the head estimates, above 0 to 0.5; low, because play
+            dawdles.
         seed: of weights, batches and noise, >= 0.
         save_every: updates between checkpoints to resume from, >= 1 (an interruption by Ctrl-C saves too).
     """
@@ -165,13 +181,16 @@ class TrainConfig:
     polish_steps: int = 0
     polish_horizon: int = 5
     polish_batch: int = 96
+    temporal_steps: int = 8000
+    temporal_reach: int = 4
+    temporal_expectile: float = 0.05
     seed: int = 0
     save_every: int = 100
 
     def __post_init__(self) -> None:
         whole = {"steps": 1, "batch": 2, "horizon": 1, "sigreg_directions": 1, "save_every": 1}
         check_seed("training", self.seed)
-        whole |= {"polish_steps": 0, "polish_horizon": 1, "polish_batch": 2}
+        whole |= {"polish_steps": 0, "polish_horizon": 1, "polish_batch": 2, "temporal_steps": 1, "temporal_reach": 1}
         for name, least in whole.items():
             if getattr(self, name) < least:
                 raise BadInput(f"training: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))
@@ -183,6 +202,9 @@ class TrainConfig:
         for name in ("cold_starts", "moving"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"training: {name} is off", expected="0 to 1", got=str(getattr(self, name)))
+        if not 0 < self.temporal_expectile <= 0.5:
+            got = str(self.temporal_expectile)
+            raise BadInput("training: temporal_expectile is off", expected="more than 0, at most 0.5", got=got)
         if not (0 < self.decay <= 1 and 0 < self.held_out < 1):
             got = f"{self.decay} and {self.held_out}"
             raise BadInput("training: decay or held_out is off", expected="more than 0, at most 1", got=got)

@@ -27,7 +27,9 @@ from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write
 from .errors import BadInput
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, effective_rank, rollout_loss, sigreg
+from .models.temporal import TemporalDistance
 from .settings import TrainConfig
+from .temporal import DistanceTraining, Ways
 from .versions import commit, versions
 
 
@@ -204,7 +206,7 @@ def cache_latents(model: JEPA, store: EpisodeStore) -> Tensor:
 class _Stream(IterableDataset[TensorDict]):
     """Batches from the step that the trainer stands at, so that a resumed run goes on with the next one."""
 
-    def __init__(self, windows: Windows | Mixture, training: JEPATraining) -> None:
+    def __init__(self, windows: Any, training: lightning.LightningModule) -> None:
         self.windows, self.training = windows, training
 
     def __iter__(self) -> Iterator[TensorDict]:
@@ -270,7 +272,26 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
             return None
     if model.body is not None:
         model.body.copy_(find_body(model.eval(), store, config.held_out))
+    if model.temporal is not None and not _train_temporal(model, model.temporal, store, config, out, tensorboard):
+        return None
     return model.eval()
+
+
+def _train_temporal(
+    model: JEPA, head: TemporalDistance, store: EpisodeStore, config: TrainConfig, out: Path, tensorboard: bool
+) -> bool:
+    """The last stage, on cached latents; False if it was interrupted."""
+    settings = replace(config, steps=config.temporal_steps)
+
+    def draws() -> tuple[Ways, Ways]:
+        latents = cache_latents(model, store).unflatten(0, (store.info.episodes, -1))
+        parts = split_rows(store.info.episodes, config.held_out)
+        fit, check = (Ways(latents[rows], block, config.temporal_reach, 1024, config.seed) for rows in parts)
+        return fit, check
+
+    block = store.info.action_spec.block
+    reach = min(config.temporal_reach, store.info.steps / block)
+    return _run(DistanceTraining(head, settings, reach), settings, out / "temporal", tensorboard, draws)
 
 
 def find_body(model: JEPA, store: EpisodeStore, held_out: float) -> Tensor:
@@ -356,7 +377,11 @@ def _draws(
 
 
 def _run(
-    training: JEPATraining, config: TrainConfig, out: Path, tensorboard: bool, draws: Callable[[], tuple[Any, Any]]
+    training: lightning.LightningModule,
+    config: TrainConfig,
+    out: Path,
+    tensorboard: bool,
+    draws: Callable[[], tuple[Any, Any]],
 ) -> bool:
     """One stage, on the batches of `draws`; resumes from `out/last.ckpt`. False if it was interrupted."""
     out.mkdir(exist_ok=True)

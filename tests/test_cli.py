@@ -76,7 +76,7 @@ TRAIN = "train TwoRoom --model.image-size 32 --data {room}/"
 POLISH = "polish TwoRoom --checkpoint {room}/good --out polished --data {room}/"
 
 BAD = [
-    Case("fly", "unknown command; expected collect or train or polish or evaluate or plan or demo; got 'fly'"),
+    Case("fly", "unknown command; expected collect or train or .* or plan or demo; got 'fly'"),
     Case("--speed", "unknown command; .*got '--speed'"),
     Case("collect", "Required options"),
     Case("collect Fly", "unknown task; expected TwoRoom or Reacher or PushT; got 'Fly'"),
@@ -124,6 +124,8 @@ BAD = [
     Case(TRAIN + "one --out {room}/file", "cannot write or read .*/file.*; name another path"),
     Case("evaluate Fly", "unknown task"),
     Case(EVALUATE + "good --episodes 0", "evaluate: episodes is off; expected at least 1; got 0"),
+    Case(EVALUATE + "good --execute 9", "planner: execute is off; expected 1 to horizon"),
+    Case("compare none none", "compare: none is no evaluation; expected a folder with results.json and episodes.jsonl"),
     Case(EVALUATE + "good --seed -1", "evaluate: seed is off; expected 0 to .*got -1"),
     Case(EVALUATE + "good --distance 0", "evaluate: distance is off; expected at least 1; got 0"),
     Case(EVALUATE + "good --num-envs 0", "evaluate: num_envs is off; expected at least 1; got 0"),
@@ -204,7 +206,7 @@ def test_help_lists_the_commands(words: list[str], capsys: Any) -> None:
         main(words)
     said = capsys.readouterr().out
     assert ended.value.code == 0
-    assert all(f"  {name} " in said for name in ("collect", "train", "evaluate", "plan", "demo"))
+    assert all(f"  {name} " in said for name in ("collect", "train", "evaluate", "compare", "plan", "demo"))
 
 
 def test_help_of_train_shows_the_task_s_recipe(capsys: Any) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 
 import envs
+from envs.cube import HIGH, LOW, Cube, cube_of, hand_of, joints_for
+from envs.point_maze import CELL, MAZE, MIDDLES, PointMaze, cell_of, way_left
 from envs.push_t import PushT
 from envs.reacher import LINK, Reacher
 from envs.two_room import DOOR, TwoRoom
@@ -74,7 +77,7 @@ def test_gymnasium_makes_and_accepts_the_task(task: str) -> None:
 
 
 def test_unknown_tasks_and_sizes_are_refused() -> None:
-    with pytest.raises(BadInput, match="unknown task; expected TwoRoom or Reacher or PushT; got 'Pusht'"):
+    with pytest.raises(BadInput, match="unknown task; expected TwoRoom or .* or Cube; got 'Pusht'"):
         envs.make("Pusht")
     for size in (7, 1025):
         with pytest.raises(BadInput, match="8 to 1024 pixels"):
@@ -249,15 +252,15 @@ def test_bad_input_is_said_in_one_line(env: envs.GoalEnv) -> None:
     ):
         env.reset(options={"goal_image": np.zeros((32, 32), np.uint8)})
     with pytest.raises(
-        BadInput, match=f"^{env.name}: action is off; expected 2 finite numbers .*; got \\[nan, 0.0\\]$"
+        BadInput, match=f"^{env.name}: action is off; expected [24] finite numbers .*; got \\[nan, (0.0, )*0.0\\]$"
     ):
-        env.step(np.array([np.nan, 0.0]))
+        env.step(np.array([np.nan, *np.zeros(len(env.spec_low) - 1)]))
 
 
 def test_states_are_named_with_units(env: envs.GoalEnv) -> None:
     assert len(env.state_names) == len(env.state_units) == env.state_size == len(env.state)
     for name, unit in zip(env.state_names, env.state_units, strict=True):
-        angle = name.removesuffix("_speed") in ("shoulder", "elbow", "block_angle")
+        angle = name.removesuffix("_speed") in ("base", "shoulder", "elbow", "wrist", "block_angle", "cube_yaw")
         assert unit == ("rad" if angle else "m") + ("/s" if name.endswith("_speed") else "")
 
 
@@ -330,6 +333,119 @@ def test_the_disc_never_slips_past_the_jambs(two_room: TwoRoom) -> None:
                 if slant == 0:
                     assert went == (abs(y - DOOR[1]) < 0.215), f"at y = {y:.2f} m"
     assert passed > 20 and stopped > 20
+
+
+# PointMaze ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def maze() -> Iterator[PointMaze]:
+    with PointMaze(size=16) as made:
+        yield made
+
+
+def test_the_maze_that_is_drawn_is_the_one_that_is_simulated(maze: PointMaze) -> None:
+    """Every cell's middle is in a block where the map says so, and a disc's radius away from all where not."""
+    blocks = tuple(geom.name for geom in map(maze.model.geom, range(maze.model.ngeom)) if geom.name.startswith("row"))
+    for row in range(6):
+        for column in range(6):
+            middle = np.array([(column - 2.5) * CELL, (2.5 - row) * CELL])
+            free = clearance(maze, middle[None], blocks)[0]
+            assert free > 0.06 if MAZE[row][column] == "." else free < -0.1, (row, column)
+
+
+def test_ways_in_the_maze_are_shortest() -> None:
+    """Against all-pairs shortest paths by squaring, which shares nothing with the search that is tested."""
+    near = np.abs(MIDDLES[:, None] - MIDDLES).sum(-1) < 1.01 * CELL
+    hops = np.where(near, 1.0, np.inf)
+    np.fill_diagonal(hops, 0)
+    for _ in range(5):
+        hops = (hops[:, :, None] + hops[None]).min(1)
+    assert np.isfinite(hops).all() and hops.max() >= 20
+    for i, position in enumerate(MIDDLES):
+        np.testing.assert_allclose(way_left(np.tile(position, (len(MIDDLES), 1)), MIDDLES), CELL * hops[i], atol=1e-9)
+
+
+def test_the_disc_never_enters_a_block(maze: PointMaze) -> None:
+    """Full speed from every cell, on straight lines, slanted, and zigzag; at every physics step."""
+    rng = np.random.default_rng(0)
+    solid = tuple(
+        geom.name for geom in map(maze.model.geom, range(maze.model.ngeom)) if geom.name not in ("floor", "agent")
+    )
+    pressed = 0
+    for k in range(120):
+        start, actions = maze.sample_state(rng), np.repeat(rng.choice([-1.2, 0.0, 1.2], 2)[None], 30, 0)
+        if k % 3 == 0:
+            actions = rng.choice([-1.2, 1.2], (30, 2))
+        free = clearance(maze, every_physics_step(maze, start, actions)[:, :2], solid)
+        assert free.min() > 0.06 - 0.02
+        pressed += free.min() < 0.06
+    assert pressed > 30, "nothing was touched: the test looks away from where it matters"
+
+
+# Cube --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cube() -> Iterator[Cube]:
+    with Cube(size=16) as made:
+        yield made
+
+
+def test_the_hand_is_where_the_joints_put_it(cube: Cube) -> None:
+    """Forward and inverse kinematics against the simulator's."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        hand = rng.uniform(LOW, HIGH)
+        state = cube.sample_state(rng)
+        state[:4] = joints_for(hand)
+        cube.set_state(state)
+        np.testing.assert_allclose(hand_of(state), hand, atol=1e-9)
+        np.testing.assert_allclose(cube.data.site("grip").xpos, hand, atol=1e-9)
+        np.testing.assert_allclose(cube.data.body("cube").xpos, cube_of(state), atol=1e-9)
+        limits = cube.model.jnt_range[:4]
+        assert (limits[:, 0] < state[:4]).all() and (state[:4] < limits[:, 1]).all()
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_hand_goes_where_it_is_told_and_stays_upright(cube: Cube, axis: int, sign: int) -> None:
+    state = cube.sample_state(np.random.default_rng(1))
+    state[:4], state[6:8] = joints_for(np.array([0.0, 0.0, 0.15])), 0.2
+    action = np.zeros(4)
+    action[axis] = sign * 0.2
+    path = every_physics_step(cube, state, np.repeat(action[None], 5, 0))
+    way = hand_of(path[-1]) - hand_of(path[0])
+    assert 0.085 < sign * way[axis] < 0.11  # 0.2 m/s for 0.5 s, less what it takes to get going
+    assert np.abs(np.delete(way, axis)).max() < 0.012
+    assert np.abs(path[:, 1] + path[:, 2] + path[:, 3]).max() < 0.05  # rad
+
+
+def test_a_gripped_cube_is_lifted_and_a_released_one_falls(cube: Cube) -> None:
+    state = cube.sample_state(np.random.default_rng(2))
+    state[:4], state[4:6] = joints_for(np.array([0.05, 0.05, 0.03])), 0.05
+    state[6:10] = [0.05, 0.05, 0.0, 0.0]
+    grip, lift, hold, drop = ([0, 0, 0, 0], 4), ([0, 0, 0.2, 0], 6), ([0, 0, 0, 0], 5), ([0, 0, 0, 0.1], 6)
+    heights = []
+    for action, steps in (grip, lift, hold, drop):
+        path = every_physics_step(cube, state, np.repeat(np.array([action], float), steps, 0))
+        state = path[-1]
+        heights.append(cube_of(state)[2])
+    assert abs(heights[0] - 0.03) < 0.003
+    assert heights[1] > 0.12 and abs(heights[2] - heights[1]) < 0.01
+    assert abs(heights[3] - 0.03) < 0.003
+
+
+def test_play_moves_and_lifts_cubes_and_loses_none(cube: Cube) -> None:
+    moved, lifted = 0, 0
+    for k in range(12):
+        states, actions = play_episode(cube, 100, np.random.default_rng([7, k]))
+        places = cube_of(states)
+        assert (np.abs(places[:, :2]) < 0.28).all() and places[:, 2].min() > 0.027, "through the table or off the field"
+        moved += np.linalg.norm(places[-1] - places[0]) > 0.04
+        lifted += places[:, 2].max() > 0.08
+        assert states[0][:4] == pytest.approx(joints_for(hand_of(states[0])))
+    assert moved >= 8 and 3 <= lifted < 12
 
 
 # PushT: nothing tunnels, nothing leaves ----------------------------------------------------------------------------
@@ -490,11 +606,13 @@ def played(env: envs.GoalEnv) -> list[tuple[np.ndarray, np.ndarray]]:
 def test_play_is_finite_and_in_bounds(env: envs.GoalEnv, played: list[tuple[np.ndarray, np.ndarray]]) -> None:
     for states, actions in played:
         assert states.shape == (101, env.state_size) and np.isfinite(states).all()
-        assert actions.shape == (100, 2)
+        assert actions.shape == (100, len(env.spec_low))
         assert (actions >= env.spec_low).all() and (actions <= env.spec_high).all()
-    every = np.concatenate([actions for _, actions in played]) / env.spec_high
+    every = (
+        env.action_spec().encode(torch.from_numpy(np.concatenate([actions for _, actions in played]))[:, None]).numpy()
+    )
     assert (every.std(0) > 0.3).all(), "play uses its motors"
-    assert (np.abs(every.mean(0)) < 0.2).all(), "and favours no direction"
+    assert (np.abs(every.mean(0)[:3]) < 0.2).all(), "and favours no direction"  # a gripper has none
 
 
 def test_play_shows_what_the_task_is_about(env: envs.GoalEnv, played: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -506,6 +624,15 @@ def test_play_shows_what_the_task_is_about(env: envs.GoalEnv, played: list[tuple
         moves = np.linalg.norm(np.diff(states[..., 2:4], axis=1), axis=-1) > 1e-3
         assert 0.1 < moves.mean() < 0.9, "the block moves in some steps, and not in others"
         assert (moves.any(1)).mean() > 0.5
+    elif env.name == "PointMaze":
+        reach = np.linalg.norm(states[:, -1, :2] - states[:, 0, :2], axis=-1)
+        assert 0.2 < (reach > 0.8).mean() < 1, "some go far, and some do not"
+        assert len(np.unique(cell_of(states[..., :2]))) > 20, "they see nearly every cell"
+    elif env.name == "Cube":
+        height = cube_of(states)[..., 2]
+        assert 0.1 < (height > 0.05).mean() < 0.6, "the cube is in the air at times, and on the table at others"
+        slid = np.linalg.norm(np.diff(states[..., 6:8], axis=1), axis=-1) > 1e-3
+        assert (slid & (height[:, 1:] < 0.04)).mean() > 0.02, "and is pushed too"
     else:
         bent = states[..., 1]
         assert (bent > 1).mean() > 0.1 and (bent < -1).mean() > 0.1, "the elbow bends both ways"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from planner.evaluate.statistics import latency, summary, wilson
+from planner.evaluate.statistics import latency, paired, summary, wilson
 
 Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -45,6 +45,34 @@ def test_summary() -> None:
     some = summary(3, 4)
     assert (some["n"], some["successes"], some["success_rate"]) == (4, 3, 0.75)
     assert some["interval"] == list(wilson(3, 4))
+
+
+def outcomes(both: int, only_first: int, only_second: int, none: int) -> tuple[list[bool], list[bool]]:
+    counts = {(True, True): both, (True, False): only_first, (False, True): only_second, (False, False): none}
+    pairs = [pair for pair, count in counts.items() for _ in range(count)]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 0), (6, 0), (3, 9), (9, 3), (10, 10)])
+def test_mcnemar_is_the_closed_form(only_first: int, only_second: int) -> None:
+    """The two-sided binomial test at one half, summed by hand; pairs with equal outcomes say nothing."""
+    m, least = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(m, k) for k in range(least + 1)) / 2**m
+    for both, none in ((0, 5), (80, 2)):
+        found = paired(*outcomes(both, only_first, only_second, none))
+        assert found["p"] == pytest.approx(min(1.0, 2 * tail))
+        assert (found["only_first"], found["only_second"]) == (only_first, only_second)
+        assert found["n"] == m + both + none
+
+
+def test_the_smallest_difference_that_would_show() -> None:
+    """Of 5 differing pairs not even 5 to 0 has p < 0.05; of 6, 6 to 0 has; of 12, 10 to 2 has and 9 to 3 has not."""
+    assert math.isnan(paired(*outcomes(95, 3, 2, 0))["smallest_shown"])
+    assert paired(*outcomes(94, 3, 3, 0))["smallest_shown"] == pytest.approx(0.06)
+    assert paired(*outcomes(88, 6, 6, 0))["smallest_shown"] == pytest.approx(0.08)
+    assert math.isnan(paired([], [])["smallest_shown"])
+    with pytest.raises(ValueError, match="got 1 and 0"):
+        paired([True], [])
 
 
 def test_latency_is_in_milliseconds() -> None:

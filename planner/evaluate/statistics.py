@@ -48,6 +48,40 @@ def summary(successes: int, n: int) -> dict[str, Any]:
     return {"n": n, "successes": successes, "success_rate": rate, "interval": list(wilson(successes, n))}
 
 
+def paired(first: Sequence[bool], second: Sequence[bool]) -> dict[str, Any]:
+    """Two planners on the same pairs: McNemar's exact test, which looks only at pairs where they differ.
+
+    Args:
+        first: outcomes of one planner, pair by pair.
+        second: outcomes of the other, on the same pairs in the same order.
+
+    Returns:
+        `n`; `only_first` and `only_second`, pairs that one alone reached; `p`, two-sided, of a difference at least as
+        large if both were equally good (McNemar, Psychometrika 12, 1947, by the binomial distribution); and
+        `smallest_shown`, the least difference of the two rates that would have p < 0.05 with as many differing pairs,
+        NaN where these are too few to show any.
+
+    Raises:
+        ValueError: when there are not as many outcomes of each.
+    """
+    from scipy.stats import binomtest
+
+    if len(first) != len(second):
+        raise ValueError(f"paired: expected as many outcomes of each planner, got {len(first)} and {len(second)}")
+    only_first = sum(a and not b for a, b in zip(first, second, strict=True))
+    only_second = sum(b and not a for a, b in zip(first, second, strict=True))
+    differing = only_first + only_second
+    majorities = range(differing // 2 + 1, differing + 1)
+    shown = (2 * k - differing for k in majorities if binomtest(k, differing).pvalue < 0.05)
+    return {
+        "n": len(first),
+        "only_first": only_first,
+        "only_second": only_second,
+        "p": float(binomtest(only_first, differing).pvalue) if differing else 1.0,
+        "smallest_shown": next(shown, float("nan")) / len(first) if first else float("nan"),
+    }
+
+
 def latency(seconds: Sequence[float]) -> dict[str, float]:
     """Quantiles of durations.
 

@@ -13,6 +13,7 @@ from ..errors import BadInput
 from ..types import Context
 from .encoders import ENCODERS
 from .predictors import PREDICTORS, Predictor
+from .temporal import TemporalDistance
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class JEPAConfig:
         dropout: share of hidden units of the predictor dropped in training, 0 to below 1.
         body: latent directions that actions move directly, found after training (`training.body_directions`), 0 to 64;
             `ObjectDistance` plays them down.
+        temporal: features of a head that tells how many steps lie between two latents, trained last, 0 to 1024.
     """
 
     encoder: str = "conv"
@@ -45,6 +47,7 @@ class JEPAConfig:
     heads: int = 0
     dropout: float = 0.0
     body: int = 0
+    temporal: int = 0
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -59,6 +62,7 @@ class JEPAConfig:
             "hidden": (4, 8192),
             "depth": (1, 16),
             "body": (0, 64),
+            "temporal": (0, 1024),
             "heads": (1, 64) if self.predictor == "transformer" else (0, 0),
         }
         for name, (low, high) in ranges.items():
@@ -83,6 +87,7 @@ class JEPA(nn.Module):
 
     Attributes:
         body: latent directions of the robot's own body, `[D, config.body]`, orthonormal; None where there are none.
+        temporal: model steps between two latents; None where `config.temporal` is 0.
     """
 
     body: Tensor | None
@@ -95,6 +100,7 @@ class JEPA(nn.Module):
         sizes += [config.heads] if config.heads else []
         self.predictor: Predictor = PREDICTORS[config.predictor](*sizes, dropout=config.dropout)
         self.register_buffer("body", torch.zeros(config.latent_dim, config.body) if config.body else None)
+        self.temporal = TemporalDistance(config.latent_dim, config.temporal) if config.temporal else None
         # Decodes the action from how the latent moved: a latent that forgets what actions do cannot (PLDM, 2502.14819).
         self.inverse = nn.Sequential(
             nn.Linear(2 * config.latent_dim, 256), nn.SiLU(inplace=True), nn.Linear(256, action.dim)

@@ -1,0 +1,66 @@
+"""Two evaluations side by side, pair by pair."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from .statistics import paired
+
+SAME = ("task", "distance", "budget", "seed", "n", "pair_rule")
+"""What two evaluations have to share, so that pair k is the same in both."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One evaluation.
+
+    Attributes:
+        path: its folder.
+        result: the content of its `results.json`.
+        successes: of the planner, pair by pair.
+        starts: how far from the goal each pair starts, in tolerances.
+    """
+
+    path: Path
+    result: dict[str, Any]
+    successes: list[bool]
+    starts: list[float]
+
+
+def read_side(path: Path) -> Side:
+    """The evaluation in the folder `path`; `BadInput` if it is none, is of several tasks, or is cut off."""
+    try:
+        result = json.loads((path / "results.json").read_text())
+        lines = (path / "episodes.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        expected = "a folder with results.json and episodes.jsonl, as `jepa-mpc evaluate` writes them"
+        raise BadInput(f"compare: {path} is no evaluation", expected=expected, got=str(error)) from None
+    if not isinstance(result, dict):
+        raise BadInput(f"compare: {path} is off", expected="an evaluation of one task", got="one of several")
+    played = sorted((r for r in records if r.get("policy") == "planner"), key=lambda record: record["episode"])
+    if [record["episode"] for record in played] != list(range(result["n"])):
+        raise BadInput(f"compare: {path} is off", expected=f"{result['n']} episodes", got=str(len(played)))
+    return Side(path, result, [r["success"] for r in played], [r["initial_distance"] for r in played])
+
+
+def compare(first: Side, second: Side) -> dict[str, Any]:
+    """What `statistics.paired` says of the two, and `times_faster`, the second's median time a plan over the first's.
+
+    Raises:
+        BadInput: if they are not of the same pairs.
+    """
+    for key in SAME:
+        if (a := first.result[key]) != (b := second.result[key]):
+            expected = f"{key} {a}, as in {first.path}"
+            raise BadInput("compare: not the same pairs", expected=expected, got=f"{b} in {second.path}")
+    if not np.allclose(first.starts, second.starts, rtol=1e-6):
+        raise BadInput("compare: not the same pairs", got="other starts or goals", do="evaluate both again")
+    times = [side.result["plan_ms"]["median"] for side in (first, second)]
+    return paired(first.successes, second.successes) | {"times_faster": times[1] / times[0]}
