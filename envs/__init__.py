@@ -6,6 +6,7 @@ import gymnasium as gym
 
 from planner.errors import BadInput
 
+from .appearance import APPEARANCES, disguise
 from .base import GoalEnv
 from .checker import check_goal_env
 from .cube import Cube
@@ -51,6 +52,7 @@ def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:
 
 
 __all__ = [
+    "APPEARANCES",
     "DISTRIBUTION",
     "TASKS",
     "Cube",
@@ -62,6 +64,7 @@ __all__ = [
     "check_goal_env",
     "check_task",
     "choose_backend",
+    "disguise",
     "make",
     "oracle",
 ]

@@ -230,6 +230,12 @@ class Evaluate:
     """Stop each search after so many milliseconds with the best plan so far; figures then depend on the machine."""
     distance: int = 25
     """Environment steps between start and goal; the budget is twice that."""
+    goals: str = "play"
+    """play: as far along held-out play as --distance says; any: random states, and then it sets the budget only."""
+    strict: bool = False
+    """Count a goal as reached at half the tolerance, kept for five steps."""
+    appearance: bool = False
+    """Also play the same pairs under changes of appearance that no training saw."""
     episodes: int = 100
     """Start-goal pairs."""
     seed: int = 0
@@ -247,9 +253,8 @@ class Evaluate:
         from . import checkpoint as checkpoints
         from .evaluate.run import Protocol, card_figures, evaluate, write_results
 
-        protocol = Protocol(
-            self.episodes, self.distance, self.seed, self.num_envs, self.oracle, deadline_ms=self.deadline_ms
-        )
+        names = [one.name for one in fields(Protocol)]
+        protocol = Protocol(**{name: getattr(self, name) for name in names})
         loaded = _load(self.task, self.checkpoint)
         settings = _override(loaded.planner, self)
         with _table() as progress:
@@ -395,7 +400,7 @@ def _table() -> Iterator[Progress]:
 
         def update(policy: str, done: int, total: int, successes: int) -> None:
             if policy not in lines:
-                lines[policy] = bars.add_task(names[policy], total=total, reached=0)
+                lines[policy] = bars.add_task(names.get(policy, f"other {policy}"), total=total, reached=0)
             bars.update(lines[policy], completed=done, reached=successes)
 
         yield update
@@ -419,6 +424,13 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
             f"{result['control_hz']:.0f} Hz",
         )
     console.print(table)
+    for result in (outcome.result for outcome in outcomes if outcome.result["appearance"]):
+        looks = Table("appearance", "reached", "95 %", "drop, points")
+        for name, arm in result["appearance"].items():
+            low, high = arm["interval"]
+            drop = 100 * (result["success_rate"] - arm["success_rate"])
+            looks.add_row(name, f"{arm['successes']}/{arm['n']}", f"{low:.0%}-{high:.0%}", f"{drop:.0f}")
+        console.print(looks)
     for name, path in zip(("video", "report", "numbers"), paths, strict=True):
         console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)
 

@@ -16,12 +16,13 @@ from PIL import Image
 from tensordict import TensorDict
 from toys import PLANNER, SIZE, SPEC, flip_byte, toy_checkpoint
 
+from envs.point_maze import way_left
 from planner import checkpoint
 from planner.actions import ActionSpec
 from planner.checkpoint import Checkpoint
 from planner.errors import BadInput
 from planner.evaluate.own_goal import film, read_picture, write_picture
-from planner.evaluate.protocol import NoopPolicy, RandomPolicy, held_out_pairs, play_pairs
+from planner.evaluate.protocol import STANDARD, STRICT, Judge, NoopPolicy, RandomPolicy, held_out_pairs, play_pairs
 from planner.evaluate.run import Outcome, Protocol, card_figures, evaluate, write_results
 from planner.evaluate.statistics import wilson
 from planner.evaluate.video import Clip, _tile
@@ -244,6 +245,44 @@ class Still:
 def test_a_search_for_pairs_ends() -> None:
     with pytest.raises(BadInput, match="only 0 pairs of 2 found at distance 5; choose a larger --distance"):
         held_out_pairs(Still(), 2, 5, seed=0)
+
+
+def test_pairs_of_random_states_lie_anywhere() -> None:
+    """Far beyond what 25 steps of play go, and a longer list begins with the shorter."""
+    env = load_envs().make("PointMaze", size=SIZE)
+    found, near = held_out_pairs(env, 20, None, seed=0), held_out_pairs(env, 20, 25, seed=0)
+    ways = [[way_left(pair.start[:2], pair.goal[:2]) for pair in each.pairs] for each in (found, near)]
+    assert np.mean(ways[0]) > 1.5 * np.mean(ways[1]) and max(ways[0]) > 3
+    again = held_out_pairs(env, 5, None, seed=0)
+    assert all(np.array_equal(a.goal, b.goal) for a, b in zip(again.pairs, found.pairs, strict=False))
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("judge", "distances", "reached"),
+    [
+        (STANDARD, [3.0, 1.0], True),
+        (STANDARD, [0.9, 1.01], False),  # only the present counts: an episode ends where it first succeeds
+        (STANDARD, [math.nan], False),
+        (STRICT, [0.5] * 5, True),
+        (STRICT, [0.1] * 4, False),  # not yet long enough
+        (STRICT, [0.4, 0.4, 0.51, 0.4, 0.4, 0.4, 0.4], False),
+        (STRICT, [0.4, 0.4, math.nan, 0.4, 0.4], False),
+    ],
+)
+def test_when_a_goal_is_reached(judge: Judge, distances: list[float], reached: bool) -> None:
+    assert judge.reached(distances) == reached
+
+
+def test_strict_success_is_five_steps_within_half_the_tolerance(loaded: Checkpoint) -> None:
+    """By the oracle, which gets there and stays; the records show that success came no sooner and no later."""
+    outcome = measure(loaded, oracle=True, strict=True)
+    assert outcome.result["strict"] and outcome.result["goals"] == "play"
+    oracle = records(outcome, "oracle")
+    assert any(record["success"] for record in oracle)
+    for record in oracle:
+        held = [max(record["goal_distance"][k : k + 5]) <= 0.5 for k in range(record["steps"] - 4)]
+        assert held.count(True) == record["success"] and (not record["success"] or held[-1])
 
 
 def test_floors_act_within_the_bounds() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import BadInput
 from .statistics import paired
 
-SAME = ("task", "distance", "budget", "seed", "n", "pair_rule")
+SAME = ("task", "distance", "budget", "seed", "n", "pair_rule", "goals", "strict")
 """What two evaluations have to share, so that pair k is the same in both."""
 
 
@@ -57,7 +57,7 @@ def compare(first: Side, second: Side) -> dict[str, Any]:
         BadInput: if they are not of the same pairs.
     """
     for key in SAME:
-        if (a := first.result[key]) != (b := second.result[key]):
+        if (a := first.result.get(key)) != (b := second.result.get(key)):
             expected = f"{key} {a}, as in {first.path}"
             raise BadInput("compare: not the same pairs", expected=expected, got=f"{b} in {second.path}")
     if not np.allclose(first.starts, second.starts, rtol=1e-6):

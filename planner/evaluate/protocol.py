@@ -45,6 +45,27 @@ class Pairs:
     ruled_out: int
 
 
+@dataclass(frozen=True)
+class Judge:
+    """When a goal counts as reached.
+
+    Attributes:
+        tolerances: most distance from the goal, in the task's tolerances, above 0.
+        hold: environment steps in a row that it has to be kept, >= 1.
+    """
+
+    tolerances: float = 1.0
+    hold: int = 1
+
+    def reached(self, goal_distance: Sequence[float]) -> bool:
+        """Whether the last steps, of which these are the distances, meet it."""
+        last = goal_distance[-self.hold :]
+        return len(last) == self.hold and all(distance <= self.tolerances for distance in last)
+
+
+STANDARD, STRICT = Judge(), Judge(tolerances=0.5, hold=5)
+
+
 @dataclass
 class Episode:
     """What happened on one pair.
@@ -66,13 +87,13 @@ class Episode:
     goal: np.ndarray
 
 
-def held_out_pairs(env: Any, n: int, distance: int, seed: int) -> Pairs:
+def held_out_pairs(env: Any, n: int, distance: int | None, seed: int) -> Pairs:
     """`n` pairs that lie `distance` environment steps apart in held-out play episodes, one pair an episode.
 
     Args:
         env: the task.
         n: pairs wanted, >= 1.
-        distance: D, environment steps between start and goal, >= 1.
+        distance: D, environment steps between start and goal, >= 1; None for random states, however far apart.
         seed: of the list; pair k depends on `(seed, distance)` and nothing else.
 
     Raises:
@@ -81,9 +102,7 @@ def held_out_pairs(env: Any, n: int, distance: int, seed: int) -> Pairs:
     pairs, solved, ruled_out = [], 0, 0
     for k in range(100 * n):
         rng = np.random.default_rng([EVALUATE_STREAM, seed, k])
-        offset = int(rng.integers(0, 76))
-        states, _ = play_episode(env, offset + distance, rng)
-        start, goal = states[offset], states[offset + distance]
+        start, goal = _anywhere(env, rng) if distance is None else _from_play(env, distance, rng)
         if env.goal_distance(start, goal) <= 1:
             solved += 1
         elif not env.counts(start, goal):
@@ -95,12 +114,23 @@ def held_out_pairs(env: Any, n: int, distance: int, seed: int) -> Pairs:
     raise BadInput(f"only {len(pairs)} pairs of {n} found at distance {distance}", do="choose a larger --distance")
 
 
+def _from_play(env: Any, distance: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    offset = int(rng.integers(0, 76))
+    states, _ = play_episode(env, offset + distance, rng)
+    return states[offset], states[offset + distance]
+
+
+def _anywhere(env: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return env.sample_state(rng), env.sample_state(rng)
+
+
 def play_pairs(
     envs: Sequence[Any],
     policy: Policy,
     pairs: Sequence[Pair],
     budget: int,
     *,
+    judge: Judge = STANDARD,
     privileged: bool = False,
     film: Callable[[int], bool] = lambda k: False,
     progress: Callable[[bool], None] = lambda success: None,
@@ -112,6 +142,7 @@ def play_pairs(
         policy: what acts; it is reset for every group of E pairs.
         pairs: start-goal pairs, played in order.
         budget: environment steps an episode, >= 1.
+        judge: says when a goal is reached, which ends the episode.
         privileged: hand the policy the true `state` too (for the oracle).
         film: whether to keep the frames of pair k.
         progress: called with the outcome after each episode.
@@ -120,14 +151,20 @@ def play_pairs(
     for first in range(0, len(pairs), len(envs)):
         group = pairs[first : first + len(envs)]
         filmed = [film(first + i) for i in range(len(group))]
-        for episode in _play_group(envs[: len(group)], policy, group, budget, privileged, filmed):
+        for episode in _play_group(envs[: len(group)], policy, group, budget, judge, privileged, filmed):
             episodes.append(episode)
             progress(episode.success)
     return episodes
 
 
 def _play_group(
-    envs: Sequence[Any], policy: Policy, pairs: Sequence[Pair], budget: int, privileged: bool, filmed: list[bool]
+    envs: Sequence[Any],
+    policy: Policy,
+    pairs: Sequence[Pair],
+    budget: int,
+    judge: Judge,
+    privileged: bool,
+    filmed: list[bool],
 ) -> Iterator[Episode]:
     resets = [env.reset(options={"start": p.start, "goal": p.goal}) for env, p in zip(envs, pairs, strict=True)]
     looks, infos = [obs for obs, _ in resets], [info for _, info in resets]
@@ -145,7 +182,7 @@ def _play_group(
             looks[i], _, _, _, infos[i] = env.step(actions[i])
             episode.steps += 1
             episode.goal_distance.append(infos[i]["goal_distance"])
-            episode.success = bool(infos[i]["success"])
+            episode.success = judge.reached(episode.goal_distance)
             if episode.success and filmed[i]:
                 episode.frames.append(looks[i]["pixels"])
         if all(episode.success for episode in episodes):

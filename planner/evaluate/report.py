@@ -76,6 +76,8 @@ def _settings(result: Record) -> list[tuple[str, str]]:
     rows = {
         "distance": _unit(result.get("distance"), "environment steps"),
         "budget": _unit(result.get("budget"), "environment steps"),
+        "goals": result.get("goals"),
+        "reached means": "half the tolerance, for five steps" if result.get("strict") else "the task's tolerance, once",
         "pairs removed (solved at the start)": result.get("removed_pairs"),
         "optimizer": result.get("optimizer"),
         "seed": result.get("seed"),
@@ -95,6 +97,7 @@ def _bars(result: Record) -> str:
 
     arms = {"planner": result, **result.get("floors", {})}
     shown = [(label, arms[name]) for name, label in POLICIES.items() if arms.get(name)]
+    shown += [(f"other {name}", arm) for name, arm in result.get("appearance", {}).items()]
     figure = Figure(figsize=(5.4, 0.55 + 0.5 * len(shown)), layout="constrained")
     axes = figure.subplots()
     for row, (label, arm) in enumerate(shown):

@@ -23,7 +23,7 @@ from ..mpc import MPC
 from ..settings import PlannerConfig
 from ..types import Policy
 from ..versions import commit, versions
-from .protocol import Episode, NoopPolicy, Pairs, RandomPolicy, held_out_pairs, play_pairs
+from .protocol import STANDARD, STRICT, Episode, NoopPolicy, Pairs, RandomPolicy, held_out_pairs, play_pairs
 from .statistics import latency, summary
 from .video import MAX_CLIPS, Clip
 
@@ -41,6 +41,9 @@ class Protocol:
     Attributes:
         episodes: pairs, >= 1.
         distance: D, environment steps between start and goal, >= 1; the budget is 2 D.
+        goals: "play", from held-out play D steps after the start; "any", random states, and starts too, whatever D.
+        strict: half the tolerance, kept for five steps.
+        appearance: also play the same pairs under every change of appearance that the task's package knows.
         seed: of the list of pairs, the random floor and the planner's noise, >= 0.
         num_envs: environments played at once, >= 1; 1 gives the honest time a plan.
         oracle: also plan on the simulator itself (slow).
@@ -53,13 +56,17 @@ class Protocol:
     num_envs: int = 1
     oracle: bool = True
     deadline_ms: float | None = None
+    goals: str = "play"
+    strict: bool = False
+    appearance: bool = False
 
     def __post_init__(self) -> None:
         check_seed("evaluate", self.seed)
         for name, least in {"episodes": 1, "distance": 1, "num_envs": 1}.items():
             if (value := getattr(self, name)) < least:
                 raise BadInput(f"evaluate: {name} is off", expected=f"at least {least}", got=str(value))
-
+        if self.goals not in ("play", "any"):
+            raise BadInput("evaluate: goals is off", expected="play or any", got=repr(self.goals))
         if self.deadline_ms is not None and not 0 < self.deadline_ms < float("inf"):
             raise BadInput("evaluate: deadline_ms is off", expected="a number above 0", got=str(self.deadline_ms))
 
@@ -95,7 +102,8 @@ def evaluate(
     """Plays the planner, the floors and, if asked for, the oracle; see `results.json` in the README for the fields."""
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
-    pairs = held_out_pairs(rooms[0], protocol.episodes, protocol.distance, protocol.seed)
+    distance = protocol.distance if protocol.goals == "play" else None
+    pairs = held_out_pairs(rooms[0], protocol.episodes, distance, protocol.seed)
     planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms)
     guard = Guard(planner, checkpoint.model.action, Limits(survive_errors=False))
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
@@ -108,15 +116,40 @@ def evaluate(
         model, energy = envs.oracle(rooms[0])
         policies["oracle"] = ORACLE.build(model, protocol.seed, energy)
     played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
+    looks = _disguised(envs, task, checkpoint, settings, protocol, pairs, progress) if protocol.appearance else {}
     for room in rooms:
         room.close()
     result = _result(envs, task, checkpoint, settings, protocol, pairs, played, planner, guard)
+    result["appearance"] = {name: summary(sum(e.success for e in one), len(one)) for name, one in looks.items()}
+    played |= {f"planner, {name}": episodes for name, episodes in looks.items()}
     records = [
         {"task": task, "policy": name, "episode": k} | _record(episode)
         for name, episodes in played.items()
         for k, episode in enumerate(episodes)
     ]
     return Outcome(result, records, _clips(task, played["planner"]))
+
+
+def _disguised(
+    envs: ModuleType,
+    task: str,
+    checkpoint: Checkpoint,
+    settings: PlannerConfig,
+    protocol: Protocol,
+    pairs: Pairs,
+    progress: Progress,
+) -> dict[str, list[Episode]]:
+    """The planner on the same pairs, once for each appearance."""
+    played = {}
+    for name in envs.APPEARANCES:
+        size = checkpoint.model.config.image_size
+        rooms = [envs.disguise(envs.make(task, size), name) for _ in range(protocol.num_envs)]
+        planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms)
+        guard = Guard(planner, checkpoint.model.action, Limits(survive_errors=False))
+        played[name] = _play(name, guard, rooms, pairs, protocol, progress)
+        for room in rooms:
+            room.close()
+    return played
 
 
 def check_fits(env: Any, checkpoint: Checkpoint) -> None:
@@ -142,6 +175,7 @@ def _play(
         policy,
         pairs.pairs,
         protocol.budget,
+        judge=STRICT if protocol.strict else STANDARD,
         privileged=name == "oracle",
         film=lambda k: name == "planner",
         progress=count,
@@ -185,6 +219,8 @@ def _result(
         "incomplete_plans": planner.incomplete,
         "distance": protocol.distance,
         "budget": protocol.budget,
+        "goals": protocol.goals,
+        "strict": protocol.strict,
         "seed": protocol.seed,
         "num_envs": protocol.num_envs,
         "optimizer": settings.optimizer,
@@ -235,6 +271,11 @@ def write_results(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, Path, P
     return video, report, numbers
 
 
+def _apart(result: dict[str, Any]) -> str:
+    apart = f"{result['distance']} steps apart" if result["goals"] == "play" else "of random states"
+    return f"{apart}, half the tolerance kept for five steps" if result["strict"] else apart
+
+
 def card_figures(result: dict[str, Any]) -> str:
     """The measured success of a checkpoint, in Markdown, for its card."""
     floors = {name: arm for name, arm in result["floors"].items() if arm}
@@ -245,7 +286,7 @@ def card_figures(result: dict[str, Any]) -> str:
             f"Goals reached: **{result['successes']}/{result['n']}**"
             f" (95 % interval {low:.1%} to {high:.1%}); {beside}.",
             "",
-            f"Held-out pairs {result['distance']} steps apart, budget {result['budget']} steps, seed {result['seed']};"
+            f"Held-out pairs {_apart(result)}, budget {result['budget']} steps, seed {result['seed']};"
             f" {result['pair_rule']}. {result['removed_pairs']} pairs that were solved at the start were removed,"
             f" {result['ruled_out_pairs']} ruled out. A plan took {result['plan_ms']['median']:.0f} ms (median,"
             f" {result['num_envs']} env, p95 {result['plan_ms']['p95']:.0f} ms); renderer {result['backend']};"

@@ -1,0 +1,103 @@
+"""The same task, looking different: changes of appearance that no training saw, to be measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from planner.errors import BadInput
+
+from .base import GoalEnv
+
+if TYPE_CHECKING:
+    import mujoco
+
+
+def disguise(env: GoalEnv, appearance: str) -> GoalEnv:
+    """Changes how `env` looks from now on, goal pictures included, and nothing of how it moves; returns it.
+
+    Args:
+        env: the task.
+        appearance: name in `APPEARANCES`.
+
+    Raises:
+        BadInput: for an unknown name.
+    """
+    if appearance not in APPEARANCES:
+        raise BadInput("unknown appearance", expected=" or ".join(APPEARANCES), got=repr(appearance))
+    APPEARANCES[appearance](env)
+    return env
+
+
+def _background(env: GoalEnv) -> None:
+    """Everything that lies still, walls but not bodies, turns bluish."""
+    still = env.model.body_weldid[env.model.geom_bodyid] == 0
+    env.model.geom_rgba[still, :3] *= [0.75, 0.95, 1.05]
+    np.clip(env.model.geom_rgba, 0, 1, out=env.model.geom_rgba)
+
+
+def _objects(env: GoalEnv) -> None:
+    """Everything that moves has another hue: red becomes orange, blue violet."""
+    moves = env.model.body_weldid[env.model.geom_bodyid] != 0
+    colours = env.model.geom_rgba[moves, :3]
+    env.model.geom_rgba[moves, :3] = 0.65 * colours + 0.35 * np.roll(colours, 1, axis=-1)
+
+
+def _lighting(env: GoalEnv) -> None:
+    """Two thirds of the light."""
+    _draw(env, lambda picture, time: 0.67 * picture)
+
+
+def _camera(env: GoalEnv) -> None:
+    """The camera stands a fiftieth of its distance, about a pixel, to the side."""
+    import mujoco  # not above: `base` settles its GL library first
+
+    camera = env.model.camera("top").id
+    sideways = np.zeros(9)
+    mujoco.mju_quat2Mat(sideways, env.model.cam_quat[camera])
+    env.model.cam_pos[camera] += 0.007 * np.linalg.norm(env.model.cam_pos[camera]) * sideways.reshape(3, 3)[:, 0]
+
+
+def _noise(env: GoalEnv) -> None:
+    """Every pixel is off by 10 grey levels or so, anew in each picture."""
+
+    def grain(picture: np.ndarray, time: float) -> np.ndarray:
+        rng = np.random.default_rng([round(1e3 * time), int(picture.sum())])  # the same picture has the same grain
+        return picture + rng.normal(scale=10, size=picture.shape)
+
+    _draw(env, grain)
+
+
+def _distractor(env: GoalEnv) -> None:
+    """A green disc, a twelfth of the picture wide, goes round before the camera."""
+    rows, columns = np.mgrid[: env.size, : env.size] / env.size
+
+    def add(picture: np.ndarray, time: float) -> np.ndarray:
+        x, y = 0.5 + 0.35 * np.cos(1.3 * time + 1), 0.5 + 0.35 * np.sin(1.7 * time)
+        inside = np.hypot(columns - x, rows - y) < 1 / 24
+        return np.where(inside[..., None], [60, 170, 90], picture)
+
+    _draw(env, add)
+
+
+def _draw(env: GoalEnv, change: Callable[[np.ndarray, float], np.ndarray]) -> None:
+    """Passes every picture through `change`, which gets it and the time in seconds."""
+    render = env.camera.render
+
+    def changed(data: mujoco.MjData) -> np.ndarray:
+        picture = change(render(data).astype(np.float64), data.time)
+        return np.clip(picture.round(), 0, 255).astype(np.uint8)
+
+    env.camera.render = changed  # type: ignore[method-assign]
+
+
+APPEARANCES: dict[str, Callable[[GoalEnv], None]] = {
+    "background": _background,
+    "objects": _objects,
+    "lighting": _lighting,
+    "camera": _camera,
+    "noise": _noise,
+    "distractor": _distractor,
+}
