@@ -31,6 +31,7 @@ SMALLER = {
     "collect": ["--episodes", "3", "--steps", "30", "--workers", "1"],
     "train": ["--training.steps", "4", "--training.batch", "4", "--threads", "1"],
     "evaluate": ["--episodes", "2"],
+    "compare": [],
     "plan": [],
     "demo": ["--episodes", "2"],
     "polish": ["--training.steps", "4", "--training.batch", "4", "--training.horizon", "2", "--threads", "1"],
