@@ -152,6 +152,7 @@ class TrainConfig:
         inverse_weight: weight of the action decoded from the latents, >= 0.
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
+        augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         held_out: share of the episodes kept for validation, above 0 to below 1.
         polish_steps: updates of the predictor alone, afterwards, on the latents of the finished encoder, >= 0. They are
             cached, so that an update costs a fraction and can look further ahead.
@@ -177,6 +178,7 @@ class TrainConfig:
     inverse_weight: float = 1.0
     cold_starts: float = 0.15
     moving: float = 0.0
+    augment: float = 0.0
     held_out: float = 0.05
     polish_steps: int = 0
     polish_horizon: int = 5
@@ -199,7 +201,7 @@ class TrainConfig:
                 raise BadInput(f"training: {name} is off", expected="0 or more", got=str(getattr(self, name)))
         if not 0 < self.learning_rate < math.inf:
             raise BadInput("training: learning_rate is off", expected="more than 0", got=str(self.learning_rate))
-        for name in ("cold_starts", "moving"):
+        for name in ("cold_starts", "moving", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"training: {name} is off", expected="0 to 1", got=str(getattr(self, name)))
         if not 0 < self.temporal_expectile <= 0.5:

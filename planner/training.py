@@ -23,6 +23,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from .augment import vary
 from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write_atomically
 from .errors import BadInput
 from .models.jepa import JEPA, JEPAConfig
@@ -61,8 +62,11 @@ class JEPATraining(lightning.LightningModule):
         }
 
     def look(self, batch: TensorDict) -> Tensor:
-        """The latents `[B, F, D]` of a batch."""
-        return self.model.embed(batch["pixels"])
+        """The latents `[B, F, D]` of a batch, in training each frame with a look of its own."""
+        pixels = batch["pixels"]
+        if self.training and self.config.augment:
+            pixels = vary(pixels, self.config.augment)
+        return self.model.embed(pixels)
 
     def weights(self) -> dict[str, float]:
         """Weight of each term of the loss."""

@@ -1,0 +1,56 @@
+"""Pictures that look otherwise and show the same, so that a latent cannot depend on how they look."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def vary(pixels: Tensor, strength: float) -> Tensor:
+    """Gives every picture a look of its own: light, colours, grain, a shift by a pixel, and a disc before the camera.
+
+    Where the frames of one window look different, whatever tells looks apart cannot be predicted from one frame to the
+    next, and the loss drives it out of the latent. The draws are torch's global ones.
+
+    Args:
+        pixels: uint8 `[B, F, size, size, 3]`.
+        strength: 0 leaves pictures alone; at 1 light varies by 45 %, each colour by 30 %, grain reaches 16 grey levels.
+
+    Returns:
+        Pictures of the same shape and type.
+    """
+    shape, device = pixels.shape, pixels.device
+    frames = _shifted(pixels.flatten(0, 1), strength).float()
+    n = len(frames)
+
+    def uniform(*extent: int) -> Tensor:
+        return torch.rand(n, *extent, device=device) * 2 - 1
+
+    light, colour = 1 + 0.45 * strength * uniform(1, 1, 1), 1 + 0.3 * strength * uniform(1, 1, 3)
+    mixed = torch.eye(3, device=device) + 0.15 * strength * uniform(3, 3)
+    looks = torch.einsum("nijc,ncd->nijd", frames, mixed / mixed.sum(1, keepdim=True))  # grey stays grey
+    looks = looks * light * colour
+    looks = _with_disc(looks, strength)
+    grain = 16 * strength * torch.rand(n, 1, 1, 1, device=device)
+    return (looks + grain * torch.randn_like(looks)).round_().clamp_(0, 255).to(torch.uint8).view(shape)
+
+
+def _shifted(frames: Tensor, strength: float) -> Tensor:
+    """Frames `[N, size, size, 3]`, each moved by up to one pixel in both axes where chance says so; edges repeat."""
+    n, size = frames.shape[:2]
+    moved = torch.rand(n, 2, device=frames.device) < 0.5 * strength
+    steps = torch.randint(-1, 2, (n, 2), device=frames.device) * moved
+    places = (torch.arange(size, device=frames.device) + steps[..., None]).clamp_(0, size - 1)  # [N, 2, size]
+    rows = torch.arange(n, device=frames.device)[:, None, None]
+    return frames[rows, places[:, 0, :, None], places[:, 1, None]]
+
+
+def _with_disc(frames: Tensor, strength: float) -> Tensor:
+    """Half of the frames, at strength 1, get a disc of any colour, up to a tenth of the picture wide, anywhere."""
+    n, size = frames.shape[:2]
+    grid = torch.arange(size, device=frames.device) / size
+    x, y, chance = torch.rand(3, n, 1, 1, device=frames.device)
+    radius = 0.02 + 0.03 * torch.rand(n, 1, 1, device=frames.device)
+    inside = ((grid[:, None] - y).square() + (grid - x).square() < radius.square()) & (chance < 0.5 * strength)
+    colour = 255 * torch.rand(n, 1, 1, 3, device=frames.device)
+    return torch.where(inside[..., None], colour, frames)

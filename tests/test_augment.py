@@ -1,0 +1,44 @@
+"""Looks that vary: the same scene, within what is promised, drawn anew for every frame."""
+
+from __future__ import annotations
+
+import torch
+
+from planner.augment import vary
+
+
+def scene() -> torch.Tensor:
+    """Two windows of three frames: a grey room with a bright square."""
+    pixels = torch.full((2, 3, 32, 32, 3), 120, dtype=torch.uint8)
+    pixels[..., 8:16, 8:16, :] = torch.tensor([200, 60, 40], dtype=torch.uint8)
+    return pixels
+
+
+def test_no_strength_changes_nothing() -> None:
+    assert torch.equal(vary(scene(), 0.0), scene())
+
+
+def test_every_frame_has_a_look_of_its_own_and_the_seed_decides() -> None:
+    torch.manual_seed(0)
+    one = vary(scene(), 1.0)
+    assert one.shape == scene().shape and one.dtype == torch.uint8
+    frames = one.flatten(0, 1).float()
+    assert min((a - b).abs().mean() for i, a in enumerate(frames) for b in frames[:i]) > 3
+    torch.manual_seed(0)
+    assert torch.equal(vary(scene(), 1.0), one) and not torch.equal(vary(scene(), 1.0), one)
+
+
+def test_what_is_shown_stays_where_it_is() -> None:
+    """Over many draws light and colours average out, and the square is where it was, give or take a pixel."""
+    torch.manual_seed(1)
+    many = torch.stack([vary(scene(), 1.0) for _ in range(60)]).float().flatten(0, 2)
+    mean = many.mean(0)
+    inner = (slice(10, 14), slice(10, 14))
+    assert (mean[20:, 20:] - 120).abs().max() < 15
+    assert (mean[inner] - torch.tensor([200.0, 60.0, 40.0])).abs().max() < 25
+    light = many[:, 25, 25].mean(-1)
+    assert light.min() < 90 and light.max() > 150
+    discs = (
+        ((many[:, 20:, 20:] - many[:, 20:, 20:].mean((1, 2), keepdim=True)).abs().amax((1, 2, 3)) > 80).float().mean()
+    )
+    assert 0.03 < discs < 0.3
