@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TASK ?= PushT
 EPISODES ?= 100
-TASKS ?= TwoRoom Reacher PushT
+TASKS ?= TwoRoom PointMaze Reacher PushT
 # Extra words for the one `pip install` that brings torch, such as another index that has the build you want.
 PIP_TORCH_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -19,7 +19,7 @@ SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
 TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture train bench-success bench-speed mujoco4 lint format types wheel-check clean
+.PHONY: help setup demo test torture train bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ bench-success: $(STAMP)  ## success on EPISODES=100 held-out goals of every task
 	@set -e; for task in $(TASKS); do \
 	  $(BIN)/jepa-mpc evaluate $$task --episodes $(EPISODES) --out runs/evaluate/$$task --record; \
 	  cp runs/evaluate/$$task/results.json benchmarks/results/$$task.json; done
+
+bench-distances: $(STAMP)  ## success on 200 goals 25, 50 and 100 steps away, anywhere, and strictly; goes on where it stopped
+	@$(BIN)/python -m benchmarks.distances
 
 # TorchRL wants an older tensordict than we do, so that other people's planners, and we beside them, run in a venv of
 # their own. One that cannot be installed is reported by the benchmark as missing.

@@ -39,7 +39,7 @@ RECIPES: dict[str, Recipe] = {
         episodes=1500,
         model=JEPAConfig(temporal=64),
         training=TrainConfig(steps=2500),
-        planner=PlannerConfig(metric="temporal", samples=96, iterations=3),
+        planner=PlannerConfig(metric="temporal", samples=64, iterations=2),
     ),
     "Reacher": Recipe(
         episodes=1000,

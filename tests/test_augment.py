@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from tensordict import TensorDict
+from toys import SIZE, TRAINING, info, toy_model
 
 from planner.augment import vary
+from planner.training import JEPATraining
 
 
 def scene() -> torch.Tensor:
@@ -42,3 +47,14 @@ def test_what_is_shown_stays_where_it_is() -> None:
         ((many[:, 20:, 20:] - many[:, 20:, 20:].mean((1, 2), keepdim=True)).abs().amax((1, 2, 3)) > 80).float().mean()
     )
     assert 0.03 < discs < 0.3
+
+
+def test_looks_vary_in_training_only() -> None:
+    training = JEPATraining(toy_model(), replace(TRAINING, augment=1.0), info())
+    batch = TensorDict({"pixels": scene()}, batch_size=[2, 3])
+    with torch.no_grad():
+        assert torch.equal(training.eval().look(batch), training.model.embed(scene()))
+        shown: list[torch.Tensor] = []
+        training.train().model.encoder.register_forward_pre_hook(lambda _, given: shown.append(given[0]))
+        training.look(batch)
+    assert shown[0].shape == (6, SIZE, SIZE, 3) and not torch.equal(shown[0], scene().flatten(0, 1))

@@ -1,0 +1,109 @@
+"""Success at every distance: goals 25, 50 and 100 steps away, anywhere, and strictly; a row a task and column.
+
+Rows are appended as they are measured, and a run that was interrupted goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+from planner import checkpoint
+from planner.evaluate.run import Protocol, evaluate
+from planner.tasks import load_envs
+
+Row = dict[str, Any]
+
+COLUMNS: dict[str, Row] = {
+    "25": {"distance": 25},
+    "50": {"distance": 50},
+    "100": {"distance": 100},
+    "any": {"distance": 100, "goals": "any"},
+    "strict": {"distance": 50, "strict": True},
+}
+KEPT = ("n", "successes", "interval", "floors", "budget", "removed_pairs", "ruled_out_pairs", "seed", "num_envs")
+KEPT += ("planner", "checkpoint_sha256", "plan_ms", "fallbacks", "commit", "date", "hardware")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure success at every distance.
+
+    Attributes:
+        tasks: those with a shipped checkpoint by default.
+        episodes: pairs a column.
+        num_envs: environments played at once.
+        out: rows, one a task and column; those that are there are not measured again.
+    """
+
+    tasks: tuple[str, ...] = ()
+    episodes: int = 200
+    num_envs: int = 10
+    out: Path = Path("benchmarks/results/distances.jsonl")
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """What makes two rows the same measurement."""
+    return row["task"], row["column"], row["n"], row["checkpoint_sha256"], json.dumps(row["planner"])
+
+
+def main(options: Options) -> None:
+    """Measures what is missing, and prints the table."""
+    console, rows = Console(), []
+    known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
+    for task in options.tasks or shipped:
+        loaded = checkpoint.load(checkpoint.find(task, None), task=task)
+        for column in COLUMNS:
+            wanted = {"task": task, "column": column, "n": options.episodes, "checkpoint_sha256": loaded.sha256}
+            wanted["planner"] = asdict(loaded.planner)
+            row = next((one for one in known if key(one) == key(wanted)), None)
+            if row is None:
+                row = measure(task, column, loaded, options, console)
+                with options.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            rows.append(row)
+            console.print(f"{task} {column}: {row['successes']}/{row['n']}", highlight=False)
+    console.print(table(rows), highlight=False, soft_wrap=True)
+
+
+def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Options, console: Console) -> Row:
+    """One row, with a bar while it is played."""
+    protocol = Protocol(options.episodes, num_envs=options.num_envs, oracle=False, **COLUMNS[column])
+    with Progress(console=console, transient=True) as bars:
+        line = bars.add_task("", total=options.episodes)
+
+        def advance(policy: str, done: int, total: int, successes: int) -> None:
+            bars.update(line, description=f"{task} {column}, {policy}: {successes} reached", completed=done)
+
+        outcome = evaluate(load_envs(), task, loaded, loaded.planner, protocol, advance)
+    return {"task": task, "column": column} | {name: outcome.result[name] for name in KEPT}
+
+
+def table(rows: list[Row]) -> str:
+    """Success in % with the ends of its 95 % interval, in Markdown; beside it the random floor."""
+    lines = ["| task | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        cells = {row["column"]: cell(row) for row in rows if row["task"] == task}
+        lines.append(f"| `{task}` | " + " | ".join(cells.get(column, "") for column in COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+def cell(row: Row) -> str:
+    """One cell: successes in %, the interval, and what random actions reach."""
+    low, high = row["interval"]
+    floor = row["floors"]["random"]
+    return (
+        f"**{100 * row['successes'] / row['n']:.0f}** ({100 * low:.0f} to {100 * high:.0f};"
+        f" random {100 * floor['successes'] / floor['n']:.0f})"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
