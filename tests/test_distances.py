@@ -1,0 +1,50 @@
+"""The table of success at every distance: measured once, told as it was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import distances
+from benchmarks.distances import Options, key, main, table
+
+
+def row(task: str, column: str, successes: int, n: int = 200) -> dict[str, Any]:
+    floor = {"random": {"successes": n // 10, "n": n}}
+    return {"task": task, "column": column, "n": n, "successes": successes, "interval": [0.5, 0.75], "floors": floor}
+
+
+def test_the_table_has_a_row_a_task_and_gaps_where_nothing_was_measured() -> None:
+    lines = table([row("TwoRoom", "25", 199), row("TwoRoom", "any", 100), row("Cube", "100", 1)]).splitlines()
+    assert lines[0] == "| task | 25 | 50 | 100 | any | strict |"
+    assert lines[2] == "| `TwoRoom` | **100** (50 to 75; random 10) |  |  | **50** (50 to 75; random 10) |  |"
+    assert lines[3].startswith("| `Cube` |  |  | **0** (50 to 75; random 10) |")
+
+
+def test_what_was_measured_is_not_measured_again_unless_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[str, str]] = []
+
+    def measure(task: str, column: str, loaded: Any, options: Options, console: Any) -> dict[str, Any]:
+        measured.append((task, column))
+        from dataclasses import asdict
+
+        own = {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
+        return row(task, column, 5, options.episodes) | own
+
+    monkeypatch.setattr(distances, "measure", measure)
+    out = tmp_path / "rows.jsonl"
+    main(Options(tasks=("TwoRoom",), episodes=10, out=out))
+    assert measured == [("TwoRoom", column) for column in distances.COLUMNS]
+    main(Options(tasks=("TwoRoom",), episodes=10, out=out))
+    assert len(measured) == 5
+    lines = out.read_text().splitlines()
+    old = json.loads(lines[1]) | {"checkpoint_sha256": "other weights"}
+    out.write_text("\n".join([lines[0], json.dumps(old), *lines[2:]]) + "\n")
+    main(Options(tasks=("TwoRoom",), episodes=10, out=out))
+    assert measured[5:] == [("TwoRoom", "50")]
+    assert key(json.loads(lines[0])) != key(json.loads(lines[1]))
