@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import GoalEnv, Play, wander
+from .base import Play, wander
+from .disc import Disc
 
 DOOR = np.array([0.0, 0.3])
 """Centre of the door, metres."""
 
 
-class TwoRoom(GoalEnv):
+class TwoRoom(Disc):
     """Move a disc of 8 cm radius to where the picture shows it, through the door if need be.
 
     State: x, y (m, within +-0.92), their speeds (m/s). Action: wanted speed, +-1.2 m/s an axis, for 0.05 s.
@@ -19,9 +20,6 @@ class TwoRoom(GoalEnv):
 
     name = "TwoRoom"
     xml = "two_room.xml"
-    spec_low, spec_high, spec_units = (-1.2, -1.2), (1.2, 1.2), ("m/s", "m/s")
-    substeps = 5
-    tolerance = 0.10
     pair_rule = "start and goal in different rooms, both at least 0.1 m from the wall's middle"
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
@@ -29,9 +27,6 @@ class TwoRoom(GoalEnv):
             position = rng.uniform(-0.92, 0.92, 2)
             if abs(position[0]) > 0.13:
                 return np.concatenate([position, np.zeros(2)])
-
-    def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(state[..., :2] - goal[..., :2], axis=-1, keepdims=True) / self.tolerance
 
     def counts(self, start: np.ndarray, goal: np.ndarray) -> bool:
         return bool(start[0] * goal[0] < 0 and min(abs(start[0]), abs(goal[0])) > 0.1)

@@ -285,6 +285,17 @@ def test_strict_success_is_five_steps_within_half_the_tolerance(loaded: Checkpoi
         assert held.count(True) == record["success"] and (not record["success"] or held[-1])
 
 
+def test_every_appearance_is_played_on_the_same_pairs(loaded: Checkpoint) -> None:
+    outcome = measure(loaded, episodes=2, appearance=True)
+    assert set(outcome.result["appearance"]) == set(load_envs().APPEARANCES)
+    plain = [record["initial_distance"] for record in records(outcome, "planner")]
+    for name, arm in outcome.result["appearance"].items():
+        played = records(outcome, f"planner, {name}")
+        assert [record["initial_distance"] for record in played] == plain
+        assert arm["n"] == 2 and arm["successes"] == sum(record["success"] for record in played)
+    assert measure(loaded, episodes=1).result["appearance"] == {}
+
+
 def test_floors_act_within_the_bounds() -> None:
     low, high = np.array([0.5, -1.0]), np.array([2.0, 1.0])
     obs = TensorDict({"pixels": torch.zeros(3, 1)}, batch_size=[3])

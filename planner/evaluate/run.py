@@ -104,8 +104,7 @@ def evaluate(
     check_fits(rooms[0], checkpoint)
     distance = protocol.distance if protocol.goals == "play" else None
     pairs = held_out_pairs(rooms[0], protocol.episodes, distance, protocol.seed)
-    planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms)
-    guard = Guard(planner, checkpoint.model.action, Limits(survive_errors=False))
+    planner, guard = _guarded(checkpoint, settings, protocol)
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
     policies: dict[str, Policy] = {
         "planner": guard,
@@ -116,7 +115,12 @@ def evaluate(
         model, energy = envs.oracle(rooms[0])
         policies["oracle"] = ORACLE.build(model, protocol.seed, energy)
     played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
-    looks = _disguised(envs, task, checkpoint, settings, protocol, pairs, progress) if protocol.appearance else {}
+    looks = {}
+    for name in envs.APPEARANCES if protocol.appearance else ():
+        others = [envs.disguise(envs.make(task, room.size), name) for room in rooms]
+        looks[name] = _play(name, _guarded(checkpoint, settings, protocol)[1], others, pairs, protocol, progress)
+        for room in others:
+            room.close()
     for room in rooms:
         room.close()
     result = _result(envs, task, checkpoint, settings, protocol, pairs, played, planner, guard)
@@ -130,26 +134,10 @@ def evaluate(
     return Outcome(result, records, _clips(task, played["planner"]))
 
 
-def _disguised(
-    envs: ModuleType,
-    task: str,
-    checkpoint: Checkpoint,
-    settings: PlannerConfig,
-    protocol: Protocol,
-    pairs: Pairs,
-    progress: Progress,
-) -> dict[str, list[Episode]]:
-    """The planner on the same pairs, once for each appearance."""
-    played = {}
-    for name in envs.APPEARANCES:
-        size = checkpoint.model.config.image_size
-        rooms = [envs.disguise(envs.make(task, size), name) for _ in range(protocol.num_envs)]
-        planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms)
-        guard = Guard(planner, checkpoint.model.action, Limits(survive_errors=False))
-        played[name] = _play(name, guard, rooms, pairs, protocol, progress)
-        for room in rooms:
-            room.close()
-    return played
+def _guarded(checkpoint: Checkpoint, settings: PlannerConfig, protocol: Protocol) -> tuple[MPC, Guard]:
+    """A fresh planner, and the guard that its actions leave through."""
+    planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms)
+    return planner, Guard(planner, checkpoint.model.action, Limits(survive_errors=False))
 
 
 def check_fits(env: Any, checkpoint: Checkpoint) -> None:
