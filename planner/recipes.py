@@ -30,8 +30,8 @@ DEFAULT = Recipe(episodes=1000, model=JEPAConfig(), training=TrainConfig(steps=3
 RECIPES: dict[str, Recipe] = {
     "TwoRoom": Recipe(
         episodes=800,
-        model=JEPAConfig(),
-        training=TrainConfig(steps=1500),
+        model=JEPAConfig(temporal=64),
+        training=TrainConfig(steps=2500, augment=0.8, temporal_steps=5000),
         planner=PlannerConfig(samples=64, iterations=3),
     ),
     # The way leads away from the goal for long: steps left, and not the straight line.
