@@ -48,21 +48,24 @@ class Options:
     out: Path = Path("benchmarks/results/distances.jsonl")
 
 
-def key(row: Row) -> tuple[Any, ...]:
+def key(row: Row) -> str:
     """What makes two rows the same measurement."""
-    return row["task"], row["column"], row["n"], row["checkpoint_sha256"], json.dumps(row["planner"])
+    parts = "task", "column", "protocol", "n", "num_envs", "seed", "checkpoint_sha256", "planner"
+    return json.dumps([row[part] for part in parts], sort_keys=True)
 
 
 def main(options: Options) -> None:
     """Measures what is missing, and prints the table."""
     console, rows = Console(), []
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
     for task in options.tasks or shipped:
         loaded = checkpoint.load(checkpoint.find(task, None), task=task)
         for column in COLUMNS:
-            wanted = {"task": task, "column": column, "n": options.episodes, "checkpoint_sha256": loaded.sha256}
-            wanted["planner"] = asdict(loaded.planner)
+            wanted = {"task": task, "column": column, "protocol": COLUMNS[column], "seed": Protocol().seed}
+            wanted |= {"n": options.episodes, "num_envs": options.num_envs}
+            wanted |= {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
             row = next((one for one in known if key(one) == key(wanted)), None)
             if row is None:
                 row = measure(task, column, loaded, options, console)
@@ -83,7 +86,7 @@ def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Opti
             bars.update(line, description=f"{task} {column}, {policy}: {successes} reached", completed=done)
 
         outcome = evaluate(load_envs(), task, loaded, loaded.planner, protocol, advance)
-    return {"task": task, "column": column} | {name: outcome.result[name] for name in KEPT}
+    return {"task": task, "column": column, "protocol": COLUMNS[column]} | {name: outcome.result[name] for name in KEPT}
 
 
 def table(rows: list[Row]) -> str:

@@ -51,7 +51,7 @@ def _lighting(env: GoalEnv) -> None:
 
 
 def _camera(env: GoalEnv) -> None:
-    """The camera stands a fiftieth of its distance, about a pixel, to the side."""
+    """The camera stands a bit to the side: the scene moves by about one pixel of 64."""
     import mujoco  # not above: `base` settles its GL library first
 
     camera = env.model.camera("top").id

@@ -38,8 +38,10 @@ class PointMaze(Disc):
         return np.concatenate([MIDDLES[rng.integers(len(FREE))] + rng.uniform(-0.1, 0.1, 2), np.zeros(2)])
 
     def guide(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        # As the crow flies every wall is a trap; what is left of the way is not.
-        return 10 * np.square(way_left(state[..., :2], goal[..., :2]) / self.tolerance)
+        # As the crow flies every wall is a trap; where nothing is in between, the way adds nothing.
+        straight = np.linalg.norm(state[..., :2] - goal[..., :2], axis=-1)
+        detour = np.square(way_left(state[..., :2], goal[..., :2])) - np.square(straight)
+        return 10 * detour.clip(0) / self.tolerance**2
 
     def play(self, rng: np.random.Generator) -> Play:
         low, high = np.array(self.spec_low), np.array(self.spec_high)

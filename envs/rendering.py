@@ -174,8 +174,6 @@ class _Rays:
     def __init__(self, model: mujoco.MjModel, size: int, name: str) -> None:
         self._model = model
         self._camera = model.camera(name).id
-        self._colours = np.vstack([model.geom_rgba[:, :3], np.zeros(3)])  # the last row is hit by rays that miss
-        self._colours = (self._colours * 255 + 0.5).astype(np.uint8)
         half = np.tan(np.deg2rad(model.cam_fovy[self._camera]) / 2)
         across = ((np.arange(size) + 0.5) / size * 2 - 1) * half
         x, y = np.meshgrid(across, -across)
@@ -203,7 +201,9 @@ class _Rays:
             cutoff=mujoco.mjMAXVAL,
             **({"normal": None} if "normal" in (mujoco.mj_multiRay.__doc__ or "") else {}),
         )
-        return self._colours[geoms].reshape(self._size, self._size, 3)
+        # Now and not before: colours may change. The last row is hit by rays that miss.
+        colours = np.vstack([self._model.geom_rgba[:, :3], np.zeros(3)])
+        return (colours * 255 + 0.5).astype(np.uint8)[geoms].reshape(self._size, self._size, 3)
 
     def close(self) -> None:
         pass

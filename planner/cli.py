@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from .errors import BadInput, check_seed
 from .models.jepa import JEPAConfig
-from .recipes import POLISH, RECIPES, recipe_for
+from .recipes import POLISH, RECIPES, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
 from .tasks import load_envs
 
@@ -42,7 +43,7 @@ class Collect:
     """Record play episodes of a task; run it again to finish what was interrupted."""
 
     task: Task
-    """TwoRoom, Reacher or PushT."""
+    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
     out: Path | None = None
     """Folder of the dataset; data/TASK by default."""
     episodes: int | None = None
@@ -96,7 +97,7 @@ class Train:
     """Train a JEPA on a task's play episodes (collected first if need be); run it again to go on where it stopped."""
 
     task: Task
-    """TwoRoom, Reacher or PushT."""
+    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
     data: Path | None = None
     """Dataset; data/TASK by default."""
     out: Path | None = None
@@ -136,7 +137,7 @@ class Train:
             raise SystemExit(130)
         folder = self.checkpoint or out / "checkpoint"
         card = training.card(store, self.model, self.training, out, f"jepa-mpc {shlex.join(sys.argv[1:])}")
-        planner = recipe_for(self.task).planner
+        planner = planner_for(self.task, self.model)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
@@ -146,7 +147,7 @@ class Polish:
     """Train the predictor of a checkpoint further, on one or more datasets; the encoder stays as it is."""
 
     task: Task
-    """TwoRoom, Reacher or PushT."""
+    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
     data: tuple[Path, ...] = ()
     """Datasets, in equal shares; data/TASK by default."""
     checkpoint: Path | None = None
@@ -199,7 +200,7 @@ class Evaluate:
     """Measure how often the planner reaches held-out image goals, beside the floors and the oracle."""
 
     task: Task
-    """TwoRoom, Reacher or PushT."""
+    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
     checkpoint: Path | None = None
     """Checkpoint folder; the shipped one by default."""
     optimizer: str | None = None
@@ -287,11 +288,15 @@ class Compare:
             reached, plan_ms = f"{side.result['successes']}/{side.result['n']}", side.result["plan_ms"]["median"]
             table.add_row(str(side.path), f"[bold]{reached}[/]", f"{low:.0%}-{high:.0%}", str(alone), f"{plan_ms:.3g}")
         console.print(table)
-        console.print(
-            f"McNemar's exact test: p = {found['p']:.3g} (with as many differing pairs, a difference of at least"
-            f" {found['smallest_shown']:.1%} would show); the first plans {found['times_faster']:.3g} times as fast",
-            highlight=False,
-        )
+        least = found["smallest_shown"]
+        shown = f"with as many differing pairs, a difference of at least {least:.1%} would show"
+        if math.isnan(least):
+            shown = "too few pairs differ to show any difference"
+        console.print(f"McNemar's exact test: p = {found['p']:.3g} ({shown})", highlight=False)
+        if (times := found["times_faster"]) is None:
+            console.print("times a plan: measured in different ways, not compared")
+        else:
+            console.print(f"the first plans {times:.3g} times as fast", highlight=False)
 
 
 @dataclass(frozen=True)
@@ -299,7 +304,7 @@ class Plan:
     """Move a robot to a goal picture of your own and film it."""
 
     task: Task
-    """TwoRoom, Reacher or PushT."""
+    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
     goal: Path
     """The goal: an image file as large as the checkpoint's pictures (a film frame, say, or one from --save-goal)."""
     checkpoint: Path | None = None

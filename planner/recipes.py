@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .models.jepa import JEPAConfig
 from .settings import PlannerConfig, TrainConfig
@@ -66,6 +66,14 @@ RECIPES: dict[str, Recipe] = {
 def recipe_for(task: str) -> Recipe:
     """The recipe of `task`; `DEFAULT` for one that has none of its own."""
     return RECIPES.get(task, DEFAULT)
+
+
+def planner_for(task: str, model: JEPAConfig) -> PlannerConfig:
+    """The planner of the task's recipe, less what a model of another shape does not know: body and steps left."""
+    planner = recipe_for(task).planner
+    if planner.metric == "temporal" and not model.temporal:
+        planner = replace(planner, metric="l2")
+    return replace(planner, body=1.0) if planner.body < 1 and not model.body else planner
 
 
 POLISH = TrainConfig(steps=12000, batch=128, horizon=5, learning_rate=6e-4, moving=0.5)

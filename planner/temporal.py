@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
+from .errors import BadInput
 from .models.temporal import TemporalDistance
 from .settings import TrainConfig
 
@@ -62,7 +63,7 @@ class Ways:
 
 
 class DistanceTraining(lightning.LightningModule):
-    """d(z, g) is the gap where it is at most n steps, and else n + d(z', g) with z' n steps later, whoever is shorter.
+    """d(z, g) is the gap where it is at most n steps, and else n + d(z', g) with z' n steps later.
 
     Play dawdles and turns back, so that every gap is an upper bound of the least number of steps: a low expectile of
     the targets is learned (Kostrikov et al., arXiv 2110.06169, with the sign of costs). Estimates are read off a slow
@@ -84,18 +85,20 @@ class DistanceTraining(lightning.LightningModule):
         return torch.where(batch["gap"] <= self.reach, batch["gap"], onward)
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
+        # Here, and not after the update: what is saved after one has to go on as if it had not been.
+        for slow, fast in zip(self.slow.parameters(), self.head.parameters(), strict=True):
+            slow.data.lerp_(fast.data, 0.02)
         found = self.head(batch["start"], batch["goal"])
         with torch.no_grad():
             target = self.targets(batch)
             share = self.config.temporal_expectile
             weight = torch.where(target < found, 1 - share, share)
         loss = (weight * huber_loss(found, target, reduction="none")).mean()
+        if not torch.isfinite(loss):
+            where = f"training of the temporal distance diverged at step {self.global_step}"
+            raise BadInput(where, got=f"loss {loss}", do="lower learning_rate")
         self.log("loss", loss, prog_bar=True)
         return loss
-
-    def on_train_batch_end(self, *_: object) -> None:
-        for slow, fast in zip(self.slow.parameters(), self.head.parameters(), strict=True):
-            slow.data.lerp_(fast.data, 0.02)
 
     def validation_step(self, batch: TensorDict, _: int) -> None:
         near = batch["gap"] <= self.reach
@@ -104,4 +107,6 @@ class DistanceTraining(lightning.LightningModule):
         self.log("val/temporal_elsewhere", found[~near].mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.head.parameters(), self.config.learning_rate)
+        # A constant rate: its targets move as long as estimates spread.
+        config = self.config
+        return torch.optim.AdamW(self.head.parameters(), config.learning_rate, weight_decay=config.weight_decay)

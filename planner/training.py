@@ -475,8 +475,8 @@ def curves(out: Path) -> dict[int, dict[str, float]]:
     for log in sorted((out / "logs").glob("**/metrics.csv"), key=lambda file: file.stat().st_mtime):
         with log.open() as file:
             for row in csv.DictReader(file):
-                if row.get("val/effective_rank"):
-                    figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
+                figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
+                if figures:
                     checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
     return checks
 
@@ -510,6 +510,8 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
     if polished:
         ahead = polished[max(polished)].items()
         figures += [(f"{key.removeprefix('val/')}, polished", value) for key, value in ahead if "error" in key]
+    temporal = curves(out / "temporal")
+    figures += [(key.removeprefix("val/"), value) for key, value in temporal.get(max(temporal, default=0), {}).items()]
     info = store.info
     lines = [
         f"# {info.task}",
@@ -522,6 +524,7 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         f"| command | `{command}` |",
         f"| training | {config.steps} updates of {config.batch} windows of {shape.history + config.horizon} frames |",
         f"| polishing | {config.polish_steps} updates of the predictor, {config.polish_horizon} steps ahead |",
+        f"| temporal distance | {config.temporal_steps if shape.temporal else 0} updates of its head |",
         f"| commit | {commit()} |",
         f"| versions | {', '.join(f'{name} {value}' for name, value in versions().items())} |",
         "",
@@ -533,6 +536,7 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         "",
         "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
         "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",
+        "`temporal_near`: error of the steps between two frames that are few steps apart, model steps.",
         "",
     ]
     return "\n".join(lines)

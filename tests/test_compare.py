@@ -36,9 +36,11 @@ def test_outcomes_are_matched_pair_by_pair(tmp_path: Path) -> None:
     assert found["times_faster"] == 500
 
 
-@pytest.mark.parametrize(
-    "changes", [{"task": "PushT"}, {"distance": 50}, {"seed": 1}, {"budget": 60}, {"starts": 2.01}]
-)
+OTHER = [{"task": "PushT"}, {"distance": 50}, {"seed": 1}, {"budget": 60}, {"starts": 2.01}]
+OTHER += [{"goals": "any"}, {"strict": True}, {"pair_rule": "some"}]
+
+
+@pytest.mark.parametrize("changes", OTHER)
 def test_other_pairs_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
     sides = read_side(write(tmp_path / "a", [True, False])), read_side(write(tmp_path / "b", [True, False], **changes))
     with pytest.raises(BadInput, match="not the same pairs"):
@@ -50,6 +52,7 @@ def test_other_pairs_are_refused(changes: dict[str, Any], tmp_path: Path) -> Non
     [
         ("results.json", "[]", "expected an evaluation of one task"),
         ("results.json", "{", "is no evaluation"),
+        ("results.json", "{}", "is no evaluation"),
         ("episodes.jsonl", '{"policy": "planner", "episode": 0, "success": true, "initial_distance": 1}', "2 episodes"),
         ("episodes.jsonl", '{"policy": ', "is no evaluation"),
     ],
@@ -59,6 +62,17 @@ def test_an_evaluation_that_was_cut_off_is_refused(file: str, content: str, mess
     (path / file).write_text(content)
     with pytest.raises(BadInput, match=message):
         read_side(path)
+
+
+@pytest.mark.parametrize("changes", [{"num_envs": 10}, {"hardware": "another"}])
+def test_times_that_mean_different_things_are_not_compared(
+    changes: dict[str, Any], tmp_path: Path, capsys: Any
+) -> None:
+    a, b = write(tmp_path / "a", [True, False]), write(tmp_path / "b", [True, True], **changes)
+    assert compare(read_side(a), read_side(b))["times_faster"] is None
+    main(["compare", str(a), str(b)])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not compared" in said and "too few pairs differ to show any difference" in said and "nan" not in said
 
 
 def test_the_command_prints_the_test(tmp_path: Path, capsys: Any) -> None:

@@ -34,6 +34,7 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
         from dataclasses import asdict
 
         own = {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
+        own |= {"protocol": distances.COLUMNS[column], "seed": 0, "num_envs": options.num_envs}
         return row(task, column, 5, options.episodes) | own
 
     monkeypatch.setattr(distances, "measure", measure)
@@ -47,4 +48,9 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
     out.write_text("\n".join([lines[0], json.dumps(old), *lines[2:]]) + "\n")
     main(Options(tasks=("TwoRoom",), episodes=10, out=out))
     assert measured[5:] == [("TwoRoom", "50")]
+    main(Options(tasks=("TwoRoom",), episodes=10, num_envs=1, out=out))
+    assert len(measured) == 11, "times of ten environments at once are not those of one"
+    monkeypatch.setitem(distances.COLUMNS, "strict", {"distance": 25, "strict": True})
+    main(Options(tasks=("TwoRoom",), episodes=10, out=out))
+    assert measured[11:] == [("TwoRoom", "strict")]
     assert key(json.loads(lines[0])) != key(json.loads(lines[1]))

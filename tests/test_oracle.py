@@ -27,6 +27,10 @@ def env(request: pytest.FixtureRequest) -> Iterator[envs.GoalEnv]:
         yield made
 
 
+MOVED = {"TwoRoom": [0, 1], "PointMaze": [0], "Reacher": [0, 1], "PushT": [2, 3, 4], "Cube": [6, 7]}
+"""Numbers of a state that the task is about."""
+
+
 def in_play(env: envs.GoalEnv, n: int, seed: int) -> np.ndarray:
     """States `[n, s]` in the middle of play: moving, and in PushT often touching."""
     return np.stack([play_episode(env, 30, np.random.default_rng([seed, k]))[0][-1] for k in range(n)])
@@ -78,7 +82,7 @@ def test_rows_do_not_see_each_other(env: envs.GoalEnv) -> None:
 def test_the_simulation_of_the_task_is_left_alone(env: envs.GoalEnv) -> None:
     """Planning in the middle of an episode changes nothing of what comes next."""
     model, _ = envs.oracle(env)
-    starts, actions = in_play(env, E, 3), np.array(env.spec_high) * [[0.5, -0.5], [1.0, 0.3]]
+    starts, actions = in_play(env, E, 3), np.outer([0.5, 1.0], env.spec_high)
     ends = []
     for plan_between in (False, True):
         env.set_state(starts[0])
@@ -93,12 +97,13 @@ def test_the_simulation_of_the_task_is_left_alone(env: envs.GoalEnv) -> None:
 def test_the_energy_falls_towards_the_goal(env: envs.GoalEnv) -> None:
     energy, goal = StateDistance(env), in_play(env, 1, 4)
     away = np.zeros(env.state_size)
-    away[:5] = 0.5 if env.name != "PushT" else [0, 0, 0.2, 0.2, 1.0]
+    away[MOVED[env.name]] = 0.5
     shares = [0.0, 0.25, 0.5, 1.0]
     states = torch.from_numpy(np.stack([np.repeat(goal + share * away, T, 0) for share in shares])[None])
     futures = TensorDict({"state": states}, batch_size=[1, len(shares), T])
     found = energy(futures, TensorDict({"state": torch.from_numpy(goal)}, batch_size=[1]), torch.zeros(1, 4, T, 10))
-    assert found.shape == (1, 4) and found[0, 0] == 0
+    assert found.shape == (1, 4)
+    assert found[0, 0] == 0 or env.name == "Cube"  # there a hand that is far from the cube costs something
     assert (found.diff() > 0).all()
 
 
@@ -106,7 +111,7 @@ def test_reaching_the_goal_on_the_way_counts(env: envs.GoalEnv) -> None:
     """Success ends an episode, so a future that passes through the goal is better than one that ends nearby."""
     energy, goal = StateDistance(env), in_play(env, 1, 5)
     off = np.zeros(env.state_size)
-    off[0 if env.name != "PushT" else 2] = 0.3
+    off[MOVED[env.name][0]] = 0.3 if env.name != "PointMaze" else 0.1  # in the same cell: no way around anything
     through, beside = np.repeat(goal + off, T, 0), np.repeat(goal + 0.5 * off, T, 0)
     through[1] = goal
     futures = TensorDict({"state": torch.from_numpy(np.stack([through, beside])[None])}, batch_size=[1, 2, T])

@@ -20,7 +20,7 @@ from envs.rendering import VARIABLE, choose_backend, works
 from planner.errors import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
-AGENTS = {"TwoRoom": "agent", "Reacher": "tip", "PushT": "pusher"}
+AGENTS = {"TwoRoom": "agent", "PointMaze": "agent", "Reacher": "tip", "PushT": "pusher", "Cube": "cube"}
 """The one red geom of each scene."""
 
 DRAW = """
@@ -100,11 +100,11 @@ def red_centre(picture: np.ndarray) -> np.ndarray:
 
 
 def projected(env: envs.GoalEnv, state: np.ndarray) -> np.ndarray:
-    """Column and row at which a pinhole camera above the table sees the agent, pixels."""
+    """Column and row at which a pinhole camera sees the agent, pixels."""
     env.set_state(state)
-    camera = env.model.camera("top")
-    x, y, z = env.data.geom(AGENTS[env.name]).xpos
-    half = (camera.pos[2] - z) * np.tan(np.deg2rad(camera.fovy[0]) / 2)
+    camera = env.data.camera("top")
+    x, y, z = (env.data.geom(AGENTS[env.name]).xpos - camera.xpos) @ camera.xmat.reshape(3, 3)
+    half = -z * np.tan(np.deg2rad(env.model.camera("top").fovy[0]) / 2)
     return (np.array([x, -y]) / half + 1) / 2 * env.size - 0.5
 
 
@@ -115,6 +115,10 @@ def test_the_agent_is_seen_where_it_is(env: envs.GoalEnv) -> None:
         state = env.sample_state(rng)
         if env.name == "Reacher":
             state[1] = np.clip(state[1], -2, 2)  # a folded arm may hide part of its own tip
+        if env.name == "Cube":
+            state[0] = np.copysign(
+                0.7, state[6]
+            )  # out of the camera's way: an angle to the left is a place to the right
         assert np.abs(red_centre(env.picture(state)) - projected(env, state)).max() < 0.75
 
 
@@ -213,7 +217,7 @@ def test_without_gl_rays_are_cast(
 
 def test_closing_a_camera_leaves_the_others_alone() -> None:
     """Under OSMesa a camera that was closed, or forgotten, freed what belonged to another one, which went black."""
-    first, second, third = (envs.make(task) for task in envs.TASKS)
+    first, second, third = (envs.make(task) for task in ("TwoRoom", "Reacher", "PushT"))
     for made in (first, second, third):
         made.reset(seed=0)
     before = [made.picture() for made in (first, second, third)]

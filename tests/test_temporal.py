@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from toys import SHAPE, TRAINING, dot_store, toy_model
 
+from planner.data import EpisodeStore
 from planner.energies import LearnedDistance
 from planner.errors import BadInput
 from planner.models.temporal import TemporalDistance
@@ -87,17 +90,47 @@ def test_it_learns_the_way_around_from_pieces_of_it(tmp_path: Path) -> None:
     assert ends > 1.5 * middle
 
 
-def test_training_gives_a_model_its_head_and_the_planner_uses_it(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    store = dot_store(tmp_path / "data")
-    config = replace(TRAINING, steps=4, temporal_steps=6)
-    model = train(store, replace(SHAPE, temporal=4), config, tmp_path / "run", tensorboard=False)
+def trained(store: EpisodeStore, out: Path, steps: int) -> TemporalDistance:
+    """The head of a toy model after so many updates."""
+    config = replace(TRAINING, steps=4, temporal_steps=steps, save_every=3)
+    model = train(store, replace(SHAPE, temporal=4), config, out, tensorboard=False)
     assert model is not None and model.temporal is not None
     energy = PlannerConfig(metric="temporal").energy(model)
     assert isinstance(energy, LearnedDistance) and energy.head is model.temporal
-    fresh = DistanceTraining(TemporalDistance(SHAPE.latent_dim, 4), config, 4).head
-    assert not torch.equal(model.temporal.net[0].weight, fresh.net[0].weight)  # type: ignore[arg-type]
+    return model.temporal
+
+
+def test_training_trains_the_head_and_an_interruption_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow copy moved after the state was saved: every resumed run lost one of its steps."""
+    store = dot_store(tmp_path / "data")
+    whole, short = trained(store, tmp_path / "a", 9), trained(store, tmp_path / "b", 1)
+    assert not torch.equal(whole.net[0].weight, short.net[0].weight)  # type: ignore[arg-type]
+
+    seen, step = 0, DistanceTraining.training_step
+
+    def stop_after_six(training: DistanceTraining, batch: Any, index: int) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == 7:
+            raise KeyError("the power fails")
+        return step(training, batch, index)
+
+    monkeypatch.setattr(DistanceTraining, "training_step", stop_after_six)
+    with pytest.raises(KeyError):
+        trained(store, tmp_path / "c", 9)
+    monkeypatch.setattr(DistanceTraining, "training_step", step)
+    resumed = trained(store, tmp_path / "c", 9)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_training_that_diverges_is_told() -> None:
+    training = DistanceTraining(TemporalDistance(2, 4), TRAINING, 4)
+    batch = Ways(torch.full((4, 31, 2), torch.nan), BLOCK, 4, 8, 0)[0]
+    with pytest.raises(BadInput, match="temporal distance diverged at step 0; got loss nan"):
+        training.training_step(batch, 0)
 
 
 def test_a_temporal_metric_needs_a_model_with_a_head() -> None:

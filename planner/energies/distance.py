@@ -164,6 +164,8 @@ class LearnedDistance(Energy):
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         latent, target = futures[self.key], goal[self.key][:, None, None]
+        if self.over == "last":
+            latent = latent[:, :, -1:]
         distance = self.head(latent, target)
         if distance.shape != latent.shape[:3]:
             expected, got = str(tuple(latent.shape[:3])), str(tuple(distance.shape))

@@ -37,21 +37,25 @@ def read_side(path: Path) -> Side:
     """The evaluation in the folder `path`; `BadInput` if it is none, is of several tasks, or is cut off."""
     try:
         result = json.loads((path / "results.json").read_text())
+        n = result["n"] if isinstance(result, dict) else 0
         lines = (path / "episodes.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         expected = "a folder with results.json and episodes.jsonl, as `jepa-mpc evaluate` writes them"
         raise BadInput(f"compare: {path} is no evaluation", expected=expected, got=str(error)) from None
     if not isinstance(result, dict):
         raise BadInput(f"compare: {path} is off", expected="an evaluation of one task", got="one of several")
     played = sorted((r for r in records if r.get("policy") == "planner"), key=lambda record: record["episode"])
-    if [record["episode"] for record in played] != list(range(result["n"])):
-        raise BadInput(f"compare: {path} is off", expected=f"{result['n']} episodes", got=str(len(played)))
+    if [record["episode"] for record in played] != list(range(n)):
+        raise BadInput(f"compare: {path} is off", expected=f"{n} episodes", got=str(len(played)))
     return Side(path, result, [r["success"] for r in played], [r["initial_distance"] for r in played])
 
 
 def compare(first: Side, second: Side) -> dict[str, Any]:
     """What `statistics.paired` says of the two, and `times_faster`, the second's median time a plan over the first's.
+
+    `times_faster` is None where the times mean different things: on other hardware or threads, or of plans for another
+    number of environments at once.
 
     Raises:
         BadInput: if they are not of the same pairs.
@@ -62,5 +66,6 @@ def compare(first: Side, second: Side) -> dict[str, Any]:
             raise BadInput("compare: not the same pairs", expected=expected, got=f"{b} in {second.path}")
     if not np.allclose(first.starts, second.starts, rtol=1e-6):
         raise BadInput("compare: not the same pairs", got="other starts or goals", do="evaluate both again")
-    times = [side.result["plan_ms"]["median"] for side in (first, second)]
-    return paired(first.successes, second.successes) | {"times_faster": times[1] / times[0]}
+    mine, other = (side.result["plan_ms"]["median"] for side in (first, second))
+    alike = all(first.result.get(key) == second.result.get(key) for key in ("num_envs", "hardware"))
+    return paired(first.successes, second.successes) | {"times_faster": other / mine if alike else None}

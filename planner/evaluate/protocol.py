@@ -1,7 +1,7 @@
 """Held-out start-goal pairs, episodes played on them, and what came out.
 
-Pairs are cut from play episodes whose seeds no training episode has. Pairs that are solved at the start are removed and
-counted, and so are those that the task's rule leaves out. Every policy plays the same pairs.
+Pairs are cut from play episodes whose seeds no training episode has, or are of random states. Pairs that are solved at
+the start are removed and counted, and so are those that the task's rule leaves out. Every policy plays the same pairs.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Episode:
 
 
 def held_out_pairs(env: Any, n: int, distance: int | None, seed: int) -> Pairs:
-    """`n` pairs that lie `distance` environment steps apart in held-out play episodes, one pair an episode.
+    """`n` pairs that lie `distance` environment steps apart in held-out play, one an episode; or of random states.
 
     Args:
         env: the task.
@@ -111,7 +111,8 @@ def held_out_pairs(env: Any, n: int, distance: int | None, seed: int) -> Pairs:
             pairs.append(Pair(start, goal))
         if len(pairs) == n:
             return Pairs(pairs, solved, ruled_out)
-    raise BadInput(f"only {len(pairs)} pairs of {n} found at distance {distance}", do="choose a larger --distance")
+    where = "among random states" if distance is None else f"at distance {distance}"
+    raise BadInput(f"only {len(pairs)} pairs of {n} found {where}", do="choose a larger --distance")
 
 
 def _from_play(env: Any, distance: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

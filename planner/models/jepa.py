@@ -131,9 +131,12 @@ class JEPA(nn.Module):
         """Most memory that rehearsing and judging one candidate of T = `horizon` steps takes, bytes; for `max_bytes`.
 
         Counted: every action, what the predictor holds, and the futures twice while they are stacked; and then the
-        futures with two of their size that an energy makes of them.
+        futures with two of their size that an energy makes of them, or what the temporal head does.
         """
         futures = horizon * self.config.latent_dim
         actions = (self.history - 1 + horizon) * self.action.dim
-        floats = actions + max(2 * futures + self.predictor.floats_per_plan(horizon), 3 * futures + horizon)
+        judging = 3 * futures + horizon
+        if self.temporal is not None:
+            judging = max(judging, futures + horizon * self.temporal.floats)
+        floats = actions + max(2 * futures + self.predictor.floats_per_plan(horizon), judging)
         return floats * next(self.parameters()).element_size()

@@ -21,6 +21,7 @@ class TemporalDistance(nn.Module):
 
     def __init__(self, latent_dim: int, embed: int, hidden: int = 256) -> None:
         super().__init__()
+        self.floats = max(2 * hidden, hidden + 2 * embed) + 5 * embed  # most that `forward` holds at once for a latent
         self.net = nn.Sequential(
             nn.Linear(latent_dim, hidden),
             nn.SiLU(inplace=True),
