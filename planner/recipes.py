@@ -44,7 +44,7 @@ RECIPES: dict[str, Recipe] = {
     "Reacher": Recipe(
         episodes=1000,
         model=JEPAConfig(),
-        training=TrainConfig(steps=2500),
+        training=TrainConfig(steps=3000, augment=0.8),
         planner=PlannerConfig(samples=96, iterations=3),
     ),
     # Contact, and an angle that the latent learns last: more of everything.

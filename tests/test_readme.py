@@ -29,7 +29,7 @@ COMMANDS = [
 # What a command gets on top, so that a test of it takes seconds. A command without an entry fails the test.
 SMALLER = {
     "collect": ["--episodes", "3", "--steps", "30", "--workers", "1"],
-    "train": ["--training.steps", "4", "--training.batch", "4", "--threads", "1"],
+    "train": ["--training.steps", "4", "--training.temporal-steps", "4", "--training.batch", "4", "--threads", "1"],
     "evaluate": ["--episodes", "2"],
     "compare": [],
     "plan": [],
