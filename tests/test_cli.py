@@ -264,7 +264,8 @@ def test_train_makes_a_checkpoint(tmp_path: Path, capsys: Any) -> None:
     data = dot_store(tmp_path / "dots").path
     small = "--model.image-size 32 --model.width 8 --model.latent-dim 8 --model.hidden 16 --training.batch 8"
     threads = torch.get_num_threads()
-    main(f"train TwoRoom --data {data} --out run {small} --training.steps 4 --training.temporal-steps 4 --threads 1".split())
+    few = "--training.steps 4 --training.temporal-steps 4"
+    main(f"train TwoRoom --data {data} --out run {small} {few} --threads 1".split())
     torch.set_num_threads(threads)
     assert "trained; try `jepa-mpc evaluate TwoRoom --checkpoint run/checkpoint`" in capsys.readouterr().out.replace(
         "\n", " "
