@@ -1,4 +1,7 @@
-"""The same task, looking different: changes of appearance that no training saw, to be measured against."""
+"""The same task, looking different: changes of appearance to be measured against.
+
+Collecting never draws them. `training.augment` varies light, colour, grain, discs and shifts too, with other draws.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ from collections import deque
 
 import numpy as np
 
-from .base import Play, wander
 from .disc import Disc
 
 MAZE = (
@@ -33,6 +32,7 @@ class PointMaze(Disc):
 
     name = "PointMaze"
     xml = "point_maze.xml"
+    slowest, restless = 0.7, 0.005
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         return np.concatenate([MIDDLES[rng.integers(len(FREE))] + rng.uniform(-0.1, 0.1, 2), np.zeros(2)])
@@ -43,21 +43,11 @@ class PointMaze(Disc):
         detour = np.square(way_left(state[..., :2], goal[..., :2])) - np.square(straight)
         return 10 * detour.clip(0) / self.tolerance**2
 
-    def play(self, rng: np.random.Generator) -> Play:
-        low, high = np.array(self.spec_low), np.array(self.spec_high)
-        noise = wander(rng, low, high)
-        if rng.random() < 0.3:
-            return noise
-        target, swing, speed = self.sample_state(rng)[:2], rng.uniform(0.1, 0.6), rng.uniform(0.7, 1.2)
+    def next_target(self, rng: np.random.Generator, position: np.ndarray) -> np.ndarray:
+        return self.sample_state(rng)[:2]
 
-        def act(state: np.ndarray) -> np.ndarray:
-            nonlocal target
-            if np.linalg.norm(target - state[:2]) < 0.1 or rng.random() < 0.005:
-                target = self.sample_state(rng)[:2]
-            way = next_waypoint(state[:2], target) - state[:2]
-            return np.clip(way / max(float(np.linalg.norm(way)), 1e-6) * speed + swing * noise(state), low, high)
-
-        return act
+    def waypoint(self, position: np.ndarray, target: np.ndarray) -> np.ndarray:
+        return next_waypoint(position, target)
 
 
 FREE = [(row, column) for row in range(6) for column in range(6) if MAZE[row][column] == "."]

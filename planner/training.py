@@ -285,7 +285,7 @@ def _train_temporal(
     model: JEPA, head: TemporalDistance, store: EpisodeStore, config: TrainConfig, out: Path, tensorboard: bool
 ) -> bool:
     """The last stage, on cached latents; False if it was interrupted."""
-    settings = replace(config, steps=config.temporal_steps)
+    settings, block = replace(config, steps=config.temporal_steps), store.info.action_spec.block
 
     def draws() -> tuple[Ways, Ways]:
         latents = cache_latents(model, store).unflatten(0, (store.info.episodes, -1))
@@ -293,7 +293,6 @@ def _train_temporal(
         fit, check = (Ways(latents[rows], block, config.temporal_reach, 1024, config.seed) for rows in parts)
         return fit, check
 
-    block = store.info.action_spec.block
     reach = min(config.temporal_reach, store.info.steps / block)
     return _run(DistanceTraining(head, settings, reach), settings, out / "temporal", tensorboard, draws)
 
