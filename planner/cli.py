@@ -196,6 +196,66 @@ class Polish:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """Give a checkpoint an action prior: plans as play would do them, for the planner's search to start from."""
+
+    task: Task
+    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
+    data: Path | None = None
+    """Dataset; data/TASK by default."""
+    checkpoint: Path | None = None
+    """Checkpoint to start from; checkpoints/TASK by default."""
+    save: Path | None = None
+    """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/prior/TASK by default."""
+    width: int = 384
+    """Width of its layers."""
+    horizon: int = 6
+    """Model steps of the plans that it proposes."""
+    proposals: int = 32
+    """Plans that it adds to the planner's first candidates."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    """How it is trained; what only the other parts need is not read."""
+
+    def run(self) -> None:
+        import torch
+
+        from . import checkpoint as checkpoints
+        from . import training
+        from .data import EpisodeStore
+
+        _check_task(self.task)
+        for name in ("threads", "width", "horizon", "proposals"):
+            if (value := getattr(self, name)) < 1:
+                raise BadInput(f"prior: {name} is off", expected="at least 1", got=str(value))
+        torch.set_num_threads(self.threads)
+        loaded = _load(self.task, self.checkpoint)
+        store = EpisodeStore.open(self.data or Path("data") / self.task.lower())
+        store.verify()
+        if store.info.task != self.task:
+            raise BadInput(f"dataset {store.path} is of another task", expected=self.task, got=store.info.task)
+        out = self.out or Path("runs/prior") / self.task.lower()
+        shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
+        done = training.add_prior(
+            loaded.model, shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
+        )
+        if done is None:
+            console.print(f"stopped after a whole step; the same command goes on from {out / 'prior/last.ckpt'}")
+            raise SystemExit(130)
+        folder, planner = self.save or out / "checkpoint", replace(loaded.planner, proposals=self.proposals)
+        command = f"jepa-mpc {shlex.join(sys.argv[1:])}"
+        told = training.prior_card(store, shape, self.training, out, command)
+        card = f"{checkpoints.card_of(checkpoints.find(self.task, self.checkpoint))}\n\n{told}"
+        checkpoints.save(folder, done, task=self.task, renderer=loaded.renderer, planner=planner, card=card)
+        console.print(f"{folder}: knows what play would do; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure how often the planner reaches held-out image goals, beside the floors and the oracle."""
 
@@ -225,6 +285,8 @@ class Evaluate:
     """Of the latent distance: l2, l1, cosine or temporal; the checkpoint's own by default."""
     body: float | None = None
     """Factor in the distance on where the robot itself is, 0 to 1; the checkpoint's own by default."""
+    proposals: int | None = None
+    """Plans of the action prior among the first candidates; the checkpoint's own by default."""
     precision: str | None = None
     """Of rehearsals: float32 or bfloat16; the checkpoint's own by default."""
     deadline_ms: float | None = None
@@ -448,6 +510,7 @@ COMMANDS: dict[str, type[Any]] = {
     "collect": Collect,
     "train": Train,
     "polish": Polish,
+    "prior": Prior,
     "evaluate": Evaluate,
     "compare": Compare,
     "plan": Plan,

@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import BadInput
 from .graph import CapturedPlan
 from .plan import Plan, plan
-from .types import Context, EnergyLike, Optimizer, WorldModel
+from .types import Context, EnergyLike, Optimizer, Prior, WorldModel
 
 
 class MPC:
@@ -38,6 +38,8 @@ class MPC:
         execute: model steps to do of each plan before planning again, 1 to `horizon`.
         replan: environment steps to do of each plan before planning again, 1 to `horizon * block`; in place of
             `execute`. Below `block` the robot is corrected inside a model step, and planning costs more.
+        prior: proposes further plans to start from, given what is known, the goal and the source of noise: a network
+            (`prior.proposer`), or anything of yours; `[E, P, T, A]` in [-1, 1].
         seed: of the noise; after each full reset the same calls give the same actions.
         deadline_ms: wall time that a search may take, as in `plan`; None to finish every search.
         chunk: most candidates in one rollout, as in `plan`.
@@ -64,6 +66,7 @@ class MPC:
         iterations: int,
         execute: int = 1,
         replan: int | None = None,
+        prior: Prior | None = None,
         seed: int = 0,
         deadline_ms: float | None = None,
         chunk: int | None = None,
@@ -81,6 +84,7 @@ class MPC:
             raise BadInput("MPC: deadline_ms and capture exclude each other", do="leave one of them out")
         self.model, self.energy, self.optimizer = model, energy, optimizer
         self.horizon, self.iterations, self.seed, self.capture = horizon, iterations, seed, capture
+        self.prior = prior
         self.replan = execute * model.action.block if replan is None else replan
         self._look = math.gcd(self.replan, model.action.block)  # environment steps from one encoded frame to the next
         self.deadline_ms, self.chunk, self.max_bytes = deadline_ms, chunk, max_bytes
@@ -206,6 +210,8 @@ class MPC:
         latents = self._latents[index][:, :: self.model.action.block // self._look]  # [n, H]
         done = torch.as_tensor(self._done[rows], device=index.device).unflatten(1, (-1, self.model.action.block))
         context = Context(latents, self.model.action.encode(done).to(self._plan.dtype))
+        if self.prior is not None:
+            proposals = torch.cat([proposals, self.prior(context, self._goal[index], self._generator)], 1)
         found = self._search(context, self._goal[index], proposals=proposals)
         self.incomplete += not found.complete
         # Where every candidate failed, `plan` returns the first proposal: the rest of the last plan.

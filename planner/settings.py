@@ -13,10 +13,11 @@ from .energies import ActionEffort, Energy, LatentDistance, LearnedDistance, Obj
 from .errors import BadInput, check_seed
 from .models.jepa import JEPA
 from .models.packed import Packed
+from .models.prior import proposer
 from .models.temporal import TemporalDistance
 from .mpc import MPC
 from .optimizers import CEM, AnyOptimizer, Chain, Gradient, Hold, make_optimizer
-from .types import EnergyLike, WorldModel
+from .types import EnergyLike, Prior, WorldModel
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class PlannerConfig:
         body: factor in the distance on the latent directions of the robot's own body, 0 to 1; below 1 the model has to
             know them.
         effort: weight of the actions' mean square in the energy, >= 0.
+        proposals: plans of the model's action prior that join the first candidates, >= 0; 0 asks for none.
         precision: that a JEPA rehearses in: "float32", or "bfloat16" where the processor multiplies it natively.
     """
 
@@ -53,6 +55,7 @@ class PlannerConfig:
     over: str = "min"
     body: float = 1.0
     effort: float = 0.0
+    proposals: int = 0
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -62,6 +65,8 @@ class PlannerConfig:
             raise BadInput("planner: effort is off", expected="0 or more", got=str(self.effort))
         if not 1 <= self.execute <= self.horizon:
             raise BadInput("planner: execute is off", expected=f"1 to horizon ({self.horizon})", got=str(self.execute))
+        if self.proposals < 0:
+            raise BadInput("planner: proposals is off", expected="0 or more", got=str(self.proposals))
         if self.replan < 0:
             raise BadInput("planner: replan is off", expected="0 or more", got=str(self.replan))
         if not 0 <= self.body <= 1:
@@ -108,6 +113,12 @@ class PlannerConfig:
             return Chain(first, second, switch=max(1, self.iterations - 1))
         return make_optimizer(self.optimizer, knobs.get(self.optimizer, {}))
 
+    def _prior(self, model: JEPA) -> Prior:
+        if model.prior is None:
+            expected = "a model with an action prior (model.prior above 0 in training, or `jepa-mpc prior`)"
+            raise BadInput("planner: proposals are of an action prior", expected=expected, do="set proposals to 0")
+        return proposer(model.prior, self.proposals, self.horizon, model.action.block)
+
     def build(
         self,
         model: WorldModel,
@@ -118,8 +129,9 @@ class PlannerConfig:
         max_bytes: int | None = None,
     ) -> MPC:
         """A planner on `model`, with these settings, and with another `energy` and limits of `plan` if given."""
-        energy = energy or self.energy(model)
-        if isinstance(model, JEPA):  # a simulator has nothing to pack
+        energy, prior = energy or self.energy(model), None
+        if isinstance(model, JEPA):  # a simulator has nothing to pack, and no prior
+            prior = self._prior(model) if self.proposals else None
             model = Packed(model, getattr(torch, self.precision))
         return MPC(
             model,
@@ -130,6 +142,7 @@ class PlannerConfig:
             execute=self.execute,
             replan=self.replan or None,
             seed=seed,
+            prior=prior,
             deadline_ms=deadline_ms,
             max_bytes=max_bytes,
         )
@@ -160,6 +173,8 @@ class TrainConfig:
         polish_batch: windows an update of that stage, >= 2.
         temporal_steps: updates of the temporal head (batches of 1,024 pairs), where the model has one, >= 1.
         temporal_reach: model steps in one episode up to which the head is taught their number as it is, >= 1.
+        prior_steps: updates of the action prior (batches of 512 plans), where the model has one, >= 1.
+        prior_reach: most model steps between the start and the goal that it is taught, >= 1.
         temporal_expectile: of the steps that play took, which the head estimates, above 0 to 0.5; low, because play
             dawdles.
         seed: of weights, batches and noise, >= 0.
@@ -186,6 +201,8 @@ class TrainConfig:
     temporal_steps: int = 8000
     temporal_reach: int = 4
     temporal_expectile: float = 0.05
+    prior_steps: int = 6000
+    prior_reach: int = 10
     seed: int = 0
     save_every: int = 100
 
@@ -193,6 +210,7 @@ class TrainConfig:
         whole = {"steps": 1, "batch": 2, "horizon": 1, "sigreg_directions": 1, "save_every": 1}
         check_seed("training", self.seed)
         whole |= {"polish_steps": 0, "polish_horizon": 1, "polish_batch": 2, "temporal_steps": 1, "temporal_reach": 1}
+        whole |= {"prior_steps": 1, "prior_reach": 1}
         for name, least in whole.items():
             if getattr(self, name) < least:
                 raise BadInput(f"training: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))

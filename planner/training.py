@@ -28,7 +28,9 @@ from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write
 from .errors import BadInput
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, effective_rank, rollout_loss, sigreg
+from .models.prior import ActionPrior
 from .models.temporal import TemporalDistance
+from .prior import Hindsight, PriorTraining
 from .settings import TrainConfig
 from .temporal import DistanceTraining, Ways
 from .versions import commit, versions
@@ -278,6 +280,8 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
         model.body.copy_(find_body(model.eval(), store, config.held_out))
     if model.temporal is not None and not _train_temporal(model, model.temporal, store, config, out, tensorboard):
         return None
+    if model.prior is not None and not train_prior(model, model.prior, store, config, out, tensorboard):
+        return None
     return model.eval()
 
 
@@ -295,6 +299,66 @@ def _train_temporal(
 
     reach = min(config.temporal_reach, store.info.steps / block)
     return _run(DistanceTraining(head, settings, reach), settings, out / "temporal", tensorboard, draws)
+
+
+def train_prior(
+    model: JEPA, prior: ActionPrior, store: EpisodeStore, config: TrainConfig, out: Path, tensorboard: bool
+) -> bool:
+    """Trains the action prior on cached latents, in `out/prior`, where it resumes; False if it was interrupted."""
+    settings, spec = replace(config, steps=config.prior_steps), store.info.action_spec
+    shape = {"history": model.history, "horizon": prior.horizon, "reach": config.prior_reach}
+
+    def draws() -> tuple[Hindsight, Hindsight]:
+        latents = cache_latents(model, store).unflatten(0, (store.info.episodes, -1))
+        actions = store.data["actions"][:]
+        fit, check = (
+            Hindsight(latents[rows], actions[rows], spec, batch=512, seed=config.seed, **shape)
+            for rows in split_rows(store.info.episodes, config.held_out)
+        )
+        return fit, check
+
+    return _run(PriorTraining(prior, settings), settings, out / "prior", tensorboard, draws)
+
+
+def add_prior(
+    model: JEPA,
+    shape: JEPAConfig,
+    store: EpisodeStore,
+    config: TrainConfig,
+    out: Path,
+    *,
+    weights: str,
+    tensorboard: bool,
+) -> JEPA | None:
+    """Gives a finished model an action prior, or a new one; all else stays as it is. Resumes from `out/prior`.
+
+    Args:
+        model: what the prior is to be added to.
+        shape: the model's, with the prior's width and horizon.
+        store: play of the same task, already verified.
+        config: `prior_steps`, `prior_reach`, `learning_rate`, `weight_decay`, `cold_starts`, `held_out`, `seed` and
+            `save_every` are read.
+        out: folder for the state to resume from and the logs.
+        weights: SHA-256 of the weights started from, so that a run is not resumed on others.
+        tensorboard: also log for TensorBoard.
+
+    Returns:
+        The model with its prior, or None if it was interrupted (run again to go on).
+
+    Raises:
+        BadInput: if `out` holds another run, dataset and model do not fit, or the loss is no longer finite.
+    """
+    if (got := (store.info.size, store.info.action_spec)) != (want := (shape.image_size, model.action)):
+        raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
+    run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
+    _same_run(out, run | {"model": asdict(shape), "training": asdict(config)}, state=out / "prior" / "last.ckpt")
+    lightning.seed_everything(config.seed, verbose=False)
+    grown = JEPA(shape, model.action).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith("prior.")}
+    grown.load_state_dict(grown.state_dict() | kept)
+    assert grown.prior is not None
+    grown.requires_grad_(False).prior.requires_grad_(True)
+    return grown.eval() if train_prior(grown, grown.prior, store, config, out, tensorboard) else None
 
 
 def find_body(model: JEPA, store: EpisodeStore, held_out: float) -> Tensor:
@@ -449,11 +513,11 @@ def _loggers(out: Path, tensorboard: bool) -> list[Logger]:
     return loggers
 
 
-def _same_run(out: Path, run: dict[str, Any]) -> None:
-    """Notes the run's configuration in `train.json`, or refuses to go on with another one's weights."""
+def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None:
+    """Notes the run's configuration in `train.json`, or refuses to go on with another one's weights (in `state`)."""
     out.mkdir(parents=True, exist_ok=True)
-    file = out / "train.json"
-    if file.exists() and (out / "last.ckpt").exists() and (found := json.loads(file.read_text())) != run:
+    file, state = out / "train.json", state or out / "last.ckpt"
+    if file.exists() and state.exists() and (found := json.loads(file.read_text())) != run:
         differs = [
             f"{part}.{key}"
             for part in ("model", "training")
@@ -501,6 +565,23 @@ def polish_card(stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, 
     return "\n".join([*lines, ""])
 
 
+def prior_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
+    """What a card says of an action prior that was added later."""
+    checks = curves(out / "prior")
+    ends = [checks[step]["val/prior"] for step in (min(checks), max(checks))] if checks else []
+    return "\n".join(
+        [
+            "## Action prior",
+            "",
+            f"{config.prior_steps} updates on {store.info.episodes} episodes of {store.info.policy} (seed"
+            f" {store.info.seed}), goals up to {config.prior_reach} model steps ahead, plans of"
+            f" {shape.prior_horizon}: `{command}`.",
+            f"Held-out error of the flow, first and last check: {' and '.join(f'{end:.3f}' for end in ends)}.",
+            "",
+        ]
+    )
+
+
 def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
     """A checkpoint's `card.md`: what it was trained on and how, and its last validation figures."""
     polished, checks = curves(out / "polish"), curves(out)
@@ -509,8 +590,9 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
     if polished:
         ahead = polished[max(polished)].items()
         figures += [(f"{key.removeprefix('val/')}, polished", value) for key, value in ahead if "error" in key]
-    temporal = curves(out / "temporal")
-    figures += [(key.removeprefix("val/"), value) for key, value in temporal.get(max(temporal, default=0), {}).items()]
+    for stage in ("temporal", "prior"):
+        later = curves(out / stage)
+        figures += [(key.removeprefix("val/"), value) for key, value in later.get(max(later, default=0), {}).items()]
     info = store.info
     lines = [
         f"# {info.task}",
@@ -524,6 +606,7 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         f"| training | {config.steps} updates of {config.batch} windows of {shape.history + config.horizon} frames |",
         f"| polishing | {config.polish_steps} updates of the predictor, {config.polish_horizon} steps ahead |",
         f"| temporal distance | {config.temporal_steps if shape.temporal else 0} updates of its head |",
+        f"| action prior | {config.prior_steps if shape.prior else 0} updates |",
         f"| commit | {commit()} |",
         f"| versions | {', '.join(f'{name} {value}' for name, value in versions().items())} |",
         "",
@@ -535,7 +618,8 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         "",
         "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
         "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",
-        "`temporal_near`: error of the steps between two frames that are few steps apart, model steps.",
+        "`temporal_near`: error of the steps between two frames that are few steps apart, model steps. `prior`: error",
+        "of the flow from noise to the plans of play; 1 or more where it knows nothing.",
         "",
     ]
     return "\n".join(lines)

@@ -60,6 +60,12 @@ class EnergyLike(Protocol):
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor: ...
 
 
+class Prior(Protocol):
+    """Plans to start from, `[E, P, T, A]` in [-1, 1]."""
+
+    def __call__(self, context: Context, goal: TensorDict, generator: torch.Generator) -> Tensor: ...
+
+
 class Optimizer(Protocol[State]):
     """A frozen dataclass of knobs with four pure functions; `plan.plan` owns everything else."""
 

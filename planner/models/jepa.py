@@ -13,6 +13,7 @@ from ..errors import BadInput
 from ..types import Context
 from .encoders import ENCODERS
 from .predictors import PREDICTORS, Predictor
+from .prior import ActionPrior
 from .temporal import TemporalDistance
 
 
@@ -34,6 +35,8 @@ class JEPAConfig:
         body: latent directions that actions move directly, found after training (`training.body_directions`), 0 to 64;
             `ObjectDistance` plays them down.
         temporal: features of a head that tells how many steps lie between two latents, trained last, 0 to 1024.
+        prior: width of an action prior, which proposes plans as play would do them, trained last, 0 to 8192.
+        prior_horizon: model steps of the plans that it proposes, 1 to 64.
     """
 
     encoder: str = "conv"
@@ -48,6 +51,8 @@ class JEPAConfig:
     dropout: float = 0.0
     body: int = 0
     temporal: int = 0
+    prior: int = 0
+    prior_horizon: int = 6
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -63,6 +68,8 @@ class JEPAConfig:
             "depth": (1, 16),
             "body": (0, 64),
             "temporal": (0, 1024),
+            "prior": (0, 8192),
+            "prior_horizon": (1, 64),
             "heads": (1, 64) if self.predictor == "transformer" else (0, 0),
         }
         for name, (low, high) in ranges.items():
@@ -88,6 +95,7 @@ class JEPA(nn.Module):
     Attributes:
         body: latent directions of the robot's own body, `[D, config.body]`, orthonormal; None where there are none.
         temporal: model steps between two latents; None where `config.temporal` is 0.
+        prior: proposes plans; None where `config.prior` is 0.
     """
 
     body: Tensor | None
@@ -101,6 +109,8 @@ class JEPA(nn.Module):
         self.predictor: Predictor = PREDICTORS[config.predictor](*sizes, dropout=config.dropout)
         self.register_buffer("body", torch.zeros(config.latent_dim, config.body) if config.body else None)
         self.temporal = TemporalDistance(config.latent_dim, config.temporal) if config.temporal else None
+        shape = (config.latent_dim, config.history, action.env_dim, config.prior_horizon, config.prior)
+        self.prior = ActionPrior(*shape) if config.prior else None
         # Decodes the action from how the latent moved: a latent that forgets what actions do cannot (PLDM, 2502.14819).
         self.inverse = nn.Sequential(
             nn.Linear(2 * config.latent_dim, 256), nn.SiLU(inplace=True), nn.Linear(256, action.dim)

@@ -1,0 +1,93 @@
+"""What play would do on the way from here to a goal: plans to start a search from."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from ..types import Context, Prior
+
+EULER_STEPS = 6
+"""Steps from noise to a plan; the flow is nearly straight."""
+
+
+class ActionPrior(nn.Module):
+    """Draws plans that lead from a latent to a goal the way play does: a flow from noise to actions.
+
+    Its output is the velocity at which a point on the straight way from Gaussian noise to a plan has to move
+    (conditional flow matching, Lipman et al., arXiv 2210.02747). Unlike a mean it keeps futures that fork apart: around
+    an obstacle it proposes the left way and the right one, and nothing between them.
+
+    Args:
+        latent_dim: D.
+        history: H, latents of now and before that it sees.
+        env_dim: dimensions of an environment action; one action a model step is proposed, to be held.
+        horizon: T, model steps of a plan, >= 1.
+        hidden: width of its layers, >= 1.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, latent_dim: int, history: int, env_dim: int, horizon: int, hidden: int) -> None:
+        super().__init__()
+        self.env_dim, self.horizon = env_dim, horizon
+        self.ways = nn.Linear((history + 1) * latent_dim, hidden)
+        self.point = nn.Linear(horizon * env_dim, hidden)
+        self.time = nn.Linear(16, hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)) for _ in range(3)
+        )
+        self.out = nn.Sequential(nn.SiLU(), nn.Linear(hidden, horizon * env_dim))
+        self.register_buffer("frequencies", 2.0 ** torch.arange(8), persistent=False)
+
+    def condition(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Latents `[..., H, D]` and goals `[..., D]` to what the flow depends on, `[..., hidden]`."""
+        return self.ways(torch.cat([latents.flatten(-2), goal], -1))
+
+    def forward(self, point: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Velocity `[..., T * env_dim]` at `point` of the same shape and `time` `[...]`, 0 at noise and 1 at plans."""
+        waves = time[..., None] * self.frequencies
+        hidden = condition + self.point(point) + self.time(torch.cat([waves.sin(), waves.cos()], -1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return self.out(hidden)
+
+    def propose(self, latents: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
+        """Plans in [-1, 1] for E environments.
+
+        Args:
+            latents: of now and before, `[E, H, D]`.
+            goal: `[E, D]`.
+            noise: standard normal, `[E, P, T * env_dim]`; every row becomes a plan.
+
+        Returns:
+            `[E, P, T, env_dim]`, one environment action a model step.
+        """
+        condition, point = self.condition(latents, goal)[:, None], noise
+        for step in range(EULER_STEPS):
+            time = point.new_full(point.shape[:-1], step / EULER_STEPS)
+            point = point + self(point, time, condition) / EULER_STEPS
+        return point.clamp(-1, 1).unflatten(-1, (self.horizon, self.env_dim))
+
+
+def proposer(prior: ActionPrior, count: int, horizon: int, block: int) -> Prior:
+    """What an `MPC` asks for plans to start from.
+
+    Args:
+        prior: draws them.
+        count: P, plans an environment, >= 1.
+        horizon: T of the plans; beyond the prior's own its last action is repeated.
+        block: environment steps that each action is held.
+    """
+    steps = torch.arange(horizon).clamp(max=prior.horizon - 1)
+
+    @torch.no_grad()
+    def propose(context: Context, goal: TensorDict, generator: torch.Generator) -> Tensor:
+        latents = context.latent["latent"]  # [E, H, D]
+        size = (len(latents), count, prior.horizon * prior.env_dim)
+        noise = torch.randn(size, generator=generator, device=latents.device, dtype=latents.dtype)
+        plans = prior.propose(latents, goal["latent"], noise)[:, :, steps]  # [E, P, T, env_dim]
+        return plans.unsqueeze(3).expand(-1, -1, -1, block, -1).flatten(3)
+
+    return propose

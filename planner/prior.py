@@ -1,0 +1,114 @@
+"""Training of an action prior on cached latents: every later place in play is a goal that was reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from .actions import ActionSpec
+from .errors import BadInput
+from .models.prior import ActionPrior
+from .settings import TrainConfig
+
+
+class Hindsight:
+    """Places in play, what was done there, and a later place that this turned out to lead to.
+
+    Batch `i` is a pure function of `(seed, i)`. (Every later place is a goal that was reached: Andrychowicz et al.,
+    arXiv 1707.01495.)
+
+    Args:
+        latents: of episodes, at every environment step, `[N, L + 1, D]`.
+        actions: between them, physical, `[N, L, env_dim]`.
+        spec: of the actions.
+        history: H, latents a block apart that the prior sees.
+        horizon: T, model steps of a plan.
+        reach: most model steps from start to goal, >= 1.
+        batch: plans a batch.
+        seed: any integer >= 0.
+    """
+
+    def __init__(
+        self,
+        latents: Tensor,
+        actions: Tensor,
+        spec: ActionSpec,
+        *,
+        history: int,
+        horizon: int,
+        reach: int,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self.latents, self.actions, self.spec, self.batch, self.seed = latents, actions, spec, batch, seed
+        self.past = (history - 1) * spec.block - torch.arange(history) * spec.block  # oldest first, environment steps
+        self.ahead, self.reach, steps = torch.arange(horizon * spec.block), reach * spec.block, actions.shape[1]
+        self.first, self.starts = int(self.past[0]), steps - int(self.past[0]) - horizon * spec.block + 1
+        if self.starts < 1:
+            got, expected = str(steps), f"at least {steps - self.starts + 1} steps"
+            raise BadInput("episodes are too short for the action prior", expected=expected, got=got)
+
+    def __len__(self) -> int:
+        """Enough batches to draw every frame about once; more may be asked for."""
+        return -(-self.latents.shape[0] * self.latents.shape[1] // self.batch)
+
+    def __getitem__(self, index: int) -> TensorDict:
+        """Batch `index`: `latents` `[B, H, D]`, `goal` `[B, D]`, `plan` `[B, T * env_dim]` in [-1, 1], block means."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+        row = torch.randint(len(self.latents), (self.batch, 1), generator=generator)
+        start = self.first + torch.randint(self.starts, (self.batch, 1), generator=generator)
+        gap = 1 + torch.randint(self.reach, (self.batch, 1), generator=generator)
+        goal = (start + gap).clamp(max=self.latents.shape[1] - 1)
+        done = self.actions[row, start + self.ahead].unflatten(1, (-1, self.spec.block))  # [B, T, block, env_dim]
+        plan = self.spec.encode(done).unflatten(-1, (self.spec.block, -1)).mean(2).flatten(1)
+        looks = {"latents": self.latents[row, start - self.past], "goal": self.latents[row, goal][:, 0], "plan": plan}
+        return TensorDict(looks, batch_size=[self.batch])
+
+
+class PriorTraining(lightning.LightningModule):
+    """Regression of the velocity from noise to plan, at a random place on the straight way between them.
+
+    Args:
+        prior: what is trained.
+        config: `steps`, `learning_rate`, `weight_decay`, `cold_starts` and `seed` are read.
+    """
+
+    def __init__(self, prior: ActionPrior, config: TrainConfig) -> None:
+        super().__init__()
+        self.prior, self.config = prior, config
+
+    def loss(self, batch: TensorDict) -> Tensor:
+        """Mean square error of the velocity."""
+        plan, latents = batch["plan"], batch["latents"]
+        cold = torch.rand(len(plan), 1, 1, device=plan.device) < self.config.cold_starts  # as an episode starts
+        latents = torch.where(cold, latents[:, -1:], latents)
+        noise, time = torch.randn_like(plan), torch.rand(len(plan), device=plan.device)
+        point = torch.lerp(noise, plan, time[:, None])
+        found = self.prior(point, time, self.prior.condition(latents, batch["goal"]))
+        return (found - (plan - noise)).square().mean()
+
+    def training_step(self, batch: TensorDict, _: int) -> Tensor:
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same
+        loss = self.loss(batch)
+        if not torch.isfinite(loss):
+            where = f"training of the action prior diverged at step {self.global_step}"
+            raise BadInput(where, got=f"loss {loss}", do="lower learning_rate")
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: TensorDict, index: int) -> None:
+        torch.manual_seed(index)
+        self.log("val/prior", self.loss(batch), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(
+            self.prior.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.config.learning_rate, total_steps=self.config.steps + 1, pct_start=0.05
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

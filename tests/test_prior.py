@@ -1,0 +1,174 @@
+"""The action prior: what it is taught, that it keeps forks apart, and that a planner starts from what it proposes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from toys import SHAPE, SPEC, TRAINING, dot_store, toy_checkpoint, toy_model
+
+from planner import checkpoint
+from planner.actions import ActionSpec
+from planner.cli import main
+from planner.energies import LatentDistance
+from planner.errors import BadInput
+from planner.models.prior import ActionPrior, proposer
+from planner.mpc import MPC
+from planner.optimizers import CEM
+from planner.prior import Hindsight, PriorTraining
+from planner.settings import PlannerConfig, TrainConfig
+from planner.training import _run, train
+from planner.types import Context
+
+LINE = ActionSpec((-1.0,), (1.0,), ("m/s",), 2)
+
+
+def walks(episodes: int, length: int) -> tuple[Tensor, Tensor]:
+    """A point on a line whose action is its speed for a step: places `[N, L + 1, 1]` and actions `[N, L, 1]`."""
+    generator = torch.Generator().manual_seed(0)
+    actions = (
+        torch.rand(episodes, -(-length // 10), 1, generator=generator).repeat_interleave(10, 1)[:, :length] * 2 - 1
+    )
+    return torch.cat([torch.zeros(episodes, 1, 1), 0.1 * actions.cumsum(1)], 1), actions
+
+
+def hindsight(batch: int = 4096, *, horizon: int = 3, reach: int = 4, history: int = 2) -> Hindsight:
+    places, actions = walks(40, 40)
+    return Hindsight(places, actions, LINE, history=history, horizon=horizon, reach=reach, batch=batch, seed=0)
+
+
+def test_batches_are_what_they_say() -> None:
+    """Of a point that goes as fast as its action says, the mean actions of a plan tell where it came by."""
+    draws = hindsight()
+    batch = draws[3]
+    assert batch["latents"].shape == (4096, 2, 1) and batch["plan"].shape == (4096, 3)
+    # Steps of two at a tenth of the action: the first block of the plan leads to the goal that is one block ahead.
+    ahead = batch["goal"][:, 0] - batch["latents"][:, -1, 0]
+    assert 0.0 <= (ahead.abs() <= 0.8 + 1e-6).float().mean() <= 1.0 and ahead.abs().max() <= 0.8 + 1e-6  # 8 steps
+    one = (ahead - 0.2 * batch["plan"][:, 0]).abs() < 1e-6
+    assert one.float().mean() > 0.1  # an eighth of the goals, and those of whoever stands still
+    assert torch.equal(draws[3]["plan"], batch["plan"]) and not torch.equal(draws[4]["plan"], batch["plan"])
+    before = batch["latents"][:, 1] - batch["latents"][:, 0]
+    assert before.abs().max() <= 0.2 + 1e-6  # a block earlier, and not one step
+
+
+def test_goals_never_leave_the_episode_and_short_episodes_are_refused() -> None:
+    assert hindsight(horizon=19, history=1)[0]["plan"].shape == (4096, 19)
+    with pytest.raises(BadInput, match="too short for the action prior; expected at least 42 steps; got 40"):
+        hindsight(horizon=20, history=2)
+
+
+def learned(draws: Hindsight, out: Path, steps: int = 700) -> ActionPrior:
+    torch.manual_seed(0)
+    prior = ActionPrior(1, draws.past.numel(), 1, draws.ahead.numel() // LINE.block, hidden=64)
+    config = TrainConfig(steps=steps, learning_rate=3e-3, save_every=10_000)
+    assert _run(PriorTraining(prior, config), config, out, False, lambda: (draws, hindsight(64)))
+    return prior.eval()
+
+
+def test_it_learns_which_way_the_goal_lies(tmp_path: Path) -> None:
+    prior = learned(hindsight(256), tmp_path)
+    here, noise = torch.zeros(1, 2, 1), torch.randn(1, 200, 3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        right, left = (prior.propose(here, torch.tensor([[x]]), noise)[0, :, 0, 0] for x in (0.15, -0.15))
+    assert right.mean() > 0.3 and left.mean() < -0.3
+
+
+class Fork(Hindsight):
+    """At a fork play goes left or right, never straight on; the goal does not tell."""
+
+    def __getitem__(self, index: int) -> TensorDict:
+        batch = super().__getitem__(index)
+        generator = torch.Generator().manual_seed(index)
+        side = torch.randint(2, (self.batch, 1), generator=generator) * 2.0 - 1
+        return TensorDict(
+            {"latents": 0 * batch["latents"], "goal": 0 * batch["goal"], "plan": (0.7 * side).expand(-1, 3)},
+            batch_size=[self.batch],
+        )
+
+
+def test_a_fork_stays_a_fork(tmp_path: Path) -> None:
+    """A regression would answer with the mean, straight into what both ways go around."""
+    places, actions = walks(40, 40)
+    fork = Fork(places, actions, LINE, history=2, horizon=3, reach=4, batch=256, seed=0)
+    prior = learned(fork, tmp_path)
+    with torch.no_grad():
+        noise = torch.randn(1, 400, 3, generator=torch.Generator().manual_seed(0))
+        first = prior.propose(torch.zeros(1, 2, 1), torch.zeros(1, 1), noise)[0, :, 0, 0]
+    assert 0.3 < (first > 0).float().mean() < 0.7
+    assert (first.abs() > 0.35).float().mean() > 0.9
+
+
+def test_proposals_are_held_and_fit_the_planner() -> None:
+    torch.manual_seed(0)
+    prior = ActionPrior(8, 2, SPEC.env_dim, horizon=3, hidden=16)
+    context = Context(TensorDict({"latent": torch.randn(4, 2, 8)}, batch_size=[4, 2]), torch.zeros(4, 1, SPEC.dim))
+    goal = TensorDict({"latent": torch.randn(4, 8)}, batch_size=[4])
+
+    def draw(horizon: int, seed: int = 0) -> Tensor:
+        return proposer(prior, 5, horizon, SPEC.block)(context, goal, torch.Generator().manual_seed(seed))
+
+    plans = draw(3).unflatten(-1, (SPEC.block, SPEC.env_dim))
+    assert plans.shape == (4, 5, 3, SPEC.block, SPEC.env_dim) and plans.abs().max() <= 1
+    assert torch.equal(plans, plans[..., :1, :].expand_as(plans))
+    assert torch.equal(draw(2), draw(3)[:, :, :2])
+    assert torch.equal(draw(5)[:, :, 3:], draw(3)[:, :, 2:].expand(-1, -1, 2, -1))
+    assert torch.equal(draw(3), draw(3)) and not torch.equal(draw(3), draw(3, seed=1))
+
+
+def test_a_search_starts_from_what_is_proposed() -> None:
+    """Where only the proposal is any good, it is what comes out: also one of the user's own."""
+    model, wanted = toy_model(), 0.37
+
+    def energy(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return ((actions - wanted).abs().amax((-1, -2)) > 1e-6).float()
+
+    def mine(context: Context, goal: TensorDict, generator: torch.Generator) -> Tensor:
+        return torch.full((len(goal), 1, 2, SPEC.dim), wanted)
+
+    for prior, least in ((None, 1.0), (mine, 0.0)):
+        mpc = MPC(model, energy, CEM(samples=8, elites=2), horizon=2, iterations=2, prior=prior)
+        looks = TensorDict({"pixels": torch.zeros(3, 32, 32, 3, dtype=torch.uint8)}, batch_size=[3])
+        mpc.reset(looks, looks)
+        mpc.act(looks)
+        assert mpc.last_plan is not None and torch.equal(mpc.last_plan.energy, torch.full((3,), least))
+
+
+def test_proposals_need_a_prior() -> None:
+    with pytest.raises(BadInput, match="proposals are of an action prior; expected a model with an action prior"):
+        PlannerConfig(proposals=4).build(toy_model(), 0)
+    with pytest.raises(BadInput, match="proposals is off; expected 0 or more; got -1"):
+        PlannerConfig(proposals=-1)
+    grown = toy_model(shape=replace(SHAPE, prior=16))
+    assert PlannerConfig(proposals=4).build(grown, 0).prior is not None
+    assert PlannerConfig().build(grown, 0).prior is None
+
+
+def test_train_ends_with_the_prior(tmp_path: Path) -> None:
+    store = dot_store(tmp_path / "data")
+    shape, config = replace(SHAPE, prior=16, prior_horizon=2), replace(TRAINING, steps=4, prior_steps=5)
+    first, second = (train(store, shape, config, tmp_path / name, tensorboard=False) for name in "ab")
+    assert first is not None and second is not None and first.prior is not None and second.prior is not None
+    for one, other in zip(first.prior.parameters(), second.prior.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
+    """Everything else stays as it was, to the bit; the planner then asks for proposals."""
+    dot_store(tmp_path / "data")
+    start = toy_checkpoint(tmp_path / "start")
+    words = ["prior", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(start), "--width", "16"]
+    words += ["--horizon", "2", "--proposals", "3", "--out", str(tmp_path / "out")]
+    words += ["--training.prior-steps", "3", "--training.held-out", "0.25"]
+    main(words)
+    before, after = checkpoint.load(start), checkpoint.load(tmp_path / "out/checkpoint")
+    assert after.planner == replace(before.planner, proposals=3)
+    kept = after.model.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in before.model.state_dict().items())
+    assert any(name.startswith("prior.") for name in kept)
+    assert "3 updates on 6 episodes of play" in (tmp_path / "out/checkpoint/card.md").read_text()
+    assert isinstance(after.planner.energy(after.model), LatentDistance)
