@@ -112,16 +112,20 @@ class Train:
     """Shape of the JEPA."""
     training: TrainConfig = field(default_factory=TrainConfig)
     """How it is trained."""
+    probe: int = 20
+    """Held-out goals that the planner tries at every check; 0 leaves that out."""
 
     def run(self) -> None:
         import torch
 
         from . import checkpoint, training
         from .data import EpisodeStore
+        from .evaluate.probe import success_probe
 
         _check_task(self.task)
-        if self.threads < 1:
-            raise BadInput("train: threads is off", expected="at least 1", got=str(self.threads))
+        for name, least in (("threads", 1), ("probe", 0)):
+            if (value := getattr(self, name)) < least:
+                raise BadInput(f"train: {name} is off", expected=f"at least {least}", got=str(value))
         torch.set_num_threads(self.threads)
         data = self.data or Path("data") / self.task.lower()
         # A dataset that was named has to be there: a mistyped path shall not fill a disk.
@@ -131,13 +135,15 @@ class Train:
         if store.info.task != self.task:
             raise BadInput(f"dataset {data} is of another task", expected=self.task, got=store.info.task)
         out = self.out or Path("runs/train") / self.task.lower()
-        model = training.train(store, self.model, self.training, out, tensorboard=self.tensorboard)
+        planner, success = planner_for(self.task, self.model), None
+        if self.probe:
+            success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
+        model = training.train(store, self.model, self.training, out, tensorboard=self.tensorboard, success=success)
         if model is None:
             console.print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
             raise SystemExit(130)
         folder = self.checkpoint or out / "checkpoint"
         card = training.card(store, self.model, self.training, out, f"jepa-mpc {shlex.join(sys.argv[1:])}")
-        planner = planner_for(self.task, self.model)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 

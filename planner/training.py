@@ -41,9 +41,11 @@ class JEPATraining(lightning.LightningModule):
 
     still: Tensor
 
-    def __init__(self, model: JEPA, config: TrainConfig, info: DatasetInfo) -> None:
+    def __init__(
+        self, model: JEPA, config: TrainConfig, info: DatasetInfo, success: Callable[[JEPA], float] | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.config, self.info = model, config, info
+        self.model, self.config, self.info, self.success = model, config, info, success
         # Fixed "zero" action: what a robot at rest is said to have done before its episode started.
         spec = model.action
         still = torch.zeros(spec.block, spec.env_dim).clamp(torch.tensor(spec.low), torch.tensor(spec.high))
@@ -135,6 +137,8 @@ class JEPATraining(lightning.LightningModule):
         latents, states = torch.cat(self._latents), torch.cat(self._states)
         if not latents.isfinite().all():
             raise BadInput(f"training diverged at step {self.global_step}", got="latents NaN", do="lower learning_rate")
+        if self.success is not None:
+            self.log("val/success", self.success(self.model), prog_bar=True)
         rank = effective_rank(latents)
         self.log("val/effective_rank", rank, prog_bar=True)
         tested = torch.cat(self._episodes) % 2 == 0
@@ -242,7 +246,15 @@ class _GracefulStop(Callback):
             trainer.should_stop = True
 
 
-def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, *, tensorboard: bool) -> JEPA | None:
+def train(
+    store: EpisodeStore,
+    shape: JEPAConfig,
+    config: TrainConfig,
+    out: Path,
+    *,
+    tensorboard: bool,
+    success: Callable[[JEPA], float] | None = None,
+) -> JEPA | None:
     """Trains a JEPA on `store`, resuming from `out/last.ckpt` if there is one.
 
     Args:
@@ -251,6 +263,7 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
         config: how to train.
         out: folder for `last.ckpt`, `train.json` and the logs (`metrics.csv`).
         tensorboard: also log for TensorBoard (the `tensorboard` extra).
+        success: asked at every check how often the model as it is then reaches goals, 0 to 1; logged as `val/success`.
 
     Returns:
         The trained model, or None if it was interrupted (run again to go on).
@@ -263,9 +276,8 @@ def train(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path
     _same_run(out, {"task": store.info.task, "model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not _run(
-        JEPATraining(model, config, store.info), config, out, tensorboard, lambda: _draws(model, store, config)
-    ):
+    first = JEPATraining(model, config, store.info, success)
+    if not _run(first, config, out, tensorboard, lambda: _draws(model, store, config)):
         return None
     if config.polish_steps:
         second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
@@ -617,7 +629,8 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         *(f"| {name} | {value:.3f} |" for name, value in figures),
         "",
         "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
-        "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",
+        "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame). `success`:",
+        "share of held-out goals that the planner reached with the model as it was then, by the plain latent distance.",
         "`temporal_near`: error of the steps between two frames that are few steps apart, model steps. `prior`: error",
         "of the flow from noise to the plans of play; 1 or more where it knows nothing.",
         "",

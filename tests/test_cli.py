@@ -115,6 +115,7 @@ BAD = [
     ),
     Case("train TwoRoom --model.width 7", "multiples of 16 and of 4; got 64 and 7"),
     Case("train TwoRoom --threads 0", "train: threads is off; expected at least 1; got 0"),
+    Case("train TwoRoom --probe -1", "train: probe is off; expected at least 0; got -1"),
     Case(TRAIN + "cut-data", "damaged: actions.memmap; expected 1440 bytes; got 1436; collect it again"),
     Case(TRAIN + "unfinished", "is not complete; expected 6 episodes; got 5; run the same `jepa-mpc collect` again"),
     Case(TRAIN + "altered", "episode 0 was altered; collect it again"),
