@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from .optimizers.noise import Streams
 from .plan import Plan, plan
 from .types import Context, EnergyLike, Optimizer, WorldModel
 
@@ -57,7 +58,9 @@ class CapturedPlan:
     def __call__(self, context: Context, goal: TensorDict, proposals: Tensor) -> Plan:
         """As `plan.plan`: context of E environments, goal `[E]`, proposals `[E, P, T, A]`."""
         inputs = TensorDict({"latent": context.latent, "past": context.actions, "goal": goal, "proposals": proposals})
-        key = tuple((name, value.shape, value.dtype) for name, value in sorted(inputs.items(True, True), key=str))
+        shapes = tuple((name, value.shape, value.dtype) for name, value in sorted(inputs.items(True, True), key=str))
+        # Whose noise is drawn is part of what is recorded.
+        key = (*shapes, *(self.generator.rows if isinstance(self.generator, Streams) else ()))
         if key not in self._recorded:
             self._recorded[key] = _Recording(self._search, inputs, self.generator)
         return self._recorded[key](inputs)
@@ -85,7 +88,8 @@ class _Recording:
             self._record(generator)
 
     def _record(self, generator: torch.Generator) -> None:
-        noise = generator.get_state()
+        streams = [generator, *(generator.due() if isinstance(generator, Streams) else [])]
+        noise = [stream.get_state() for stream in streams]
         # Libraries set themselves up in their first calls, which must not be recorded; nor may they use up noise.
         aside = torch.cuda.Stream(generator.device)
         aside.wait_stream(torch.cuda.current_stream(generator.device))
@@ -93,9 +97,10 @@ class _Recording:
             for _ in range(3):
                 self.search(self.inputs)
         torch.cuda.current_stream(generator.device).wait_stream(aside)
-        generator.set_state(noise)
         self.graph = torch.cuda.CUDAGraph()
-        self.graph.register_generator_state(generator)
+        for stream, state in zip(streams, noise, strict=True):
+            stream.set_state(state)
+            self.graph.register_generator_state(stream)
         with torch.cuda.graph(self.graph):
             self.found = self.search(self.inputs)
 

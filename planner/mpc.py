@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .errors import BadInput
 from .graph import CapturedPlan
+from .optimizers.noise import Streams
 from .plan import Plan, plan
 from .types import Context, EnergyLike, Optimizer, Prior, WorldModel
 
@@ -39,8 +40,10 @@ class MPC:
         replan: environment steps to do of each plan before planning again, 1 to `horizon * block`; in place of
             `execute`. Below `block` the robot is corrected inside a model step, and planning costs more.
         prior: proposes further plans to start from, given what is known, the goal and the source of noise: a network
-            (`prior.proposer`), or anything of yours; `[E, P, T, A]` in [-1, 1].
-        seed: of the noise; after each full reset the same calls give the same actions.
+            (`proposals.proposer`), or anything of yours; `[E, P, T, A]` in [-1, 1].
+        seed: of the noise; after each full reset the same calls give the same actions. Every environment has noise of
+            its own, begun anew with each of its episodes: what is planned for it does not depend on those beside it
+            (to rounding: products of more rows may differ in the last bit).
         deadline_ms: wall time that a search may take, as in `plan`; None to finish every search.
         chunk: most candidates in one rollout, as in `plan`.
         max_bytes: most memory of one rollout, as in `plan`.
@@ -103,7 +106,7 @@ class MPC:
             obs: first observations, batch `[E]`. They are encoded when `act` gets them.
             goal: goal observations, batch `[E]`, encoded here, once.
             mask: bool `[E]`, the environments to reset; the others go on undisturbed and their rows of `obs` and `goal`
-                are not read. None resets all of them and the noise; the first reset has to be of all.
+                are not read. None resets all of them; the first reset has to be of all.
 
         Raises:
             BadInput: a batch or the mask does not fit, or a float that is to be read is not finite.
@@ -120,6 +123,8 @@ class MPC:
         rows = torch.from_numpy(np.flatnonzero(mask))
         self._goal[rows] = self.model.encode(goal[rows].unsqueeze(1))[:, 0]
         self._plan[rows.to(self._plan.device)] = self._rest
+        for row in rows.tolist():
+            self._noise.restart(row, self.seed)
         self._done[mask] = self._still
 
     def _begin(self, size: int, goal: TensorDict, mask: np.ndarray | None) -> None:
@@ -137,7 +142,7 @@ class MPC:
         # What was done between the frames of the history, [E, (H - 1) * block, env_dim].
         self._done = np.tile(self._still, (size, (self.model.history - 1) * spec.block, 1))
         self._queue = np.zeros((size, self.replan, spec.env_dim), dtype=np.float32)
-        self._generator = torch.Generator(device).manual_seed(self.seed)
+        self._noise = Streams(device, [self.seed] * size)
         self._search = self._make_search()
         self._clock = np.zeros(size, dtype=np.int64)
 
@@ -210,8 +215,9 @@ class MPC:
         latents = self._latents[index][:, :: self.model.action.block // self._look]  # [n, H]
         done = torch.as_tensor(self._done[rows], device=index.device).unflatten(1, (-1, self.model.action.block))
         context = Context(latents, self.model.action.encode(done).to(self._plan.dtype))
+        self._noise.rows = rows.tolist()
         if self.prior is not None:
-            proposals = torch.cat([proposals, self.prior(context, self._goal[index], self._generator)], 1)
+            proposals = torch.cat([proposals, self.prior(context, self._goal[index], self._noise)], 1)
         found = self._search(context, self._goal[index], proposals=proposals)
         self.incomplete += not found.complete
         # Where every candidate failed, `plan` returns the first proposal: the rest of the last plan.
@@ -226,7 +232,7 @@ class MPC:
         """`plan` with everything given but context, goal and proposals."""
         parts = (self.model, self.energy, self.optimizer)
         options: dict[str, Any] = {"iterations": self.iterations, "horizon": self.horizon}
-        options |= {"generator": self._generator, "chunk": self.chunk, "max_bytes": self.max_bytes}
+        options |= {"generator": self._noise, "chunk": self.chunk, "max_bytes": self.max_bytes}
         if self.capture:
             return CapturedPlan(*parts, **options)
 

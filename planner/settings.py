@@ -13,10 +13,10 @@ from .energies import ActionEffort, Energy, LatentDistance, LearnedDistance, Obj
 from .errors import BadInput, check_seed
 from .models.jepa import JEPA
 from .models.packed import Packed
-from .models.prior import proposer
 from .models.temporal import TemporalDistance
 from .mpc import MPC
 from .optimizers import CEM, AnyOptimizer, Chain, Gradient, Hold, make_optimizer
+from .proposals import proposer
 from .types import EnergyLike, Prior, WorldModel
 
 

@@ -118,6 +118,21 @@ def test_the_same_calls_give_the_same_actions() -> None:
     assert not np.array_equal(first, drive(other, begin(other), 8))
 
 
+def test_an_environment_s_noise_does_not_depend_on_those_beside_it() -> None:
+    """Nor on when its episode began: what is done in it is what would be done in it alone."""
+    policy = make()
+    cart = begin(policy)
+    together = drive(policy, cart, 6)
+    policy.reset(cart.obs, GOAL, np.array([False, True, False]))
+    start = cart.state.clone()
+    later = drive(policy, cart, 6)
+    for row, state, expected in [(0, torch.zeros(1, 2), together), (2, torch.zeros(1, 2), together), (1, start, later)]:
+        alone = make()
+        own = Cart(state[-1:] if len(state) == 1 else state[row : row + 1])
+        alone.reset(own.obs, GOAL[row : row + 1])
+        np.testing.assert_allclose(drive(alone, own, 6)[:, 0], expected[:, row], atol=1e-5)
+
+
 @pytest.mark.parametrize("execute", [1, 2, 3])
 def test_it_plans_when_due_and_looks_at_every_boundary(execute: int) -> None:
     model = Watched()

@@ -16,10 +16,11 @@ from planner.actions import ActionSpec
 from planner.cli import main
 from planner.energies import LatentDistance
 from planner.errors import BadInput
-from planner.models.prior import ActionPrior, proposer
+from planner.models.prior import ActionPrior
 from planner.mpc import MPC
 from planner.optimizers import CEM
 from planner.prior import Hindsight, PriorTraining
+from planner.proposals import proposer
 from planner.settings import PlannerConfig, TrainConfig
 from planner.training import _run, train
 from planner.types import Context

@@ -26,7 +26,7 @@ from planner.optimizers import (
     PredictiveSampling,
     Smooth,
 )
-from planner.optimizers.noise import coloured
+from planner.optimizers.noise import Streams, coloured
 from planner.plan import Plan, plan
 from planner.settings import PlannerConfig
 from planner.testing import LinearModel, check_optimizer
@@ -57,6 +57,25 @@ def search(optimizer: Any, energy: Any, iterations: int, size: int = 2, dims: in
         horizon=T,
         generator=seeded(0),
     )
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_with_streams_an_environment_is_searched_as_if_alone(kind: Any) -> None:
+    optimizer, plans = kind(), torch.linspace(-0.5, 0.5, 3)[:, None, None].expand(-1, T, 2)
+    streams = Streams(torch.device("cpu"), [7, 8, 9])
+    for rows in ([0, 1, 2], [2, 0]):
+        streams.rows = rows
+        together = optimizer.ask(optimizer.init(plans[rows]), streams)
+        for place, row in enumerate(rows):
+            own = seeded(7 + row)
+            alone = optimizer.ask(optimizer.init(plans[row : row + 1]), own)
+            if rows[0] == 2:  # the second draw of this one
+                alone = optimizer.ask(optimizer.init(plans[row : row + 1]), own)
+            assert torch.equal(together[place], alone[0])
+    streams.restart(1, 8)
+    streams.rows = [1]
+    again = optimizer.ask(optimizer.init(plans[1:2]), streams)
+    assert torch.equal(again, optimizer.ask(optimizer.init(plans[1:2]), seeded(8)))
 
 
 def fork(actions: Tensor) -> Tensor:

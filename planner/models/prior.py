@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tensordict import TensorDict
 from torch import Tensor, nn
-
-from ..types import Context, Prior
 
 EULER_STEPS = 6
 """Steps from noise to a plan; the flow is nearly straight."""
@@ -69,25 +66,3 @@ class ActionPrior(nn.Module):
             time = point.new_full(point.shape[:-1], step / EULER_STEPS)
             point = point + self(point, time, condition) / EULER_STEPS
         return point.clamp(-1, 1).unflatten(-1, (self.horizon, self.env_dim))
-
-
-def proposer(prior: ActionPrior, count: int, horizon: int, block: int) -> Prior:
-    """What an `MPC` asks for plans to start from.
-
-    Args:
-        prior: draws them.
-        count: P, plans an environment, >= 1.
-        horizon: T of the plans; beyond the prior's own its last action is repeated.
-        block: environment steps that each action is held.
-    """
-    steps = torch.arange(horizon).clamp(max=prior.horizon - 1)
-
-    @torch.no_grad()
-    def propose(context: Context, goal: TensorDict, generator: torch.Generator) -> Tensor:
-        latents = context.latent["latent"]  # [E, H, D]
-        size = (len(latents), count, prior.horizon * prior.env_dim)
-        noise = torch.randn(size, generator=generator, device=latents.device, dtype=latents.dtype)
-        plans = prior.propose(latents, goal["latent"], noise)[:, :, steps]  # [E, P, T, env_dim]
-        return plans.unsqueeze(3).expand(-1, -1, -1, block, -1).flatten(3)
-
-    return propose

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from .noise import lowest_of
+from .noise import drawn, lowest_of
 
 
 class CategoricalState(NamedTuple):
@@ -81,9 +81,8 @@ class CategoricalCEM:
     def ask(self, state: CategoricalState, generator: torch.Generator) -> Tensor:
         """Candidates `[E, S, T, A]`; the first has the likeliest choice everywhere."""
         probabilities = state.probabilities  # [E, T, G, C]
-        size = 1 if self.shared_noise else probabilities.shape[0]
-        shape = (size, self.samples - 1, *probabilities.shape[1:-1], 1)
-        draw = torch.rand(shape, generator=generator, dtype=probabilities.dtype, device=probabilities.device)
+        shape = (probabilities.shape[0], self.samples - 1, *probabilities.shape[1:-1], 1)
+        draw = drawn(torch.rand, shape, probabilities, generator, self.shared_noise)
         edges = probabilities.cumsum(-1)[:, None, ..., :-1]  # the last edge is 1, whatever rounding says
         picked = (draw > edges).sum(-1)  # [E, S - 1, T, G]
         likeliest = probabilities.argmax(-1).unsqueeze(1)

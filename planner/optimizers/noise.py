@@ -1,9 +1,55 @@
-"""Where candidates come from: Gaussian noise that depends on the generator alone."""
+"""Where candidates come from: noise that depends on the generator alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+class Streams(torch.Generator):
+    """Noise of its own for every environment: what is drawn for one does not depend on who is planned beside it.
+
+    To whoever knows ordinary generators only, it is one (seeded with the first seed), and draws for all at once.
+
+    Args:
+        device: of the noise.
+        seeds: one an environment, at least one.
+
+    Attributes:
+        rows: the environments that the next draws are for, in this order; all of them at first.
+    """
+
+    def __new__(cls, device: torch.device | None, seeds: Sequence[int]) -> Streams:
+        return super().__new__(cls, device)  # type: ignore[call-arg]  # all that a torch generator is made from
+
+    def __init__(self, device: torch.device | None, seeds: Sequence[int]) -> None:
+        self.manual_seed(seeds[0])
+        self._each = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self.rows: Sequence[int] = range(len(seeds))
+
+    def restart(self, row: int, seed: int) -> None:
+        """Begins the noise of one environment anew."""
+        self._each[row].manual_seed(seed)
+
+    def due(self) -> list[torch.Generator]:
+        """The generators of `rows`."""
+        return [self._each[row] for row in self.rows]
+
+
+def drawn(
+    sampler: Callable[..., Tensor], size: Sequence[int], like: Tensor, generator: torch.Generator, shared: bool
+) -> Tensor:
+    """Noise `size` = `[E, ...]` from `sampler` (`torch.randn` or `torch.rand`), of the type and device of `like`.
+
+    With `Streams` each environment's comes from its own; with `shared` it is drawn once and is the same in all.
+    """
+    options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+    if isinstance(generator, Streams) and not shared:
+        return torch.stack([sampler(tuple(size[1:]), generator=one, **options) for one in generator.due()])
+    return sampler((1 if shared else size[0], *size[1:]), generator=generator, **options).expand(*size)
 
 
 def normal(mean: Tensor, samples: int, generator: torch.Generator, shared: bool) -> Tensor:
@@ -16,9 +62,7 @@ def normal(mean: Tensor, samples: int, generator: torch.Generator, shared: bool)
         shared: the same noise in every environment (drawn once). What is planned for one of many is then what is
             planned for it alone, and less noise is drawn.
     """
-    size = 1 if shared else mean.shape[0]
-    noise = torch.randn((size, samples, *mean.shape[1:]), generator=generator, dtype=mean.dtype, device=mean.device)
-    return noise.expand(mean.shape[0], -1, -1, -1)
+    return drawn(torch.randn, (mean.shape[0], samples, *mean.shape[1:]), mean, generator, shared)
 
 
 def coloured(white: Tensor, exponent: float) -> Tensor:

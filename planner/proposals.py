@@ -1,0 +1,33 @@
+"""From an action prior to what a planner asks for plans to start from."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from .models.prior import ActionPrior
+from .optimizers.noise import drawn
+from .types import Context, Prior
+
+
+def proposer(prior: ActionPrior, count: int, horizon: int, block: int) -> Prior:
+    """What an `MPC` asks for plans to start from.
+
+    Args:
+        prior: draws them.
+        count: P, plans an environment, >= 1.
+        horizon: T of the plans; beyond the prior's own its last action is repeated.
+        block: environment steps that each action is held.
+    """
+    steps = torch.arange(horizon).clamp(max=prior.horizon - 1)
+
+    @torch.no_grad()
+    def propose(context: Context, goal: TensorDict, generator: torch.Generator) -> Tensor:
+        latents = context.latent["latent"]  # [E, H, D]
+        size = (len(latents), count, prior.horizon * prior.env_dim)
+        noise = drawn(torch.randn, size, latents, generator, shared=False)
+        plans = prior.propose(latents, goal["latent"], noise)[:, :, steps]  # [E, P, T, env_dim]
+        return plans.unsqueeze(3).expand(-1, -1, -1, block, -1).flatten(3)
+
+    return propose
