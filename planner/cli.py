@@ -313,6 +313,8 @@ class Evaluate:
     """Environments played at once; 1 gives the honest time a plan."""
     oracle: bool = True
     """Also plan on the simulator itself (slow)."""
+    imagine: bool = True
+    """Show in the report what the planner imagined, and the energy around what it chose (some seconds)."""
     out: Path | None = None
     """Folder of the results; runs/evaluate/TASK by default."""
     record: bool = False
@@ -327,7 +329,7 @@ class Evaluate:
         loaded = _load(self.task, self.checkpoint)
         settings = _override(loaded.planner, self)
         with _table() as progress:
-            outcome = evaluate(load_envs(), self.task, loaded, settings, protocol, progress)
+            outcome = evaluate(load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine)
         paths = write_results(self.out or Path("runs/evaluate") / self.task.lower(), [outcome])
         if self.record:
             checkpoints.record(checkpoints.find(self.task, self.checkpoint), card_figures(outcome.result))
@@ -427,7 +429,9 @@ class Demo:
             loaded = _load(task, None)
             with _table() as progress:
                 protocol = Protocol(self.episodes, seed=self.seed, oracle=False)
-                outcomes.append(evaluate(load_envs(), task, loaded, loaded.planner, protocol, progress))
+                outcomes.append(
+                    evaluate(load_envs(), task, loaded, loaded.planner, protocol, progress, imagination=True)
+                )
         _conclude(outcomes, write_results(self.out, outcomes))
 
 

@@ -57,6 +57,8 @@ class MPC:
         plan_rows: how many environments it planned for.
         last_plan: what the last call of `plan` found, for the environments `last_rows`.
         last_rows: indices of these environments, `[n]`.
+        last_context: what the model knew when it found that, E = n.
+        last_goal: the goal that it was for, batch `[n]`.
     """
 
     def __init__(
@@ -96,6 +98,8 @@ class MPC:
         self.plan_rows: list[int] = []
         self.last_plan: Plan | None = None
         self.last_rows = np.zeros(0, dtype=np.int64)
+        self.last_context: Context | None = None
+        self.last_goal: TensorDict | None = None
         self._clock: np.ndarray | None = None  # [E], environment steps since each episode began
 
     @torch.no_grad()
@@ -216,13 +220,14 @@ class MPC:
         done = torch.as_tensor(self._done[rows], device=index.device).unflatten(1, (-1, self.model.action.block))
         context = Context(latents, self.model.action.encode(done).to(self._plan.dtype))
         self._noise.rows = rows.tolist()
+        goal = self._goal[index]
         if self.prior is not None:
-            proposals = torch.cat([proposals, self.prior(context, self._goal[index], self._noise)], 1)
-        found = self._search(context, self._goal[index], proposals=proposals)
+            proposals = torch.cat([proposals, self.prior(context, goal, self._noise)], 1)
+        found = self._search(context, goal, proposals=proposals)
         self.incomplete += not found.complete
         # Where every candidate failed, `plan` returns the first proposal: the rest of the last plan.
         self.fallbacks += int((~found.energy.isfinite()).sum())
-        self.last_plan, self.last_rows = found, rows
+        self.last_plan, self.last_rows, self.last_context, self.last_goal = found, rows, context, goal
         self._plan[index] = found.actions
         blocks = -(-self.replan // self.model.action.block)  # those that the next steps are of
         physical = self.model.action.decode(found.actions[:, :blocks]).flatten(1, 2)  # [n, blocks * block, env_dim]

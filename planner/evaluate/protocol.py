@@ -7,7 +7,7 @@ the start are removed and counted, and so are those that the task's rule leaves 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,7 @@ class Episode:
         goal_distance: after each step, in tolerances.
         frames: what the camera saw, uint8 `[size, size, 3]` each, the start included; empty unless asked for.
         goal: the goal image, uint8 `[size, size, 3]`.
+        states: the physical states `[n]` of the frames.
     """
 
     success: bool
@@ -85,6 +86,12 @@ class Episode:
     goal_distance: list[float]
     frames: list[np.ndarray]
     goal: np.ndarray
+    states: list[np.ndarray] = field(default_factory=list)
+
+    def keep(self, look: dict[str, np.ndarray], info: dict[str, Any]) -> None:
+        """Adds a frame to the film."""
+        self.frames.append(look["pixels"])
+        self.states.append(info["state"])
 
 
 def held_out_pairs(env: Any, n: int, distance: int | None, seed: int) -> Pairs:
@@ -173,9 +180,9 @@ def _play_group(
     goal = _batch([look["goal"] for look in looks], [info["goal_state"] for info in infos], privileged)
     policy.reset(_observe(looks, infos, privileged), goal)
     for _ in range(budget):
-        for episode, look, keep in zip(episodes, looks, filmed, strict=True):
-            if keep and not episode.success:
-                episode.frames.append(look["pixels"])
+        for i, episode in enumerate(episodes):
+            if filmed[i] and not episode.success:
+                episode.keep(looks[i], infos[i])
         actions = policy.act(_observe(looks, infos, privileged))
         for i, (env, episode) in enumerate(zip(envs, episodes, strict=True)):
             if episode.success:
@@ -185,7 +192,7 @@ def _play_group(
             episode.goal_distance.append(infos[i]["goal_distance"])
             episode.success = judge.reached(episode.goal_distance)
             if episode.success and filmed[i]:
-                episode.frames.append(looks[i]["pixels"])
+                episode.keep(looks[i], infos[i])
         if all(episode.success for episode in episodes):
             break
     yield from episodes

@@ -9,7 +9,10 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .imagination import Imagined
 
 Record = Mapping[str, Any]
 
@@ -18,7 +21,13 @@ INK, DIM = "#010203", "#040506"  # stand for the page's own colours inside a cha
 POLICIES = {"planner": "planner", "oracle": "oracle model", "random": "random", "noop": "do nothing"}
 
 
-def write_report(path: Path, results: Sequence[Record], episodes: Sequence[Record], video: Path | None) -> None:
+def write_report(
+    path: Path,
+    results: Sequence[Record],
+    episodes: Sequence[Record],
+    video: Path | None,
+    imagined: Sequence[Imagined] = (),
+) -> None:
     """Writes the evaluation as one self-contained HTML file.
 
     Args:
@@ -29,13 +38,21 @@ def write_report(path: Path, results: Sequence[Record], episodes: Sequence[Recor
         episodes: one an episode: `task, policy, success, goal_distance` (one a step, in success tolerances: below 1
             is success) and `initial_distance`, in the same unit.
         video: an mp4 to embed, or None.
+        imagined: plans to show as film strips, each with the energy around its first action.
     """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(source).render(
-        tasks=[_task(result, [e for e in episodes if e["task"] == result["task"]]) for result in results],
+        tasks=[
+            _task(
+                result,
+                [episode for episode in episodes if episode["task"] == result["task"]],
+                [one for one in imagined if one.task == result["task"]],
+            )
+            for result in results
+        ],
         date=max((str(result.get("date", "")) for result in results), default=""),
         video=base64.b64encode(video.read_bytes()).decode() if video else None,
         success=SUCCESS,
@@ -47,9 +64,11 @@ def write_report(path: Path, results: Sequence[Record], episodes: Sequence[Recor
     os.replace(partial, path)
 
 
-def _task(result: Record, episodes: Sequence[Record]) -> dict[str, Any]:
+def _task(result: Record, episodes: Sequence[Record], imagined: Sequence[Imagined]) -> dict[str, Any]:
     """What the template shows of one task, in words and charts."""
     from markupsafe import Markup
+
+    from .scenes import episodes_imagined
 
     runs = [episode for episode in episodes if episode["policy"] == "planner" and len(episode["goal_distance"])]
     low, high = result["interval"]
@@ -67,6 +86,10 @@ def _task(result: Record, episodes: Sequence[Record]) -> dict[str, Any]:
         "curves": Markup(_curves(runs)) if runs else None,
         "mixed": backends if None not in backends and backends[0] != backends[1] else None,
         "settings": _settings(result),
+        "imagined": episodes_imagined(imagined),
+        "bank": f"{imagined[0].bank:,}" if imagined else None,
+        "block": imagined[0].block if imagined else None,
+        "model_step": f"{imagined[0].model_step:.2f}" if imagined else None,
     }
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ from ..mpc import MPC
 from ..settings import PlannerConfig
 from ..types import Policy
 from ..versions import commit, versions
+from .imagination import Imagined, Recorder, bank_of_play, imagine
 from .protocol import STANDARD, STRICT, Episode, NoopPolicy, Pairs, RandomPolicy, held_out_pairs, play_pairs
 from .statistics import latency, summary
 from .video import MAX_CLIPS, Clip
@@ -83,12 +84,14 @@ class Outcome:
     Attributes:
         result: the content of `results.json`.
         records: one an episode and policy, the lines of `episodes.jsonl`.
-        clips: the first filmed episodes of the planner.
+        clips: some episodes of the planner, failures among them if there are any.
+        imagined: what it imagined in these, at its first plan and at the one half way.
     """
 
     result: dict[str, Any]
     records: list[dict[str, Any]]
     clips: list[Clip]
+    imagined: list[Imagined] = field(default_factory=list)
 
 
 def evaluate(
@@ -98,16 +101,22 @@ def evaluate(
     settings: PlannerConfig,
     protocol: Protocol,
     progress: Progress = lambda *_: None,
+    *,
+    imagination: bool = False,
 ) -> Outcome:
-    """Plays the planner, the floors and, if asked for, the oracle; see `results.json` in the README for the fields."""
+    """Plays the planner, the floors and, if asked for, the oracle; see `results.json` in the README for the fields.
+
+    With `imagination` the plans of the episodes that are shown are rehearsed once more, for the report.
+    """
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
     distance = protocol.distance if protocol.goals == "play" else None
     pairs = held_out_pairs(rooms[0], protocol.episodes, distance, protocol.seed)
     planner, guard = _guarded(checkpoint, settings, protocol)
+    recorder = Recorder(guard, planner)
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
     policies: dict[str, Policy] = {
-        "planner": guard,
+        "planner": recorder,
         "random": RandomPolicy(low, high, protocol.seed),
         "noop": NoopPolicy(low, high),
     }
@@ -121,6 +130,8 @@ def evaluate(
         looks[name] = _play(name, _guarded(checkpoint, settings, protocol)[1], others, pairs, protocol, progress)
         for room in others:
             room.close()
+    shown = choose([episode.success for episode in played["planner"]], MAX_CLIPS)
+    imagined = _imagined(task, rooms[0], played["planner"], shown, recorder, protocol) if imagination else []
     for room in rooms:
         room.close()
     result = _result(envs, task, checkpoint, settings, protocol, pairs, played, planner, guard)
@@ -131,7 +142,7 @@ def evaluate(
         for name, episodes in played.items()
         for k, episode in enumerate(episodes)
     ]
-    return Outcome(result, records, _clips(task, played["planner"]))
+    return Outcome(result, records, _clips(task, played["planner"], shown), imagined)
 
 
 def _guarded(checkpoint: Checkpoint, settings: PlannerConfig, protocol: Protocol) -> tuple[MPC, Guard]:
@@ -223,16 +234,29 @@ def _result(
     }
 
 
-def _clips(task: str, episodes: list[Episode]) -> list[Clip]:
-    """Up to `MAX_CLIPS` episodes, failures among them if there are any."""
-    failed = [k for k, episode in enumerate(episodes) if not episode.success]
-    reached = [k for k, episode in enumerate(episodes) if episode.success]
-    failed = failed[: max(MAX_CLIPS // 4, MAX_CLIPS - len(reached))]
-    reached = reached[: MAX_CLIPS - len(failed)]
-    return [
-        Clip(np.stack(episodes[k].frames), episodes[k].goal, f"{task} {k}", episodes[k].success)
-        for k in sorted(failed + reached)
-    ]
+def choose(successes: Sequence[bool], most: int) -> list[int]:
+    """Up to `most` episodes, in order, at least a quarter of them failures if there are as many."""
+    failed = [k for k, success in enumerate(successes) if not success]
+    reached = [k for k, success in enumerate(successes) if success]
+    failed = failed[: max(-(-most // 4), most - len(reached))]
+    return sorted(failed + reached[: most - len(failed)])
+
+
+def _clips(task: str, episodes: list[Episode], shown: Sequence[int]) -> list[Clip]:
+    return [Clip(np.stack(episodes[k].frames), episodes[k].goal, f"{task} {k}", episodes[k].success) for k in shown]
+
+
+def _imagined(
+    task: str, room: Any, episodes: list[Episode], shown: Sequence[int], recorder: Recorder, protocol: Protocol
+) -> list[Imagined]:
+    """What the planner imagined in the episodes `shown`: at the first plan, and half way if that is another one."""
+    bank = bank_of_play(room, recorder.planner.model, protocol.seed)
+    found = []
+    for k in shown:
+        moments = recorder.moments(k, episodes[k].steps)
+        chosen = sorted({0, len(moments) // 2})
+        found += [imagine(task, k, episodes[k], moments[i], recorder.planner, bank) for i in chosen]
+    return found
 
 
 def write_results(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, Path, Path]:
@@ -248,15 +272,20 @@ def write_results(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, Path, P
     out.mkdir(parents=True, exist_ok=True)
     results = [outcome.result for outcome in outcomes]
     records = [record for outcome in outcomes for record in outcome.records]
-    clips = [clip for outcome in outcomes for clip in outcome.clips[: MAX_CLIPS // len(outcomes)]]
+    clips = [clip for outcome in outcomes for clip in _some(outcome.clips, MAX_CLIPS // len(outcomes))]
+    imagined = [one for outcome in outcomes for one in outcome.imagined]
     video, report, numbers = out / "plan.mp4", out / "report.html", out / "results.json"
     write_atomically(numbers, json.dumps(results[0] if len(results) == 1 else results, indent=1) + "\n")
     write_atomically(out / "episodes.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     write_video(video, clips)
     shown = max(clips, key=lambda clip: (bool(clip.success), len(clip.frames)))
     film_strip(out / "plan.png", shown, every=max(1, len(shown.frames) // 6))
-    write_report(report, results, records, video)
+    write_report(report, results, records, video, imagined)
     return video, report, numbers
+
+
+def _some(clips: Sequence[Clip], most: int) -> list[Clip]:
+    return [clips[i] for i in choose([bool(clip.success) for clip in clips], most)]
 
 
 def _apart(result: dict[str, Any]) -> str:
