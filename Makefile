@@ -19,7 +19,7 @@ SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
 TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture train bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean
+.PHONY: help setup demo test torture train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ torture: $(STAMP)  ## the slow tests
 
 train: $(STAMP)  ## train a world model: make train TASK=PushT
 	@$(BIN)/jepa-mpc train $(TASK)
+
+freeze: $(STAMP)  ## write a task's evaluation protocol with the digests of its pairs: make freeze TASK=PushT; REPLACE=1 keeps the version
+	@$(BIN)/python -m benchmarks.freeze $(TASK) $(if $(REPLACE),--replace)
 
 bench-success: $(STAMP)  ## success on EPISODES=100 held-out goals of every task, into benchmarks/results and the models' cards
 	@set -e; for task in $(TASKS); do \

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gymnasium as gym
 
 from planner.errors import BadInput
@@ -24,6 +26,9 @@ TASKS: dict[str, type[GoalEnv]] = {
     "PushT": PushT,
     "Cube": Cube,
 }
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+"""The frozen protocol of every task, `TASK-vN.json`; `make freeze` writes them."""
 
 DISTRIBUTION = "jepa-mpc"
 """Tells this package from a stranger's of the same name."""
@@ -54,6 +59,7 @@ def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:
 __all__ = [
     "APPEARANCES",
     "DISTRIBUTION",
+    "PROTOCOLS",
     "TASKS",
     "Cube",
     "GoalEnv",

@@ -487,20 +487,23 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     """The table and the paths that an evaluation ends with."""
     from rich.table import Table
 
-    table = Table("task", "reached", "95 %", "random", "nothing", "oracle", "ms/plan", "rate")
+    table = Table("task", "reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate")
     for result in (outcome.result for outcome in outcomes):
-        floors = [_rate(result["floors"][name]) for name in ("random", "noop", "oracle")]
+        random, noop, oracle = (_rate(result["floors"][name]) for name in ("random", "noop", "oracle"))
+        hard = "" if result["hard_score"] is None else f"{100 * result['hard_score']:.0f} %"
         low, high = result["interval"]
         plan_ms = result["plan_ms"]["median"]
         table.add_row(
             result["task"],
             f"[bold]{result['successes']}/{result['n']}[/]",
             f"{low:.0%}-{high:.0%}",
-            *floors,
+            *(random, noop, hard, oracle),
             f"{plan_ms:.0f}",
             f"{result['control_hz']:.0f} Hz",
         )
     console.print(table)
+    for result in (outcome.result for outcome in outcomes if outcome.result["protocol"]):
+        console.print(_protocol(result["task"], result["protocol"]), highlight=False)
     for result in (outcome.result for outcome in outcomes if outcome.result["appearance"]):
         looks = Table("appearance", "reached", "95 %", "drop, points")
         for name, arm in result["appearance"].items():
@@ -510,6 +513,16 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
         console.print(looks)
     for name, path in zip(("video", "report", "numbers"), paths, strict=True):
         console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)
+
+
+def _protocol(task: str, found: dict[str, Any]) -> str:
+    """Whether the task's frozen protocol was kept, and otherwise what is not as it says."""
+    if found["departs"]:
+        words = f"{task}: outside protocol {found['name']}: {', '.join(found['departs'])}"
+        do = "these figures do not compare with others of it; install what it was frozen with, or `make freeze`"
+        return words if found["same_pairs"] is not False else f"[yellow]{words}; {do}[/]"
+    part = "" if found["n"] == found["of"] else f", the first {found['n']} of its {found['of']} pairs"
+    return f"{task}: protocol {found['name']}, column {found['column']}{part}"
 
 
 def _rate(arm: dict[str, Any] | None) -> str:

@@ -233,8 +233,9 @@ def test_an_interruption_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, ca
 # Good input --------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate(room: Path, tmp_path: Path, capsys: Any) -> None:
+def test_evaluate(room: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     """Options override the checkpoint's own settings; the files are where the last lines say."""
+    monkeypatch.setattr("planner.evaluate.imagination.BANK_EPISODES", 3)
     options = "--episodes 2 --distance 20 --num-envs 2 --optimizer mppi --samples 4 --no-oracle --out results"
     main(f"evaluate TwoRoom --checkpoint {room}/good {options}".split())
     said = capsys.readouterr().out
@@ -242,13 +243,16 @@ def test_evaluate(room: Path, tmp_path: Path, capsys: Any) -> None:
     assert (result["n"], result["optimizer"], result["planner"]["samples"]) == (2, "mppi", 4)
     assert result["planner"]["horizon"] == 2 and result["floors"]["oracle"] is None
     assert f"{result['successes']}/2" in said and "not run" in said
+    assert "outside protocol TwoRoom-v1: it has no column with distance 20" in " ".join(said.split())
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert page.count("Plan at step") == 4, "two plans in each of two episodes"
     for name in ("plan.mp4", "report.html", "results.json"):
         assert f"results/{name}" in said and (tmp_path / "results" / name).stat().st_size > 0
 
 
 def test_record_puts_the_figures_into_the_card(tmp_path: Path) -> None:
     folder = toy_checkpoint(tmp_path / "own")
-    main(f"evaluate TwoRoom --checkpoint {folder} --episodes 1 --distance 20 --no-oracle --record".split())
+    main(f"evaluate TwoRoom --checkpoint {folder} --episodes 1 --distance 25 --no-oracle --record --no-imagine".split())
     assert re.search(r"Goals reached: \*\*[01]/1\*\*", (folder / "card.md").read_text())
 
 

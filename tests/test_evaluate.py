@@ -69,6 +69,8 @@ def test_every_field_is_there(outcome: Outcome, loaded: Checkpoint) -> None:
         "incomplete_plans": int,
         "commit": str,
         "date": str,
+        "hard_score": float,
+        "protocol": dict,
     }
     assert {key: type(result[key]) for key in kinds} == kinds
     assert (result["task"], result["n"], result["seed"]) == ("TwoRoom", PAIRS, 3)
@@ -86,6 +88,20 @@ def test_rates_and_intervals_belong_to_the_counts(outcome: Outcome) -> None:
         assert (arm["n"], arm["successes"]) == (PAIRS, reached), name
         assert arm["success_rate"] == reached / PAIRS
         assert arm["interval"] == list(wilson(reached, PAIRS))
+
+
+def test_the_hard_score_counts_from_the_better_floor(outcome: Outcome) -> None:
+    rate, floors = outcome.result["success_rate"], outcome.result["floors"]
+    floor = max(floors["random"]["success_rate"], floors["noop"]["success_rate"])
+    assert outcome.result["hard_score"] == pytest.approx((rate - floor) / (1 - floor))
+    assert outcome.result["smallest_difference"] is None, "four pairs show nothing"
+
+
+def test_the_protocol_is_named(outcome: Outcome, loaded: Checkpoint) -> None:
+    departs = outcome.result["protocol"]["departs"]
+    assert len(departs) == 2 and "no column with distance 20" in departs[0] and "seed 3" in departs[1]
+    kept = measure(loaded, distance=25, seed=0, episodes=1).result["protocol"]
+    assert (kept["column"], kept["departs"], kept["n"], kept["of"]) == ("25", [], 1, 200)
 
 
 def test_plan_times_are_quantiles(outcome: Outcome) -> None:

@@ -97,7 +97,7 @@ def test_the_bank_measures_in_distances_of_random_frames() -> None:
     gaps = [float((a - b).norm()) for i, a in enumerate(bank.latents) for b in bank.latents[:i]]
     assert bank.unit == pytest.approx(np.median(gaps), rel=1e-3)
     steps = [float((bank.latents[k] - bank.latents[k + 1]).norm()) for k in range(62) if k % 21 != 20]
-    assert bank.model_step == pytest.approx(np.median(steps) / bank.unit, rel=1e-3)
+    assert bank.model_step == pytest.approx(float(torch.tensor(steps).median()) / bank.unit, rel=1e-3)
 
 
 # Landscapes --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from planner.evaluate.imagination import Imagined, Landscape
 from planner.evaluate.report import write_report
 from planner.evaluate.statistics import summary
 from planner.evaluate.video import FAILURE, SUCCESS, Clip, film_strip, write_video
@@ -102,6 +103,70 @@ def test_report_does_without_what_is_missing(tmp_path: Path) -> None:
     page = written(tmp_path, [sparse], [], None)
     assert "oracle" not in page.text and "nan" not in page.text
     assert page.count("svg") == 1
+
+
+def an_imagined(task: str = "Synthetic", dims: int = 2, **changes: Any) -> Imagined:
+    scene = Landscape(
+        dims,
+        (0, 1),
+        (-1.0, -2.0),
+        (1.0, 2.0),
+        ("m/s", "<b>"),
+        5,
+        np.full((3, 3), np.nan),
+        (0.5, 1.0),
+        0.25,
+        np.zeros((4, 2)),
+    )
+    scene.energies[0, :] = [1, 2, 3]
+    grey = np.full((8, 8, 3), 90, np.uint8)
+    facts: dict[str, Any] = {"task": task, "episode": 4, "success": False, "step": 10, "block": 5, "now": grey}
+    facts |= {"goal": grey, "nearest": np.stack([grey] * 3), "distance": np.array([0.1, 0.2, 0.3]), "bank": 1344}
+    facts |= {"happened": grey[None], "off": np.array([0.7]), "model_step": 0.58, "landscape": scene}
+    return Imagined(**facts | changes)
+
+
+def test_report_shows_what_was_imagined(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    imagined = [an_imagined(dims=4), an_imagined(step=25), an_imagined("Elsewhere")]
+    write_report(path, [a_result()], some_episodes(), None, imagined)
+    page = Page(path.read_text(encoding="utf-8"))
+    sources = [attrs["src"] or "" for tag, attrs in page.tags if tag == "img"]
+    assert len(sources) == 2 * (1 + 3 + 1 + 1), "now, three imagined, one that happened, the goal"
+    inside = [attrs["href"] or "" for tag, attrs in page.tags if tag == "image"]
+    assert len(inside) == 2 * 2 and all(source.startswith("data:image/png;base64,") for source in sources + inside)
+    assert page.count("circle") == 2 * (4 + 1) and page.text.count("over") >= 4
+    for words in ("1,344 real frames", "0.58", "Episode 4, not reached", "Plan at step 25", "+15", "0.70", "<b>"):
+        assert words in page.text
+    assert "the 2 of 4 numbers" in page.text and page.text.count("chosen 0.25, lowest on the map 1") == 2
+
+
+def test_report_shows_the_drop_under_every_appearance(tmp_path: Path) -> None:
+    other = [{**one, "policy": "planner, noise", "success": one["episode"] == 1} for one in some_episodes()[:3]]
+    page = written(tmp_path, [a_result(appearance={"noise": summary(1, 10)})], some_episodes() + other, None)
+    cells = page.text.split("won")[1].split()
+    assert cells[:2] == ["noise", "1/10"] and "60.0" in cells
+    where = cells.index("60.0")
+    assert cells[where + 1 : where + 3] == ["2", "1"], "episodes 0 and 2 were lost, 1 was won"
+
+
+def test_report_names_the_protocol_and_warns_of_other_pairs(tmp_path: Path) -> None:
+    kept = {
+        "name": "Synthetic-v1",
+        "column": "25",
+        "n": 10,
+        "of": 200,
+        "digest": "d1",
+        "same_pairs": True,
+        "departs": [],
+    }
+    page = written(tmp_path, [a_result(protocol=kept, hard_score=0.667, smallest_difference=0.6)], [], None)
+    for words in ("Synthetic-v1, column 25, the first 10 of its 200 pairs", "66.7", "60.0", "d1"):
+        assert words in page.text
+    assert "do not compare" not in page.text
+    other = kept | {"same_pairs": False, "departs": ["the pairs are others"]}
+    page = written(tmp_path, [a_result(protocol=other)], [], None)
+    assert "Outside protocol Synthetic-v1: the pairs are others" in page.text and "do not compare" in page.text
 
 
 def test_report_escapes_text(tmp_path: Path) -> None:

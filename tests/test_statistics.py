@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from planner.evaluate.statistics import latency, paired, summary, wilson
+from planner.evaluate.statistics import hard_score, latency, paired, smallest_difference, summary, wilson
 
 Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -73,6 +73,26 @@ def test_the_smallest_difference_that_would_show() -> None:
     assert math.isnan(paired([], [])["smallest_shown"])
     with pytest.raises(ValueError, match="got 1 and 0"):
         paired([True], [])
+
+
+@pytest.mark.parametrize("n", [0, 5, 6, 7, 100, 200])
+def test_no_smaller_difference_shows_on_so_many_pairs(n: int) -> None:
+    """Held against the test itself, over every way in which one planner may be better by that much or by less."""
+    least = smallest_difference(n)
+    wins = 0 if math.isnan(least) else round(least * n)
+    if wins:
+        assert paired([True] * n, [False] * wins + [True] * (n - wins))["p"] < 0.05
+    for fewer in range(1, wins or n + 1):
+        for lost in range(0, n - fewer + 1, max(1, n // 10)):
+            only = fewer + lost  # wins of the better, against losses
+            if only + lost <= n:
+                assert paired([True] * only + [False] * lost, [False] * only + [True] * lost)["p"] >= 0.05
+
+
+def test_a_hard_score_is_the_share_of_what_was_left() -> None:
+    assert hard_score(0.55, 0.0) == pytest.approx(0.55) and hard_score(0.5, 0.5) == 0
+    assert hard_score(0.76, 0.2) == pytest.approx(0.7) and hard_score(1.0, 0.9) == pytest.approx(1)
+    assert hard_score(0.1, 0.2) == pytest.approx(-0.125) and math.isnan(hard_score(1.0, 1.0))
 
 
 def test_latency_is_in_milliseconds() -> None:

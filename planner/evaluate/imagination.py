@@ -180,15 +180,16 @@ class Imagined:
 
 
 @torch.no_grad()
-def bank_of_play(env: Any, model: WorldModel, seed: int, episodes: int = BANK_EPISODES) -> Bank:
+def bank_of_play(env: Any, model: WorldModel, seed: int, episodes: int | None = None) -> Bank:
     """Frames one model step apart from play episodes made on the spot, `episodes * 21` of them where a step is 5 long.
 
     Args:
         env: the task; it is drawn as it looks now.
         model: its encoder embeds them; it may look at `pixels` and `state`.
         seed: of the play.
-        episodes: at least 2.
+        episodes: at least 2; `BANK_EPISODES` by default.
     """
+    episodes = episodes or BANK_EPISODES
     block, length = model.action.block, max(1, BANK_STEPS // model.action.block) + 1
     states = [
         play_episode(env, (length - 1) * block, np.random.default_rng([BANK_STREAM, seed, k]))[0][::block]

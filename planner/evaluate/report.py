@@ -82,6 +82,11 @@ def _task(result: Record, episodes: Sequence[Record], imagined: Sequence[Imagine
         "plan_ms": _number(result["plan_ms"]["median"]),
         "tail_ms": f"{_number(result['plan_ms']['p95'])} / {_number(result['plan_ms']['p99'])}",
         "control_hz": _number(result["control_hz"]),
+        "hard": _percent(result.get("hard_score")),
+        "floor": _percent(_floor(result)),
+        "protocol": result.get("protocol"),
+        "smallest": _percent(result.get("smallest_difference")),
+        "looks": _looks(result, episodes),
         "bars": Markup(_bars(result)),
         "curves": Markup(_curves(runs)) if runs else None,
         "mixed": backends if None not in backends and backends[0] != backends[1] else None,
@@ -91,6 +96,30 @@ def _task(result: Record, episodes: Sequence[Record], imagined: Sequence[Imagine
         "block": imagined[0].block if imagined else None,
         "model_step": f"{imagined[0].model_step:.2f}" if imagined else None,
     }
+
+
+def _floor(result: Record) -> float | None:
+    """The better of random actions and doing nothing."""
+    rates = [arm["success_rate"] for name in ("random", "noop") if (arm := result.get("floors", {}).get(name))]
+    return max(rates, default=None)
+
+
+def _looks(result: Record, episodes: Sequence[Record]) -> list[dict[str, str]]:
+    """A row a change of appearance: what was reached, and what was lost and won against plain pictures."""
+
+    def reached(policy: str) -> set[int]:
+        return {one["episode"] for one in episodes if one["policy"] == policy and one["success"]}
+
+    rows, plain = [], reached("planner")
+    for name, arm in result.get("appearance", {}).items():
+        other = reached(f"planner, {name}")
+        low, high = (100 * end for end in arm["interval"])
+        drop = 100 * (result["success_rate"] - arm["success_rate"])
+        row = {"name": name, "reached": f"{arm['successes']}/{arm['n']}", "interval": f"{low:.0f} to {high:.0f}\u00a0%"}
+        rows.append(
+            row | {"drop": f"{drop + 0.0:.1f}", "lost": str(len(plain - other)), "won": str(len(other - plain))}
+        )
+    return rows
 
 
 def _settings(result: Record) -> list[tuple[str, str]]:
@@ -103,6 +132,8 @@ def _settings(result: Record) -> list[tuple[str, str]]:
         "pairs removed (solved at the start)": result.get("removed_pairs"),
         "optimizer": result.get("optimizer"),
         "seed": result.get("seed"),
+        "environments at once": result.get("num_envs"),
+        "digest of the pairs (SHA-256)": (result.get("protocol") or {}).get("digest"),
         "rendered by": result.get("backend"),
         "trained on frames of": result.get("checkpoint_backend"),
         "checkpoint SHA-256": result.get("checkpoint_sha256"),
@@ -119,7 +150,6 @@ def _bars(result: Record) -> str:
 
     arms = {"planner": result, **result.get("floors", {})}
     shown = [(label, arms[name]) for name, label in POLICIES.items() if arms.get(name)]
-    shown += [(f"other {name}", arm) for name, arm in result.get("appearance", {}).items()]
     figure = Figure(figsize=(5.4, 0.55 + 0.5 * len(shown)), layout="constrained")
     axes = figure.subplots()
     for row, (label, arm) in enumerate(shown):
@@ -179,6 +209,10 @@ def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f}\u00a0%"
 
 
 def _unit(value: Any, unit: str) -> str | None:

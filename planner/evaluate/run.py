@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -23,9 +24,10 @@ from ..mpc import MPC
 from ..settings import PlannerConfig
 from ..types import Policy
 from ..versions import commit, versions
+from .frozen import read
 from .imagination import Imagined, Recorder, bank_of_play, imagine
 from .protocol import STANDARD, STRICT, Episode, NoopPolicy, Pairs, RandomPolicy, held_out_pairs, play_pairs
-from .statistics import latency, summary
+from .statistics import hard_score, latency, smallest_difference, summary
 from .video import MAX_CLIPS, Clip
 
 ORACLE = PlannerConfig(samples=64, iterations=4, horizon=5)
@@ -203,9 +205,14 @@ def _result(
 ) -> dict[str, Any]:
     arms = {name: summary(sum(e.success for e in episodes), len(episodes)) for name, episodes in played.items()}
     times = latency(planner.plan_seconds)
+    floor = max(arms[name]["success_rate"] for name in ("random", "noop"))
+    frozen = read(task, envs.PROTOCOLS) if hasattr(envs, "PROTOCOLS") else None  # somebody's own tasks may have none
     return {
         "task": task,
         **arms["planner"],
+        "hard_score": _or_none(hard_score(arms["planner"]["success_rate"], floor)),
+        "smallest_difference": _or_none(smallest_difference(len(pairs.pairs))),
+        "protocol": frozen.check(protocol, pairs.pairs, envs.TASKS[task].pair_rule) if frozen else None,
         "floors": {name: arms.get(name) for name in ("random", "noop", "oracle")},
         "removed_pairs": pairs.solved,
         "ruled_out_pairs": pairs.ruled_out,
@@ -232,6 +239,11 @@ def _result(
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _or_none(number: float) -> float | None:
+    """JSON has no NaN."""
+    return number if math.isfinite(number) else None
 
 
 def choose(successes: Sequence[bool], most: int) -> list[int]:

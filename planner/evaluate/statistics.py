@@ -82,6 +82,34 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> dict[str, Any]:
     }
 
 
+def hard_score(rate: float, floor: float) -> float:
+    """How much of what was left to reach above a floor was reached: (rate - floor) / (1 - floor).
+
+    Args:
+        rate: of success, in [0, 1].
+        floor: what the better of random actions and doing nothing reaches, in [0, 1].
+
+    Returns:
+        1 where all was reached, 0 at the floor, below 0 beneath it; NaN where the floor is 1 and nothing was left.
+    """
+    return (rate - floor) / (1 - floor) if floor < 1 else float("nan")
+
+
+def smallest_difference(n: int) -> float:
+    """The least difference of two success rates on the same n pairs that McNemar's exact test can show at p < 0.05.
+
+    That is where one of the two reaches every pair that the other does, and some more; where each reaches pairs that
+    the other does not, it takes a larger difference (`paired` says which).
+
+    Args:
+        n: pairs, >= 0.
+
+    Returns:
+        6 / n, as 2 * 0.5 ** 6 is the first below 0.05; NaN for fewer than 6 pairs, which show nothing.
+    """
+    return 6 / n if n >= 6 else float("nan")
+
+
 def latency(seconds: Sequence[float]) -> dict[str, float]:
     """Quantiles of durations.
 

@@ -1,0 +1,179 @@
+"""A task's protocol, frozen in a file: what to evaluate, and the digest of the very pairs that are played.
+
+Pairs follow from seeds, but also from the simulator, the play policy and the task's rule. Where one of these changed,
+the same seeds give other pairs, and a rate is no longer comparable with one from before: the digest notices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import BadInput
+from .protocol import STANDARD, STRICT, Pair, held_out_pairs
+
+if TYPE_CHECKING:
+    from .run import Protocol
+
+EPISODES, SEED = 200, 0
+COLUMNS: dict[str, dict[str, Any]] = {
+    "25": {"distance": 25},
+    "50": {"distance": 50},
+    "100": {"distance": 100},
+    "any": {"distance": 100, "goals": "any"},
+    "strict": {"distance": 50, "strict": True},
+}
+"""What is measured of every task, as options of an evaluation."""
+COUNTS = (1, 2, 5, 10, 20, 50, 100, 200)
+"""Lengths of the list of pairs that have a digest, so that a shorter evaluation is held to it too."""
+DIGITS = 4
+"""Decimals of a state that count: a tenth of a millimetre, 0.006 degrees. What rounding differs in is no other pair."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way to choose and judge pairs.
+
+    Attributes:
+        distance: D, environment steps between start and goal; with goals "any" it sets the budget only.
+        goals: "play" or "any", as in an evaluation.
+        strict: half the tolerance, kept for five steps.
+        budget: environment steps an episode may take.
+        solved: pairs left out on the way to the last one because they are solved at the start.
+        ruled_out: pairs left out because of the task's rule.
+        digests: of the first so many pairs.
+    """
+
+    distance: int
+    goals: str
+    strict: bool
+    budget: int
+    solved: int
+    ruled_out: int
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A protocol of one task.
+
+    Attributes:
+        task: its name.
+        version: a whole number, 1 for the first.
+        seed: of the lists of pairs.
+        episodes: pairs a column.
+        pair_rule: which pairs count, in words.
+        standard: tolerances, and environment steps in a row that they have to be kept.
+        strict: the same where it is strict.
+        columns: by name.
+    """
+
+    task: str
+    version: int
+    seed: int
+    episodes: int
+    pair_rule: str
+    standard: Mapping[str, float]
+    strict: Mapping[str, float]
+    columns: Mapping[str, Column]
+
+    @property
+    def name(self) -> str:
+        """Such as "TwoRoom-v1"."""
+        return f"{self.task}-v{self.version}"
+
+    def check(self, protocol: Protocol, pairs: Sequence[Pair], pair_rule: str) -> dict[str, Any]:
+        """How an evaluation stands to this protocol, for `results.json`.
+
+        Returns:
+            `name`; `column`, None where there is none like it; `n` pairs `of` those that it has; `digest` of the pairs
+            that were played; `same_pairs`, whether it is that of the frozen ones, None where the two are not to be
+            compared; and `departs`, in words what is not as frozen, empty where all is.
+        """
+        wanted = {"distance": protocol.distance, "goals": protocol.goals, "strict": protocol.strict}
+        like = (name for name, one in self.columns.items() if all(getattr(one, key) == wanted[key] for key in wanted))
+        column, departs = next(like, None), []
+        if column is None:
+            departs.append(f"it has no column with {', '.join(f'{key} {value}' for key, value in wanted.items())}")
+        if protocol.seed != self.seed:
+            departs.append(f"seed {protocol.seed} in place of {self.seed}")
+        if len(pairs) > self.episodes:
+            departs.append(f"{len(pairs)} pairs in place of {self.episodes}")
+        found = digests(pairs)
+        same = None
+        if column is not None and not departs:
+            frozen = self.columns[column]
+            count = max(int(count) for count in frozen.digests if int(count) <= len(pairs))
+            same = found[count] == frozen.digests[str(count)]
+            departs += self._moved(frozen, protocol, same, pair_rule)
+        names = {"name": self.name, "column": column, "n": len(pairs), "of": self.episodes}
+        return names | {"digest": found[len(pairs)], "same_pairs": same, "departs": departs}
+
+    def _moved(self, column: Column, protocol: Protocol, same: bool, pair_rule: str) -> list[str]:
+        """What the code does otherwise than when this was frozen."""
+        judge, frozen = (STRICT, self.strict) if column.strict else (STANDARD, self.standard)
+        moved = {
+            "what counts as reached is judged otherwise": asdict(judge) != dict(frozen),
+            f"budget {protocol.budget} in place of {column.budget}": protocol.budget != column.budget,
+            "the rule for pairs is another": pair_rule != self.pair_rule,
+            "the pairs are others (the simulator, the play policy or the rule changed)": not same,
+        }
+        return [words for words, other in moved.items() if other]
+
+
+def digests(pairs: Iterable[Pair]) -> dict[int, str]:
+    """SHA-256 of the first 1, 2, 3, ... pairs, their states rounded to `DIGITS` decimals; by how many."""
+    so_far, found = hashlib.sha256(), {}
+    for count, pair in enumerate(pairs, 1):
+        for state in (pair.start, pair.goal):
+            rounded = np.round(np.asarray(state, np.float64), DIGITS) + 0.0  # no -0
+            so_far.update((",".join(f"{number:.{DIGITS}f}" for number in rounded) + "\n").encode())
+        found[count] = so_far.hexdigest()
+    return found
+
+
+def freeze(env: Any, version: int = 1, seed: int = SEED, episodes: int = EPISODES) -> Frozen:
+    """The protocol of the task `env` as it is now."""
+    columns = {}
+    for name, options in COLUMNS.items():
+        goals, distance = options.get("goals", "play"), options["distance"]
+        pairs = held_out_pairs(env, episodes, distance if goals == "play" else None, seed)
+        every = digests(pairs.pairs)
+        kept = {str(count): every[count] for count in COUNTS if count <= episodes}
+        strict = options.get("strict", False)
+        columns[name] = Column(distance, goals, strict, 2 * distance, pairs.solved, pairs.ruled_out, kept)
+    judges = asdict(STANDARD), asdict(STRICT)
+    return Frozen(env.name, version, seed, episodes, env.pair_rule, *judges, columns)
+
+
+def versions_of(task: str, folder: Path) -> list[int]:
+    """The versions of a task's protocol in `folder`, oldest first."""
+    found = [path.stem.removeprefix(f"{task}-v") for path in folder.glob(f"{task}-v*.json")]
+    return sorted(int(version) for version in found if version.isdigit())
+
+
+def read(task: str, folder: Path) -> Frozen | None:
+    """The newest protocol of a task in `folder`; None where it has none; `BadInput` if the file is broken."""
+    if not (known := versions_of(task, folder)):
+        return None
+    path = folder / f"{task}-v{known[-1]}.json"
+    try:
+        raw = json.loads(path.read_text())
+        columns = {name: Column(**column) for name, column in raw.pop("columns").items()}
+        return Frozen(**raw, columns=columns)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"protocol {path} is broken", got=str(error), do="restore the file") from None
+
+
+def write(frozen: Frozen, folder: Path) -> Path:
+    """Writes a protocol into `folder` and returns its path."""
+    path = folder / f"{frozen.name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(frozen), indent=1) + "\n")
+    return path

@@ -1,0 +1,123 @@
+"""A frozen protocol notices when the same seeds give other pairs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner.errors import BadInput
+from planner.evaluate.frozen import COLUMNS, Frozen, digests, freeze, read, versions_of, write
+from planner.evaluate.protocol import Pair, held_out_pairs
+from planner.evaluate.run import Protocol
+from planner.tasks import load_envs
+
+ENVS = load_envs()
+EPISODES = 3
+
+
+@pytest.fixture(scope="module")
+def env() -> Any:
+    made = ENVS.make("TwoRoom", size=16)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def frozen(env: Any) -> Frozen:
+    return freeze(env, episodes=EPISODES)
+
+
+def pairs_of(env: Any, n: int = EPISODES, distance: int | None = 25, seed: int = 0) -> list[Pair]:
+    return held_out_pairs(env, n, distance, seed).pairs
+
+
+def test_any_change_of_a_pair_changes_the_digest(env: Any) -> None:
+    pairs = pairs_of(env)
+    whole = digests(pairs)
+    assert list(whole) == [1, 2, 3] and digests(pairs[:2]) == {1: whole[1], 2: whole[2]}
+    for name in ("start", "goal"):
+        for where in range(len(pairs[1].start)):
+            moved = getattr(pairs[1], name).copy()
+            moved[where] += 2e-4
+            other = digests([pairs[0], replace(pairs[1], **{name: moved}), pairs[2]])
+            assert other[1] == whole[1] and other[2] != whole[2] and other[3] != whole[3]
+    assert digests([pairs[1], pairs[0], pairs[2]])[3] != whole[3]
+    assert digests([Pair(pairs[0].goal, pairs[0].start)])[1] != whole[1]
+
+
+def test_rounding_is_no_change() -> None:
+    one, other = (
+        Pair(np.array([0.12341, 0.0]), np.array([1.0, 2.0])),
+        Pair(np.array([0.12341 + 1e-9, -1e-9]), np.array([1.0, 2.0 - 1e-12])),
+    )
+    assert digests([one]) == digests([other])
+
+
+def test_a_protocol_that_was_kept(env: Any, frozen: Frozen) -> None:
+    for column, options in COLUMNS.items():
+        protocol = Protocol(EPISODES, **options)
+        pairs = pairs_of(env, distance=protocol.distance if protocol.goals == "play" else None)
+        found = frozen.check(protocol, pairs, env.pair_rule)
+        assert (found["name"], found["column"], found["same_pairs"]) == ("TwoRoom-v1", column, True)
+        assert found["departs"] == [] and found["digest"] == digests(pairs)[EPISODES]
+    fewer = frozen.check(Protocol(2), pairs_of(env, 2), env.pair_rule)
+    assert (fewer["n"], fewer["of"], fewer["departs"]) == (2, EPISODES, [])
+
+
+def test_a_changed_play_policy_is_noticed(env: Any, frozen: Frozen, monkeypatch: Any) -> None:
+    play = type(env).play
+    monkeypatch.setattr(type(env), "play", lambda self, rng: lambda state: 0.99 * play(self, rng)(state))
+    found = frozen.check(Protocol(EPISODES), pairs_of(env), env.pair_rule)
+    assert found["same_pairs"] is False and any("the pairs are others" in words for words in found["departs"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": 7}, "seed 7 in place of 0"),
+        ({"distance": 30}, "no column with distance 30"),
+        ({"strict": True}, "no column with distance 25, goals play, strict True"),
+        ({"episodes": 4}, "4 pairs in place of 3"),
+    ],
+)
+def test_what_departs_is_said(env: Any, frozen: Frozen, options: dict[str, Any], words: str) -> None:
+    protocol = Protocol(**({"episodes": EPISODES} | options))
+    found = frozen.check(protocol, pairs_of(env, protocol.episodes, seed=protocol.seed), env.pair_rule)
+    assert found["same_pairs"] is None and len(found["departs"]) == 1 and words in found["departs"][0]
+
+
+def test_another_judge_or_rule_is_noticed(env: Any, frozen: Frozen) -> None:
+    pairs = pairs_of(env)
+    other = replace(frozen, standard={"tolerances": 2.0, "hold": 1})
+    assert other.check(Protocol(EPISODES), pairs, env.pair_rule)["departs"] == [
+        "what counts as reached is judged otherwise"
+    ]
+    assert frozen.check(Protocol(EPISODES), pairs, "whatever")["departs"] == ["the rule for pairs is another"]
+
+
+def test_the_file_round_trips_and_the_newest_version_counts(frozen: Frozen, tmp_path: Path) -> None:
+    assert read("TwoRoom", tmp_path) is None
+    for version in (1, 10, 9):
+        write(replace(frozen, version=version), tmp_path)
+    assert versions_of("TwoRoom", tmp_path) == [1, 9, 10]
+    assert read("TwoRoom", tmp_path) == replace(frozen, version=10)
+    (tmp_path / "TwoRoom-v10.json").write_text(json.dumps({"task": "TwoRoom"}))
+    with pytest.raises(BadInput, match="TwoRoom-v10.json is broken"):
+        read("TwoRoom", tmp_path)
+
+
+@pytest.mark.parametrize("task", ENVS.TASKS)
+def test_the_shipped_protocols_are_those_of_the_code(task: str) -> None:
+    """If this fails, the task's pairs changed on purpose or by accident; on purpose: `make freeze TASK=...`."""
+    shipped, made = read(task, ENVS.PROTOCOLS), ENVS.make(task, size=16)
+    assert shipped is not None and (shipped.episodes, shipped.seed, set(shipped.columns)) == (200, 0, set(COLUMNS))
+    for options in COLUMNS.values():
+        protocol = Protocol(2, **options)
+        pairs = pairs_of(made, 2, protocol.distance if protocol.goals == "play" else None)
+        assert shipped.check(protocol, pairs, made.pair_rule)["departs"] == []
+    made.close()
