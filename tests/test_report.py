@@ -161,7 +161,12 @@ def test_report_names_the_protocol_and_warns_of_other_pairs(tmp_path: Path) -> N
         "departs": [],
     }
     page = written(tmp_path, [a_result(protocol=kept, hard_score=0.667, smallest_difference=0.6)], [], None)
-    for words in ("Synthetic-v1, column 25, the first 10 of its 200 pairs", "66.7", "60.0", "d1"):
+    for words in (
+        "Synthetic-v1, column 25, the first 10 of its 200 pairs",
+        "66.7",
+        "be 60 points better or worse",
+        "d1",
+    ):
         assert words in page.text
     assert "do not compare" not in page.text
     other = kept | {"same_pairs": False, "departs": ["the pairs are others"]}

@@ -85,7 +85,7 @@ def _task(result: Record, episodes: Sequence[Record], imagined: Sequence[Imagine
         "hard": _percent(result.get("hard_score")),
         "floor": _percent(_floor(result)),
         "protocol": result.get("protocol"),
-        "smallest": _percent(result.get("smallest_difference")),
+        "smallest": _number(100 * least) if (least := result.get("smallest_difference")) else None,
         "looks": _looks(result, episodes),
         "bars": Markup(_bars(result)),
         "curves": Markup(_curves(runs)) if runs else None,
