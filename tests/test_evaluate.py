@@ -152,13 +152,12 @@ def test_the_same_call_gives_the_same_records(outcome: Outcome, loaded: Checkpoi
 
 
 @pytest.mark.parametrize("num_envs", [3, 5])
-def test_environments_at_once_change_nothing_that_is_not_random(
-    outcome: Outcome, loaded: Checkpoint, num_envs: int
-) -> None:
+def test_environments_at_once_change_nothing(outcome: Outcome, loaded: Checkpoint, num_envs: int) -> None:
     """Also where the last group is smaller than the others, and where there are more rooms than pairs."""
     several = measure(loaded, num_envs=num_envs)
     assert several.result["num_envs"] == num_envs
     assert records(several, "noop") == records(outcome, "noop")
+    assert records(several, "random") == records(outcome, "random")
     for one, other in zip(records(several, "planner"), records(outcome, "planner"), strict=True):
         assert (one["episode"], one["success"], one["steps"]) == (other["episode"], other["success"], other["steps"])
         # Products of more rows may differ in the last bit, the noise may not.
@@ -326,6 +325,7 @@ def test_floors_act_within_the_bounds() -> None:
     obs = TensorDict({"pixels": torch.zeros(3, 1)}, batch_size=[3])
     assert np.array_equal(NoopPolicy(low, high).act(obs), [[0.5, 0.0]] * 3)
     random = RandomPolicy(low, high, seed=0)
+    random.reset(obs, obs)
     actions = np.concatenate([random.act(obs) for _ in range(200)])
     assert (actions >= low).all() and (actions <= high).all()
     np.testing.assert_allclose(actions.mean(0), (low + high) / 2, atol=0.15)
@@ -345,7 +345,9 @@ class Nosy:
         return np.zeros((obs.batch_size[0], 2))
 
 
-@pytest.mark.parametrize(("privileged", "keys"), [(False, {"pixels"}), (True, {"pixels", "state"})])
+@pytest.mark.parametrize(
+    ("privileged", "keys"), [(False, {"pixels", "episode"}), (True, {"pixels", "state", "episode"})]
+)
 def test_only_the_oracle_sees_the_state(privileged: bool, keys: set[str]) -> None:
     env, policy = load_envs().make("TwoRoom", size=SIZE), Nosy()
     pairs = held_out_pairs(env, 1, DISTANCE, seed=0).pairs

@@ -147,7 +147,8 @@ def play_pairs(
 
     Args:
         envs: environments of one task, E of them.
-        policy: what acts; it is reset for every group of E pairs.
+        policy: what acts; it is reset for every group of E pairs, with their numbers as `episode` `[E]` beside the
+            first observations: what is random in episode k may then follow from k, whatever E is.
         pairs: start-goal pairs, played in order.
         budget: environment steps an episode, >= 1.
         judge: says when a goal is reached, which ends the episode.
@@ -159,7 +160,7 @@ def play_pairs(
     for first in range(0, len(pairs), len(envs)):
         group = pairs[first : first + len(envs)]
         filmed = [film(first + i) for i in range(len(group))]
-        for episode in _play_group(envs[: len(group)], policy, group, budget, judge, privileged, filmed):
+        for episode in _play_group(envs[: len(group)], policy, group, first, budget, judge, privileged, filmed):
             episodes.append(episode)
             progress(episode.success)
     return episodes
@@ -169,6 +170,7 @@ def _play_group(
     envs: Sequence[Any],
     policy: Policy,
     pairs: Sequence[Pair],
+    first: int,
     budget: int,
     judge: Judge,
     privileged: bool,
@@ -178,7 +180,9 @@ def _play_group(
     looks, infos = [obs for obs, _ in resets], [info for _, info in resets]
     episodes = [Episode(False, 0, info["goal_distance"], [], [], look["goal"]) for look, info in resets]
     goal = _batch([look["goal"] for look in looks], [info["goal_state"] for info in infos], privileged)
-    policy.reset(_observe(looks, infos, privileged), goal)
+    start = _observe(looks, infos, privileged)
+    start["episode"] = torch.arange(first, first + len(pairs))
+    policy.reset(start, goal)
     for _ in range(budget):
         for i, episode in enumerate(episodes):
             if filmed[i] and not episode.success:
@@ -216,18 +220,20 @@ class RandomPolicy:
     Args:
         low: smallest action `[a]`.
         high: largest action `[a]`.
-        seed: of the draws.
+        seed: of the draws; those of episode k follow from it and k alone.
     """
 
     def __init__(self, low: np.ndarray, high: np.ndarray, seed: int) -> None:
-        self.low, self.high, self.rng = low, high, np.random.default_rng([3, seed])
+        self.low, self.high, self.seed = low, high, seed
 
     def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
-        """Nothing to forget."""
+        """Begins the draws of each `episode` (0 to E - 1 where none are named); of all rows, `mask` is not read."""
+        numbers = obs["episode"].tolist() if "episode" in obs else range(obs.batch_size[0])
+        self._each = [np.random.default_rng([3, self.seed, number]) for number in numbers]
 
     def act(self, obs: TensorDict) -> np.ndarray:
         """Uniform actions `[E, a]`."""
-        return self.rng.uniform(self.low, self.high, (obs.batch_size[0], len(self.low)))
+        return np.stack([rng.uniform(self.low, self.high) for rng in self._each])
 
 
 class NoopPolicy:
