@@ -107,7 +107,9 @@ class MPC:
         """Starts new episodes.
 
         Args:
-            obs: first observations, batch `[E]`. They are encoded when `act` gets them.
+            obs: first observations, batch `[E]`. They are encoded when `act` gets them. Where they have `episode`,
+                whole numbers >= 0 `[E]`, the noise of each is its own: it follows from the planner's seed and that
+                number. Without, every episode has the same noise.
             goal: goal observations, batch `[E]`, encoded here, once.
             mask: bool `[E]`, the environments to reset; the others go on undisturbed and their rows of `obs` and `goal`
                 are not read. None resets all of them; the first reset has to be of all.
@@ -116,7 +118,7 @@ class MPC:
             BadInput: a batch or the mask does not fit, or a float that is to be read is not finite.
         """
         if mask is None or self._clock is None:
-            self._begin(obs.batch_size[0], goal, mask)
+            self._begin(self._seeds(obs), goal, mask)
             return
         if mask.shape != self._clock.shape or mask.dtype != np.bool_:
             raise BadInput("MPC: mask is off", expected=f"bool [{len(self._clock)}]", got=f"{mask.dtype} {mask.shape}")
@@ -127,11 +129,20 @@ class MPC:
         rows = torch.from_numpy(np.flatnonzero(mask))
         self._goal[rows] = self.model.encode(goal[rows].unsqueeze(1))[:, 0]
         self._plan[rows.to(self._plan.device)] = self._rest
+        seeds = self._seeds(obs)
         for row in rows.tolist():
-            self._noise.restart(row, self.seed)
+            self._noise.restart(row, seeds[row])
         self._done[mask] = self._still
 
-    def _begin(self, size: int, goal: TensorDict, mask: np.ndarray | None) -> None:
+    def _seeds(self, obs: TensorDict) -> list[int]:
+        """Of the noise of each environment."""
+        if "episode" not in obs:
+            return [self.seed] * obs.batch_size[0]
+        mixed = (np.random.SeedSequence([self.seed, number]) for number in obs["episode"].tolist())
+        return [int(one.generate_state(1, np.uint64)[0]) for one in mixed]
+
+    def _begin(self, seeds: list[int], goal: TensorDict, mask: np.ndarray | None) -> None:
+        size = len(seeds)
         everyone = np.ones(size, dtype=np.bool_)
         if mask is not None and not np.array_equal(mask, everyone):
             raise BadInput("MPC: the first reset has to be of every environment", do="leave the mask out")
@@ -146,7 +157,7 @@ class MPC:
         # What was done between the frames of the history, [E, (H - 1) * block, env_dim].
         self._done = np.tile(self._still, (size, (self.model.history - 1) * spec.block, 1))
         self._queue = np.zeros((size, self.replan, spec.env_dim), dtype=np.float32)
-        self._noise = Streams(device, [self.seed] * size)
+        self._noise = Streams(device, seeds)
         self._search = self._make_search()
         self._clock = np.zeros(size, dtype=np.int64)
 

@@ -133,6 +133,21 @@ def test_an_environment_s_noise_does_not_depend_on_those_beside_it() -> None:
         np.testing.assert_allclose(drive(alone, own, 6)[:, 0], expected[:, row], atol=1e-5)
 
 
+def test_episodes_that_are_numbered_have_noise_of_their_own() -> None:
+    def first(numbers: list[int], seed: int = 0) -> np.ndarray:
+        policy, cart = make(seed=seed), Cart(torch.zeros(len(numbers), 2))
+        same = GOAL[[0] * len(numbers)]
+        numbered = cart.obs
+        numbered["episode"] = torch.tensor(numbers)
+        policy.reset(numbered, same)
+        return policy.act(cart.obs)[:, 0]
+
+    together = first([0, 1, 7, 1])
+    assert len(set(together.tolist())) == 3 and together[1] == together[3]
+    np.testing.assert_allclose(first([7]), together[2:3], atol=1e-6)
+    assert first([7], seed=1)[0] != together[2]
+
+
 @pytest.mark.parametrize("execute", [1, 2, 3])
 def test_it_plans_when_due_and_looks_at_every_boundary(execute: int) -> None:
     model = Watched()
