@@ -1,4 +1,7 @@
-"""Tasks in MuJoCo, each also as `gym.make("envs:JepaMPC/PushT-v0")`: two rooms, a maze, an arm, a pusher, a gripper."""
+"""Tasks in MuJoCo, each also as `gym.make("envs:JepaMPC/PushT-v0")`: two rooms, a maze, an arm, a pusher, a gripper.
+
+Other people's benchmarks have the same contract, as `ogbench/cube-single` and so on (`ADAPTERS`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import gymnasium as gym
 
 from planner.errors import BadInput
 
+from .adapters import ADAPTERS
 from .appearance import APPEARANCES, disguise
 from .base import GoalEnv
 from .checker import check_goal_env
@@ -40,23 +44,30 @@ for _name, _task in TASKS.items():
 
 
 def check_task(task: str) -> None:
-    """Raises `BadInput` unless there is a task called `task`."""
-    if task not in TASKS:
-        raise BadInput("unknown task", expected=" or ".join(TASKS), got=repr(task))
+    """Raises `BadInput` unless there is a task called `task`, of our own or of others'."""
+    if task not in TASKS and task not in ADAPTERS:
+        raise BadInput("unknown task", expected=" or ".join([*ADAPTERS, *TASKS]), got=repr(task))
 
 
 def make(task: str, size: int = 64) -> GoalEnv:
-    """The environment called `task`, with pictures of `size` pixels; `BadInput` for an unknown name."""
+    """The environment called `task`, with pictures of `size` pixels.
+
+    Raises:
+        BadInput: for an unknown name, or where the package that the task comes from is not installed.
+    """
     check_task(task)
-    return TASKS[task](size=size)
+    return (TASKS | ADAPTERS)[task](size=size)
 
 
 def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:
-    """The simulator of `env` as a world model, and the energy on its states."""
+    """The simulator of `env` as a world model, and the energy on its states; `BadInput` if it `simulates` not."""
+    if not env.simulates:
+        raise BadInput(f"{env.name} has no oracle", got="an env that moves by more than MuJoCo's own steps")
     return OracleModel(env), StateDistance(env)
 
 
 __all__ = [
+    "ADAPTERS",
     "APPEARANCES",
     "DISTRIBUTION",
     "PROTOCOLS",

@@ -57,7 +57,7 @@ def _camera(env: GoalEnv) -> None:
     """The camera stands a bit to the side: the scene moves by about one pixel of 64."""
     import mujoco  # not above: `base` settles its GL library first
 
-    camera = env.model.camera("top").id
+    camera = env.model.camera(env.view).id
     sideways = np.zeros(9)
     mujoco.mju_quat2Mat(sideways, env.model.cam_quat[camera])
     env.model.cam_pos[camera] += 0.007 * np.linalg.norm(env.model.cam_pos[camera]) * sideways.reshape(3, 3)[:, 0]

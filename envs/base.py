@@ -40,6 +40,10 @@ class GoalEnv(gym.Env[Any, Any]):
     `options={"goal_image": picture}` gives a goal of which nothing but the picture is known: `goal_distance` is then
     NaN and `success` False.
 
+    Class attributes beyond those of the action: `view`, the camera in the model; `simulates`, whether `advance` is no more
+    than MuJoCo's step with the action as control, so that the oracle can rehearse it; `own_goals` and `own_budget`, how
+    many evaluation goals a benchmark lists itself (0: none) and how many environment steps it gives each.
+
     Args:
         size: height and width of the pictures in pixels.
         backend: renderer, one of `rendering.BACKENDS`; by default the process's.
@@ -55,12 +59,16 @@ class GoalEnv(gym.Env[Any, Any]):
     block: ClassVar[int] = 5
     substeps: ClassVar[int]
     pair_rule: ClassVar[str] = "every pair that is not solved at the start"
+    view: ClassVar[str] = "top"
+    simulates: ClassVar[bool] = True
+    own_goals: ClassVar[int] = 0
+    own_budget: ClassVar[int] = 0
 
     def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
         self.render_mode = render_mode
-        self.model = mujoco.MjModel.from_xml_path(str(ASSETS / self.xml))
+        self.model = self.load()
         self.data = mujoco.MjData(self.model)
-        self.camera = Camera(self.model, size, backend=backend)
+        self.camera = Camera(self.model, size, self.view, backend)
         self.size = size
         picture = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.observation_space = gym.spaces.Dict({"pixels": picture, "goal": picture})
@@ -68,10 +76,7 @@ class GoalEnv(gym.Env[Any, Any]):
             np.array(self.spec_low, np.float32), np.array(self.spec_high, np.float32), dtype=np.float32
         )
         self.state_size = self.model.nq + self.model.nv
-        joints = [self.model.joint(i).name for i in range(self.model.njnt)]
-        units = ["rad" if kind == mujoco.mjtJoint.mjJNT_HINGE else "m" for kind in self.model.jnt_type]
-        self.state_names = (*joints, *(f"{joint}_speed" for joint in joints))
-        self.state_units = (*units, *(f"{unit}/s" for unit in units))
+        self.state_names, self.state_units = _names(self.model)
         self._goal_state: np.ndarray | None = None
         self._goal_image = np.zeros((size, size, 3), np.uint8)
 
@@ -89,6 +94,10 @@ class GoalEnv(gym.Env[Any, Any]):
     def play(self, rng: np.random.Generator) -> Play:
         """A data policy for one episode, of mixed quality: some random, some play, never an expert only."""
 
+    def own_pair(self, goal: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Start and goal, `[n]` each, of the benchmark's own goal `goal`, 0 to `own_goals` - 1, varied as it does."""
+        raise BadInput(f"{self.name} has no goals of its own", do="choose play or any goals")
+
     def counts(self, start: np.ndarray, goal: np.ndarray) -> bool:
         """Whether a start-goal pair asks what the task is about, as `pair_rule` says; solved pairs are out anyway."""
         return True
@@ -96,6 +105,10 @@ class GoalEnv(gym.Env[Any, Any]):
     def guide(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
         """Squared error beyond `errors` that helps a planner on the true state, `[...]`; never part of success."""
         return np.zeros(np.broadcast_shapes(state.shape, goal.shape)[:-1])
+
+    def load(self) -> mujoco.MjModel:
+        """The model that is simulated and drawn."""
+        return mujoco.MjModel.from_xml_path(str(ASSETS / self.xml))
 
     # What every task shares ----------------------------------------------------------------------------------------
 
@@ -206,6 +219,26 @@ class GoalEnv(gym.Env[Any, Any]):
                 got=f"{image.dtype} {' x '.join(map(str, image.shape))}",
             )
         return image.copy()
+
+
+_POSITIONS = {
+    mujoco.mjtJoint.mjJNT_HINGE: ({"": "rad"}, {"": "rad/s"}),
+    mujoco.mjtJoint.mjJNT_SLIDE: ({"": "m"}, {"": "m/s"}),
+    mujoco.mjtJoint.mjJNT_FREE: (
+        {"_x": "m", "_y": "m", "_z": "m"} | {f"_q{axis}": "1" for axis in "wxyz"},
+        {f"_{axis}": "m/s" for axis in "xyz"} | {f"_turn_{axis}": "rad/s" for axis in "xyz"},
+    ),
+}
+"""What a joint of each kind adds to qpos and to qvel: endings of names, and units."""
+
+
+def _names(model: mujoco.MjModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and units of the numbers in qpos, then qvel."""
+    joints = [(model.joint(i).name, *_POSITIONS[mujoco.mjtJoint(model.jnt_type[i])]) for i in range(model.njnt)]
+    named = [(f"{joint}{end}", unit) for joint, places, _ in joints for end, unit in places.items()]
+    named += [(f"{joint}{end}_speed", unit) for joint, _, speeds in joints for end, unit in speeds.items()]
+    names, units = zip(*named, strict=True)
+    return names, units
 
 
 def wander(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, persistence: float = 0.85) -> Play:

@@ -155,11 +155,11 @@ _open_rasterizers: weakref.WeakSet[_Rasterizer] = weakref.WeakSet()
 def _close_at_exit(rasterizer: _Rasterizer) -> None:
     """Closes `rasterizer` before the GL library ends: a context that outlives it prints tracebacks when it goes.
 
-    MuJoCo ends EGL from an exit hook that it registers with the first context; hooks run last in, first out, so ours
-    has to be registered after that.
+    MuJoCo ends EGL from an exit hook that it registers with the first context, and so does dm_control when it is
+    imported; hooks run last in, first out, so ours has to be registered after those, anew with each camera.
     """
-    if not _open_rasterizers:
-        atexit.register(_close_all)
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
     _open_rasterizers.add(rasterizer)
 
 

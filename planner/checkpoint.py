@@ -22,6 +22,7 @@ from .data import write_atomically
 from .errors import BadInput
 from .models.jepa import JEPA, JEPAConfig
 from .settings import PlannerConfig
+from .tasks import folder_name
 
 Config = TypeVar("Config", JEPAConfig, ActionSpec, PlannerConfig)
 
@@ -110,7 +111,7 @@ def load(path: Path, *, task: str | None = None) -> Checkpoint:
 
 def find(task: str, given: Path | None) -> Path:
     """The folder to load: the one given, else the one shipped for `task`."""
-    path = given if given is not None else SHIPPED / task.lower()
+    path = given if given is not None else SHIPPED / folder_name(task)
     if not (path / "config.json").is_file():
         raise BadInput(
             f"no checkpoint at {path}",

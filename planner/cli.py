@@ -19,7 +19,7 @@ from .errors import BadInput, check_seed
 from .models.jepa import JEPAConfig
 from .recipes import POLISH, RECIPES, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
-from .tasks import load_envs
+from .tasks import folder_name, load_envs
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -43,7 +43,7 @@ class Collect:
     """Record play episodes of a task; run it again to finish what was interrupted."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     out: Path | None = None
     """Folder of the dataset; data/TASK by default."""
     episodes: int | None = None
@@ -76,7 +76,7 @@ class Collect:
 def _collect(options: Collect) -> EpisodeStore:
     from .collect import collect
 
-    path = options.out or Path("data") / options.task.lower()
+    path = options.out or Path("data") / folder_name(options.task)
     episodes = options.episodes or recipe_for(options.task).episodes
     with _bar(f"collecting {options.task}") as advance:
         return collect(
@@ -97,7 +97,7 @@ class Train:
     """Train a JEPA on a task's play episodes (collected first if need be); run it again to go on where it stopped."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     data: Path | None = None
     """Dataset; data/TASK by default."""
     out: Path | None = None
@@ -127,14 +127,14 @@ class Train:
             if (value := getattr(self, name)) < least:
                 raise BadInput(f"train: {name} is off", expected=f"at least {least}", got=str(value))
         torch.set_num_threads(self.threads)
-        data = self.data or Path("data") / self.task.lower()
+        data = self.data or Path("data") / folder_name(self.task)
         # A dataset that was named has to be there: a mistyped path shall not fill a disk.
         missing = self.data is None and not (data / "dataset.json").exists()
         store = _collect(Collect(self.task)) if missing else EpisodeStore.open(data)
         store.verify()
         if store.info.task != self.task:
             raise BadInput(f"dataset {data} is of another task", expected=self.task, got=store.info.task)
-        out = self.out or Path("runs/train") / self.task.lower()
+        out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model), None
         if self.probe:
             success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
@@ -153,7 +153,7 @@ class Polish:
     """Train the predictor of a checkpoint further, on one or more datasets; the encoder stays as it is."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     data: tuple[Path, ...] = ()
     """Datasets, in equal shares; data/TASK by default."""
     checkpoint: Path | None = None
@@ -181,12 +181,12 @@ class Polish:
             raise BadInput("polish: threads is off", expected="at least 1", got=str(self.threads))
         torch.set_num_threads(self.threads)
         loaded = _load(self.task, self.checkpoint)
-        stores = [EpisodeStore.open(path) for path in self.data or (Path("data") / self.task.lower(),)]
+        stores = [EpisodeStore.open(path) for path in self.data or (Path("data") / folder_name(self.task),)]
         for store in stores:
             store.verify()
             if store.info.task != self.task:
                 raise BadInput(f"dataset {store.path} is of another task", expected=self.task, got=store.info.task)
-        out = self.out or Path("runs/polish") / self.task.lower()
+        out = self.out or Path("runs/polish") / folder_name(self.task)
         start = loaded.sha256
         done = training.polish(loaded.model, stores, self.training, out, encoder=start, tensorboard=self.tensorboard)
         if done is None:
@@ -241,11 +241,11 @@ class Prior:
                 raise BadInput(f"prior: {name} is off", expected="at least 1", got=str(value))
         torch.set_num_threads(self.threads)
         loaded = _load(self.task, self.checkpoint)
-        store = EpisodeStore.open(self.data or Path("data") / self.task.lower())
+        store = EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
         store.verify()
         if store.info.task != self.task:
             raise BadInput(f"dataset {store.path} is of another task", expected=self.task, got=store.info.task)
-        out = self.out or Path("runs/prior") / self.task.lower()
+        out = self.out or Path("runs/prior") / folder_name(self.task)
         shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
         done = training.add_prior(
             loaded.model, shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
@@ -266,7 +266,7 @@ class Evaluate:
     """Measure how often the planner reaches held-out image goals, beside the floors and the oracle."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     checkpoint: Path | None = None
     """Checkpoint folder; the shipped one by default."""
     optimizer: str | None = None
@@ -300,7 +300,8 @@ class Evaluate:
     distance: int = 25
     """Environment steps between start and goal; the budget is twice that."""
     goals: str = "play"
-    """play: as far along held-out play as --distance says; any: random states, and then it sets the budget only."""
+    """play: as far along held-out play as --distance says; any: random states, and then it sets the budget only; own: the
+    benchmark's own goals in turn, within its own limit of steps."""
     strict: bool = False
     """Count a goal as reached at half the tolerance, kept for five steps."""
     appearance: bool = False
@@ -330,7 +331,7 @@ class Evaluate:
         settings = _override(loaded.planner, self)
         with _table() as progress:
             outcome = evaluate(load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine)
-        paths = write_results(self.out or Path("runs/evaluate") / self.task.lower(), [outcome])
+        paths = write_results(self.out or Path("runs/evaluate") / folder_name(self.task), [outcome])
         if self.record:
             checkpoints.record(checkpoints.find(self.task, self.checkpoint), card_figures(outcome.result))
         _conclude([outcome], paths)
@@ -374,7 +375,7 @@ class Plan:
     """Move a robot to a goal picture of your own and film it."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     goal: Path
     """The goal: an image file as large as the checkpoint's pictures (a film frame, say, or one from --save-goal)."""
     checkpoint: Path | None = None

@@ -14,6 +14,11 @@ OURS = Path(__file__).resolve().parent.parent / "envs" / "__init__.py"
 """Our tasks lie beside this package, in a checkout as in an installation."""
 
 
+def folder_name(task: str) -> str:
+    """What folders of `task` are called: "TwoRoom" gives "tworoom", "ogbench/cube-single" "ogbench-cube-single"."""
+    return task.lower().replace("/", "-")
+
+
 def load_envs() -> ModuleType:
     """Our `envs` package, whatever else of that name the import path finds first.
 

@@ -94,7 +94,7 @@ class Episode:
         self.states.append(info["state"])
 
 
-def held_out_pairs(env: Any, n: int, distance: int | None, seed: int) -> Pairs:
+def held_out_pairs(env: Any, n: int, distance: int | None, seed: int, own: bool = False) -> Pairs:
     """`n` pairs that lie `distance` environment steps apart in held-out play, one an episode; or of random states.
 
     Args:
@@ -102,14 +102,20 @@ def held_out_pairs(env: Any, n: int, distance: int | None, seed: int) -> Pairs:
         n: pairs wanted, >= 1.
         distance: D, environment steps between start and goal, >= 1; None for random states, however far apart.
         seed: of the list; pair k depends on `(seed, distance)` and nothing else.
+        own: the benchmark's own goals in turn, in place of play: pair k has its goal k modulo their number.
 
     Raises:
-        BadInput: if a hundred episodes a pair do not give enough pairs.
+        BadInput: if the task has no goals of its own, or a hundred episodes a pair do not give enough pairs.
     """
+    if own and not env.own_goals:
+        raise BadInput(f"{env.name} has no goals of its own", expected="a benchmark's task", do="choose play or any")
     pairs, solved, ruled_out = [], 0, 0
     for k in range(100 * n):
         rng = np.random.default_rng([EVALUATE_STREAM, seed, k])
-        start, goal = _anywhere(env, rng) if distance is None else _from_play(env, distance, rng)
+        if own:
+            start, goal = env.own_pair(len(pairs) % env.own_goals, rng)
+        else:
+            start, goal = _anywhere(env, rng) if distance is None else _from_play(env, distance, rng)
         if env.goal_distance(start, goal) <= 1:
             solved += 1
         elif not env.counts(start, goal):

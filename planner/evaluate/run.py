@@ -44,7 +44,8 @@ class Protocol:
     Attributes:
         episodes: pairs, >= 1.
         distance: D, environment steps between start and goal, >= 1; the budget is 2 D.
-        goals: "play", from held-out play D steps after the start; "any", random states, and starts too, whatever D.
+        goals: "play", from held-out play D steps after the start; "any", random states, and starts too, whatever D; "own",
+            the benchmark's own goals in turn, whatever D, within its own limit of steps.
         strict: half the tolerance, kept for five steps.
         appearance: also play the same pairs under every change of appearance that the task's package knows.
         seed: of the list of pairs, the random floor and the planner's noise, >= 0.
@@ -68,15 +69,15 @@ class Protocol:
         for name, least in {"episodes": 1, "distance": 1, "num_envs": 1}.items():
             if (value := getattr(self, name)) < least:
                 raise BadInput(f"evaluate: {name} is off", expected=f"at least {least}", got=str(value))
-        if self.goals not in ("play", "any"):
-            raise BadInput("evaluate: goals is off", expected="play or any", got=repr(self.goals))
+        if self.goals not in ("play", "any", "own"):
+            raise BadInput("evaluate: goals is off", expected="play, any or own", got=repr(self.goals))
         if self.deadline_ms is not None and not 0 < self.deadline_ms < float("inf"):
             raise BadInput("evaluate: deadline_ms is off", expected="a number above 0", got=str(self.deadline_ms))
 
-    @property
-    def budget(self) -> int:
-        """Environment steps an episode may take."""
-        return 2 * self.distance
+    def budget(self, env: Any) -> int:
+        """Environment steps that an episode of `env` may take."""
+        steps: int = env.own_budget if self.goals == "own" else 2 * self.distance
+        return steps
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def evaluate(
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
     distance = protocol.distance if protocol.goals == "play" else None
-    pairs = held_out_pairs(rooms[0], protocol.episodes, distance, protocol.seed)
+    pairs = held_out_pairs(rooms[0], protocol.episodes, distance, protocol.seed, own=protocol.goals == "own")
     planner, guard = _guarded(checkpoint, settings, protocol)
     recorder = Recorder(guard, planner)
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
@@ -122,7 +123,7 @@ def evaluate(
         "random": RandomPolicy(low, high, protocol.seed),
         "noop": NoopPolicy(low, high),
     }
-    if protocol.oracle:
+    if protocol.oracle and rooms[0].simulates:
         model, energy = envs.oracle(rooms[0])
         policies["oracle"] = ORACLE.build(model, protocol.seed, energy)
     played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
@@ -136,7 +137,7 @@ def evaluate(
     imagined = _imagined(task, rooms[0], played["planner"], shown, recorder, protocol) if imagination else []
     for room in rooms:
         room.close()
-    result = _result(envs, task, checkpoint, settings, protocol, pairs, played, planner, guard)
+    result = _result(envs, rooms[0], task, checkpoint, settings, protocol, pairs, played, planner, guard)
     result["appearance"] = {name: summary(sum(e.success for e in one), len(one)) for name, one in looks.items()}
     played |= {f"planner, {name}": episodes for name, episodes in looks.items()}
     records = [
@@ -175,7 +176,7 @@ def _play(
         rooms,
         policy,
         pairs.pairs,
-        protocol.budget,
+        protocol.budget(rooms[0]),
         judge=STRICT if protocol.strict else STANDARD,
         privileged=name == "oracle",
         film=lambda k: name == "planner",
@@ -194,6 +195,7 @@ def _record(episode: Episode) -> dict[str, Any]:
 
 def _result(
     envs: ModuleType,
+    env: Any,
     task: str,
     checkpoint: Checkpoint,
     settings: PlannerConfig,
@@ -216,7 +218,7 @@ def _result(
         "floors": {name: arms.get(name) for name in ("random", "noop", "oracle")},
         "removed_pairs": pairs.solved,
         "ruled_out_pairs": pairs.ruled_out,
-        "pair_rule": envs.TASKS[task].pair_rule,
+        "pair_rule": env.pair_rule,
         "plan_ms": times,
         "control_hz": 1000 / times["median"],
         "fallbacks": planner.fallbacks,
@@ -224,8 +226,9 @@ def _result(
         "deadline_ms": protocol.deadline_ms,
         "incomplete_plans": planner.incomplete,
         "distance": protocol.distance,
-        "budget": protocol.budget,
+        "budget": protocol.budget(env),
         "goals": protocol.goals,
+        "by_goal": _by_goal(played["planner"], env.own_goals) if protocol.goals == "own" else None,
         "strict": protocol.strict,
         "seed": protocol.seed,
         "num_envs": protocol.num_envs,
@@ -269,6 +272,9 @@ def _imagined(
         chosen = sorted({0, len(moments) // 2})
         found += [imagine(task, k, episodes[k], moments[i], recorder.planner, bank) for i in chosen]
     return found
+def _by_goal(episodes: list[Episode], goals: int) -> list[dict[str, Any]]:
+    """The summary of each of the benchmark's own goals, which are played in turn."""
+    return [summary(sum(e.success for e in one), len(one)) for k in range(goals) if (one := episodes[k::goals])]
 
 
 def write_results(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, Path, Path]:
@@ -301,7 +307,8 @@ def _some(clips: Sequence[Clip], most: int) -> list[Clip]:
 
 
 def _apart(result: dict[str, Any]) -> str:
-    apart = f"{result['distance']} steps apart" if result["goals"] == "play" else "of random states"
+    apart = {"any": "of random states", "own": "of the benchmark's own goals"}.get(result["goals"])
+    apart = apart or f"{result['distance']} steps apart"
     return f"{apart}, half the tolerance kept for five steps" if result["strict"] else apart
 
 

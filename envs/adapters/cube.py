@@ -1,0 +1,150 @@
+"""OGBench's `cube-single` from pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+
+from ..base import GoalEnv, Play, wander
+from ..rendering import choose_backend
+from .foreign import coarsen, global_noise, plain, require
+
+
+class CubeSingle(GoalEnv):
+    """Pick up a cube of 4 cm and put it where the picture shows it; OGBench's UR5e, controller, physics and goals.
+
+    State: the arm's six angles (rad), the gripper's eight (rad), the cube's place (m) and quaternion, and all speeds. Action, -1
+    to 1 each, for 0.05 s: shift of the hand from where it is (in 0.05 m along x, y, z), its turn (in 0.3 rad), and change of the
+    gripper's opening (in all of it). Success: the cube within 0.04 m of the goal's, as OGBench judges. Own goals: its five, with
+    its random arm, cube's yaw and 1 cm of place, 200 steps. The picture is that of its visual tasks: their camera
+    `front_pixels`, a violet gripper and an arm that is nearly transparent; no shadows, no details below 4 mm, no target.
+    """
+
+    name = "ogbench/cube-single"
+    spec_low, spec_high = (-1.0,) * 5, (1.0,) * 5
+    spec_units = ("0.05 m", "0.05 m", "0.05 m", "0.3 rad", "opening")
+    substeps = 25
+    simulates = False  # a controller stands between action and control
+    view = "front_pixels"
+    own_goals, own_budget = 5, 200
+    tolerance = 0.04
+    pair_rule = "the cube moves: a pair in which it stays within tolerance is solved at the start, and out"
+
+    def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
+        self._rays = (backend or choose_backend()) == "rays"
+        super().__init__(size, backend, render_mode)
+        self.theirs._data = self.data
+        self._scratch = mujoco.MjData(self.model)
+        self._place = int(self.model.joint("object_joint_0").qposadr[0])
+
+    def load(self) -> mujoco.MjModel:
+        require(self.name, "ogbench", "ogbench")
+        self.theirs = _their_env()
+        self.theirs.reset(seed=0)  # compiles
+        model = plain(self.theirs._model)
+        return model if self._rays else coarsen(model, cell=0.004)  # a tenth of the time
+
+    def advance(self, action: np.ndarray) -> None:
+        self.theirs.set_control(np.clip(action, self.spec_low, self.spec_high))
+        mujoco.mj_step(self.model, self.data, self.substeps)
+        # Their controller reads the hand's place from the last substep but one, unless a picture was drawn between. Here it
+        # is always that of the state, or play without pictures would differ from planning with them.
+        mujoco.mj_forward(self.model, self.data)
+
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        theirs = self.theirs
+        with self._elsewhere() as data:
+            data.qpos[theirs._arm_joint_ids] = theirs._home_qpos
+            mujoco.mj_forward(self.model, data)
+            theirs.np_random = rng
+            theirs.initialize_arm()
+            yaw = rng.uniform(0, 2 * np.pi)
+            place = [*rng.uniform(*theirs._object_sampling_bounds), 0.02, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+            data.qpos[self._place : self._place + 7] = place
+            return np.concatenate([data.qpos, data.qvel])
+
+    def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        cube = slice(self._place, self._place + 3)
+        return np.linalg.norm(state[..., cube] - goal[..., cube], axis=-1, keepdims=True) / self.tolerance
+
+    def own_pair(self, goal: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        with self._elsewhere() as data:
+            self.theirs.action_space.seed(int(rng.integers(2**31)))
+            _, info = self.theirs.reset(seed=int(rng.integers(2**31)), options={"task_id": goal + 1})
+            return np.concatenate([data.qpos, data.qvel]), info["goal"]
+
+    def play(self, rng: np.random.Generator) -> Play:
+        if rng.random() < 0.15:
+            return wander(rng, np.array(self.spec_low), np.array(self.spec_high))
+        return _PickAndPlace(self, rng)
+
+    def look(self, state: np.ndarray) -> dict[str, Any]:
+        """What OGBench's scripted policies are told of `state`."""
+        with self._elsewhere() as data:
+            data.qpos[:], data.qvel[:] = np.split(state, [self.model.nq])
+            mujoco.mj_kinematics(self.model, data)
+            told: dict[str, Any] = self.theirs.compute_ob_info()
+        return told
+
+    @contextmanager
+    def _elsewhere(self) -> Iterator[mujoco.MjData]:
+        """Inside, OGBench's env works on a fresh simulation and leaves the present one alone."""
+        mujoco.mj_resetData(self.model, self._scratch)
+        self.theirs._data = self._scratch
+        try:
+            yield self._scratch
+        finally:
+            self.theirs._data = self.data
+
+
+def _their_env() -> Any:
+    """OGBench's env in its visual looks, which draws nothing itself: its observation is the state."""
+    from ogbench.manipspace.envs.cube_env import CubeEnv
+
+    class Quiet(CubeEnv):  # type: ignore[misc]
+        # Theirs is made anew at each look and draws from the operating system.
+        action_space = gym.spaces.Box(-1.0, 1.0, (5,), np.float32)  # type: ignore[assignment]
+
+        def compute_observation(self) -> np.ndarray:
+            return np.concatenate([self._data.qpos, self._data.qvel])
+
+    theirs = Quiet("single", ob_type="pixels", visualize_info=False, width=64, height=64)
+    theirs._prev_qpos = theirs._prev_qvel = np.zeros(0)
+    return theirs
+
+
+class _PickAndPlace:
+    """OGBench's play data: its own scripted plans, one after the other, each to a random place; its noise is on them.
+
+    A plan is followed whatever becomes of the cube, so that many grasps fail.
+    """
+
+    def __init__(self, env: CubeSingle, rng: np.random.Generator) -> None:
+        from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
+
+        self.env, self.rng, self.steps = env, rng, 0
+        self.oracle = CubePlanOracle(env=env.theirs, noise=0.1, noise_smoothing=0.5)
+        self.planned = False
+
+    def __call__(self, state: np.ndarray) -> np.ndarray:
+        told = self.env.look(state) | {"time": np.array([0.05 * self.steps])}
+        if not self.planned or self.oracle.done:
+            self._plan(told)
+        self.steps += 1
+        return np.clip(self.oracle.select_action(None, told), -1, 1)
+
+    def _plan(self, told: dict[str, Any]) -> None:
+        bounds = self.env.theirs._target_sampling_bounds
+        target = {
+            "privileged/target_block": 0,
+            "privileged/target_block_pos": np.array([*self.rng.uniform(*bounds), 0.02]),
+            "privileged/target_block_yaw": self.rng.uniform(0, 2 * np.pi, 1),
+        }
+        with global_noise(self.rng):
+            self.oracle.reset(None, told | target)
+        self.planned = True
