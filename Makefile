@@ -19,7 +19,7 @@ SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
 TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean
+.PHONY: help setup demo test torture test-adapters train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,15 @@ test: $(STAMP)  ## the fast tests, under 5 minutes on 2 cores
 
 torture: $(STAMP)  ## the slow tests
 	@$(TESTING) -m slow
+
+# OGBench goes into the same environment; nothing that the core pins changes.
+$(VENV)/.ogbench: $(STAMP) requirements-ogbench.lock
+	@echo "installing OGBench"
+	@$(PIP) -r requirements-ogbench.lock -c requirements.lock
+	@touch $@
+
+test-adapters: $(VENV)/.ogbench  ## install OGBench too and test the adapters to other people's benchmarks
+	@$(TESTING) tests/test_adapters.py
 
 train: $(STAMP)  ## train a world model: make train TASK=PushT
 	@$(BIN)/jepa-mpc train $(TASK)

@@ -42,10 +42,12 @@ def _background(env: GoalEnv) -> None:
 
 
 def _objects(env: GoalEnv) -> None:
-    """Everything that moves has another hue: red becomes orange, blue violet."""
+    """Everything that moves has another hue: red becomes orange, blue violet, grey brown."""
     moves = env.model.body_weldid[env.model.geom_bodyid] != 0
     colours = env.model.geom_rgba[moves, :3]
-    env.model.geom_rgba[moves, :3] = 0.65 * colours + 0.35 * np.roll(colours, 1, axis=-1)
+    grey = np.ptp(colours, axis=-1, keepdims=True) < 0.01
+    turned = 0.65 * colours + 0.35 * np.roll(colours, 1, axis=-1)
+    env.model.geom_rgba[moves, :3] = np.where(grey, colours * [1, 0.8, 0.6], turned)
 
 
 def _lighting(env: GoalEnv) -> None:

@@ -40,9 +40,10 @@ class GoalEnv(gym.Env[Any, Any]):
     `options={"goal_image": picture}` gives a goal of which nothing but the picture is known: `goal_distance` is then
     NaN and `success` False.
 
-    Class attributes beyond those of the action: `view`, the camera in the model; `simulates`, whether `advance` is no more
-    than MuJoCo's step with the action as control, so that the oracle can rehearse it; `own_goals` and `own_budget`, how
-    many evaluation goals a benchmark lists itself (0: none) and how many environment steps it gives each.
+    Class attributes beyond those of the action: `view`, the camera in the model; `simulates`, whether `advance` is no
+    more than MuJoCo's step with the action as control, so that the oracle can rehearse it; `own_goals` and
+    `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many environment steps it gives
+    each.
 
     Args:
         size: height and width of the pictures in pixels.

@@ -300,8 +300,8 @@ class Evaluate:
     distance: int = 25
     """Environment steps between start and goal; the budget is twice that."""
     goals: str = "play"
-    """play: as far along held-out play as --distance says; any: random states, and then it sets the budget only; own: the
-    benchmark's own goals in turn, within its own limit of steps."""
+    """play: as far along held-out play as --distance says; any: random states, and then it sets the budget only; own:
+    the benchmark's own goals in turn, within its own limit of steps."""
     strict: bool = False
     """Count a goal as reached at half the tolerance, kept for five steps."""
     appearance: bool = False
@@ -486,12 +486,14 @@ def _table() -> Iterator[Progress]:
 
 def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     """The table and the paths that an evaluation ends with."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("task", "reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate")
+    table = Table(Column("task", overflow="fold"), "reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate")
     for result in (outcome.result for outcome in outcomes):
         random, noop, oracle = (_rate(result["floors"][name]) for name in ("random", "noop", "oracle"))
         hard = "" if result["hard_score"] is None else f"{100 * result['hard_score']:.0f} %"
+        if not result["simulates"]:
+            oracle = "none"  # the simulator cannot rehearse this task
         low, high = result["interval"]
         plan_ms = result["plan_ms"]["median"]
         table.add_row(

@@ -28,7 +28,9 @@ def project() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    """Of the core, which `make setup` installs, and of the extra that `make test-adapters` adds."""
+    locks = (ROOT / name for name in ("requirements.lock", "requirements-ogbench.lock"))
+    lines = [line for lock in locks for line in lock.read_text(encoding="utf-8").splitlines()]
     exact = [re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line) for line in lines if not line.startswith("#")]
     assert exact and all(exact), "the lock holds exact versions and nothing else"
     return {canonicalize_name(pin[1]): pin[2] for pin in exact if pin}

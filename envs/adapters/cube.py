@@ -18,11 +18,12 @@ from .foreign import coarsen, global_noise, plain, require
 class CubeSingle(GoalEnv):
     """Pick up a cube of 4 cm and put it where the picture shows it; OGBench's UR5e, controller, physics and goals.
 
-    State: the arm's six angles (rad), the gripper's eight (rad), the cube's place (m) and quaternion, and all speeds. Action, -1
-    to 1 each, for 0.05 s: shift of the hand from where it is (in 0.05 m along x, y, z), its turn (in 0.3 rad), and change of the
-    gripper's opening (in all of it). Success: the cube within 0.04 m of the goal's, as OGBench judges. Own goals: its five, with
-    its random arm, cube's yaw and 1 cm of place, 200 steps. The picture is that of its visual tasks: their camera
-    `front_pixels`, a violet gripper and an arm that is nearly transparent; no shadows, no details below 4 mm, no target.
+    State: the arm's six angles (rad), the gripper's eight (rad), the cube's place (m) and quaternion, and all speeds.
+    Action, -1 to 1 each, for 0.05 s: shift of the hand from where it is (in 0.05 m along x, y, z), its turn (in 0.3
+    rad), and change of the gripper's opening (in all of it). Success: the cube within 0.04 m of the goal's, as
+    OGBench judges. Own goals: its five, with its random arm, cube's yaw and 1 cm of place, 200 steps. The picture is
+    that of its visual tasks: their camera `front_pixels`, a violet gripper and an arm that is nearly transparent; no
+    shadows, no details below 4 mm, no target.
     """
 
     name = "ogbench/cube-single"
@@ -52,8 +53,8 @@ class CubeSingle(GoalEnv):
     def advance(self, action: np.ndarray) -> None:
         self.theirs.set_control(np.clip(action, self.spec_low, self.spec_high))
         mujoco.mj_step(self.model, self.data, self.substeps)
-        # Their controller reads the hand's place from the last substep but one, unless a picture was drawn between. Here it
-        # is always that of the state, or play without pictures would differ from planning with them.
+        # Their controller reads the hand's place from the last substep but one, unless a picture was drawn between.
+        # Here it is always that of the state, or play without pictures would differ from planning with them.
         mujoco.mj_forward(self.model, self.data)
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:

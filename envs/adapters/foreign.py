@@ -23,18 +23,18 @@ def require(task: str, package: str, extra: str) -> None:
 def plain(model: mujoco.MjModel) -> mujoco.MjModel:
     """Makes `model` cheap to draw and the same in every renderer; returns it.
 
-    No shadows and no multisampling (`Camera` averages), and what a geom's material says about its colour is written into the
-    geom, where rays and changes of appearance look.
+    No shadows and no multisampling (`Camera` averages), and what a geom's material says about its colour is written
+    into the geom, where rays and changes of appearance look.
     """
     model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-    dressed = (model.geom_matid >= 0) & (model.geom_rgba == np.float32([0.5, 0.5, 0.5, 1])).all(-1)
+    dressed = (model.geom_matid >= 0) & (model.geom_rgba == np.array([0.5, 0.5, 0.5, 1], np.float32)).all(-1)
     model.geom_rgba[dressed] = model.mat_rgba[model.geom_matid[dressed]]
     return model
 
 
 @contextmanager
 def global_noise(rng: np.random.Generator) -> Iterator[None]:
-    """Inside, numpy's global generator, which some packages draw from, gives what `rng` says; after, what it would have."""
+    """Inside, numpy's global generator, which some packages draw from, follows `rng`; after, it goes on as before."""
     kept = np.random.get_state()
     np.random.seed(int(rng.integers(2**32)))
     try:
@@ -46,8 +46,9 @@ def global_noise(rng: np.random.Generator) -> Iterator[None]:
 def coarsen(model: mujoco.MjModel, cell: float) -> mujoco.MjModel:
     """Leaves out what is too small to be seen of the meshes that are drawn; returns `model`. Motion does not change.
 
-    Corners in one cube of `cell` metres become one of them, and triangles that vanish or coincide go. Collisions use hulls,
-    which stay; rays use the triangles through a tree that still counts the old ones: not for the renderer that casts rays.
+    Corners in one cube of `cell` metres become one of them, and triangles that vanish or coincide go. Collisions use
+    hulls, which stay; rays use the triangles through a tree that still counts the old ones: not for the renderer that
+    casts rays.
     """
     for mesh in range(model.nmesh):
         first, corners = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
@@ -56,8 +57,8 @@ def coarsen(model: mujoco.MjModel, cell: float) -> mujoco.MjModel:
         _, chosen, group = np.unique(cells, axis=0, return_index=True, return_inverse=True)
         stands_for = chosen[group.reshape(-1)]
         faces = stands_for[model.mesh_face[start : start + triangles]]
-        whole = (np.diff(np.sort(faces, -1), axis=-1) > 0).all(-1)
-        kept = whole.nonzero()[0][np.unique(np.sort(faces[whole], -1), axis=0, return_index=True)[1]]
+        whole = np.flatnonzero((np.diff(np.sort(faces, -1), axis=-1) > 0).all(-1))
+        kept = whole[np.unique(np.sort(faces[whole], -1), axis=0, return_index=True)[1]]
         if len(kept):
             for corner in (model.mesh_face, model.mesh_facenormal, model.mesh_facetexcoord):
                 if len(corner):

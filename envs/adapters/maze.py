@@ -15,10 +15,11 @@ from .foreign import global_noise, plain, require
 class PointMazeMedium(GoalEnv):
     """Roll a ball of 0.7 m radius through a maze of 6 x 6 cells of 4 m; OGBench's env, physics and goals.
 
-    State: x, y (m, -2 to 22), their speeds (m/s, without effect). Action: -1 to 1 an axis, in 0.2 m, for 0.1 s. Success:
-    within 1 m of the goal, as OGBench judges. Own goals: its five, start and goal up to 1 m off the middle of their cells,
-    1000 steps. OGBench has no pixels for this robot: the picture is of the whole maze in the colours of its visual mazes (the
-    floor's tells the place), with the frame of its default view but from four times as high, so that no wall hides the ball.
+    State: x, y (m, -2 to 22), their speeds (m/s, without effect). Action: -1 to 1 an axis, in 0.2 m, for 0.1 s.
+    Success: within 1 m of the goal, as OGBench judges. Own goals: its five, start and goal up to 1 m off the middle
+    of their cells, 1000 steps. OGBench has no pixels for this robot: the picture is of the whole maze in the colours
+    of its visual mazes (the floor's tells the place), with the frame of its default view but from four times as high,
+    so that no wall hides the ball.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}  # type: ignore[misc]
@@ -52,9 +53,10 @@ class PointMazeMedium(GoalEnv):
         spec.worldbody.add_camera(name=self.view, pos=[10, 10, 120], fovy=11.8)
         model = spec.compile()
         floor = model.tex("grid")
-        down, across = np.mgrid[: floor.height[0], : floor.width[0]] * 192 // [[[floor.height[0]]], [[floor.width[0]]]]
-        start = floor.adr[0]
-        model.tex_data[start : start + 3 * down.size] = np.stack([down, across, np.full_like(down, 128)], -1).reshape(-1)
+        height, width, start = int(floor.height[0]), int(floor.width[0]), int(floor.adr[0])
+        down, across = np.mgrid[:height, :width] * 192 // np.array([[[height]], [[width]]])
+        colours = np.stack([down, across, np.full_like(down, 128)], -1)
+        model.tex_data[start : start + colours.size] = colours.reshape(-1)
         return plain(model)
 
     def advance(self, action: np.ndarray) -> None:
@@ -68,10 +70,13 @@ class PointMazeMedium(GoalEnv):
         return np.linalg.norm(state[..., :2] - goal[..., :2], axis=-1, keepdims=True) / self.tolerance
 
     def own_pair(self, goal: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        present = self.state
         self.theirs.action_space.seed(int(rng.integers(2**31)))
         with global_noise(rng):
             self.theirs.reset(seed=int(rng.integers(2**31)), options={"task_id": goal + 1})
-        return self.state * [1, 1, 0, 0], np.array([*self.theirs.cur_goal_xy, 0, 0], np.float64)
+        start = np.array([*self.theirs.get_xy(), 0, 0])
+        self.set_state(present)
+        return start, np.array([*self.theirs.cur_goal_xy, 0, 0], np.float64)
 
     def play(self, rng: np.random.Generator) -> Play:
         low, high = np.array(self.spec_low), np.array(self.spec_high)
@@ -81,7 +86,7 @@ class PointMazeMedium(GoalEnv):
 
 
 class _Navigate:
-    """The way OGBench's navigation data is made: to one random cell after the other, along the shortest way, with noise."""
+    """As OGBench's navigation data is made: the shortest way to one random cell after the other, with noise."""
 
     def __init__(self, env: PointMazeMedium, rng: np.random.Generator) -> None:
         self.env, self.rng = env, rng

@@ -109,7 +109,8 @@ def held_out_pairs(env: Any, n: int, distance: int | None, seed: int, own: bool 
     """
     if own and not env.own_goals:
         raise BadInput(f"{env.name} has no goals of its own", expected="a benchmark's task", do="choose play or any")
-    pairs, solved, ruled_out = [], 0, 0
+    pairs: list[Pair] = []
+    solved = ruled_out = 0
     for k in range(100 * n):
         rng = np.random.default_rng([EVALUATE_STREAM, seed, k])
         if own:

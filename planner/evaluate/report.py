@@ -126,7 +126,8 @@ def _settings(result: Record) -> list[tuple[str, str]]:
     """Everything needed to run the evaluation again."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(result.get("versions", {}).items()))
     rows = {
-        "distance": _unit(result.get("distance"), "environment steps") if result.get("goals") != "any" else "any",
+        "distance": {"any": "any", "own": "the benchmark's own goals"}.get(result.get("goals", ""))
+        or _unit(result.get("distance"), "environment steps"),
         "budget": _unit(result.get("budget"), "environment steps"),
         "reached means": "half the tolerance, for five steps" if result.get("strict") else "the task's tolerance, once",
         "pairs removed (solved at the start)": result.get("removed_pairs"),

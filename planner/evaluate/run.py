@@ -44,8 +44,8 @@ class Protocol:
     Attributes:
         episodes: pairs, >= 1.
         distance: D, environment steps between start and goal, >= 1; the budget is 2 D.
-        goals: "play", from held-out play D steps after the start; "any", random states, and starts too, whatever D; "own",
-            the benchmark's own goals in turn, whatever D, within its own limit of steps.
+        goals: "play", from held-out play D steps after the start; "any", random states, and starts too, whatever D;
+            "own", the benchmark's own goals in turn, whatever D, within its own limit of steps.
         strict: half the tolerance, kept for five steps.
         appearance: also play the same pairs under every change of appearance that the task's package knows.
         seed: of the list of pairs, the random floor and the planner's noise, >= 0.
@@ -219,6 +219,7 @@ def _result(
         "removed_pairs": pairs.solved,
         "ruled_out_pairs": pairs.ruled_out,
         "pair_rule": env.pair_rule,
+        "simulates": env.simulates,
         "plan_ms": times,
         "control_hz": 1000 / times["median"],
         "fallbacks": planner.fallbacks,
