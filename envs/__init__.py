@@ -46,7 +46,7 @@ for _name, _task in TASKS.items():
 def check_task(task: str) -> None:
     """Raises `BadInput` unless there is a task called `task`, of our own or of others'."""
     if task not in TASKS and task not in ADAPTERS:
-        raise BadInput("unknown task", expected=" or ".join([*ADAPTERS, *TASKS]), got=repr(task))
+        raise BadInput("unknown task", expected=" or ".join([*TASKS, *ADAPTERS]), got=repr(task))
 
 
 def make(task: str, size: int = 64) -> GoalEnv:
