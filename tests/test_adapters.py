@@ -363,12 +363,12 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> checkpoint.Checkpoint:
 
 
 def test_own_goals_are_evaluated_within_their_own_budget(loaded: checkpoint.Checkpoint) -> None:
-    outcome = evaluate(envs, ReacherV5.name, loaded, PLANNER, Protocol(3, goals="own", seed=1))
+    outcome = evaluate(envs, ReacherV5.name, loaded, PLANNER, Protocol(3, goals="own", seed=1, oracle=False))
     result = outcome.result
     assert result["goals"] == "own" and result["budget"] == 50 and result["n"] == 3
     assert [one["n"] for one in result["by_goal"]] == [3]
     assert max(record["steps"] for record in outcome.records) <= 50
-    assert result["floors"]["noop"]["n"] == 3 and result["floors"]["oracle"]["n"] == 3
+    assert result["floors"]["noop"]["n"] == 3 and result["simulates"]
     assert "the benchmark's own goals" in card_figures(result)
 
 
@@ -389,13 +389,13 @@ def test_tasks_without_goals_of_their_own_say_so() -> None:
 
 def test_the_oracle_reaches_the_reacher_s_own_goals() -> None:
     with ReacherV5(size=16) as env:
-        pairs = held_out_pairs(env, 4, None, seed=0, own=True).pairs
+        pairs = held_out_pairs(env, 2, None, seed=0, own=True).pairs
         model, energy = envs.oracle(env)
         policy = PlannerConfig(samples=64, iterations=4, horizon=5).build(model, 0, energy)
         played = play_pairs([env], policy, pairs, env.own_budget, privileged=True)
         still = play_pairs([env], NoopPolicy(env.action_space.low, env.action_space.high), pairs, env.own_budget)
-    assert sum(episode.success for episode in played) == 4
-    assert sum(episode.success for episode in still) <= 1
+    assert all(episode.success for episode in played)
+    assert not any(episode.success for episode in still)
 
 
 @pytest.mark.slow
