@@ -488,7 +488,9 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     """The table and the paths that an evaluation ends with."""
     from rich.table import Column, Table
 
-    table = Table(Column("task", overflow="fold"), "reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate")
+    table = Table(
+        Column("task", overflow="fold"), "reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate"
+    )
     for result in (outcome.result for outcome in outcomes):
         random, noop, oracle = (_rate(result["floors"][name]) for name in ("random", "noop", "oracle"))
         hard = "" if result["hard_score"] is None else f"{100 * result['hard_score']:.0f} %"

@@ -273,6 +273,8 @@ def _imagined(
         chosen = sorted({0, len(moments) // 2})
         found += [imagine(task, k, episodes[k], moments[i], recorder.planner, bank) for i in chosen]
     return found
+
+
 def _by_goal(episodes: list[Episode], goals: int) -> list[dict[str, Any]]:
     """The summary of each of the benchmark's own goals, which are played in turn."""
     return [summary(sum(e.success for e in one), len(one)) for k in range(goals) if (one := episodes[k::goals])]
