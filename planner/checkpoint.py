@@ -130,6 +130,12 @@ def record(path: Path, figures: str) -> None:
     _keep_manifest(path)
 
 
+def attach(path: Path, name: str, text: str) -> None:
+    """Writes a text file of that name beside a checkpoint's weights, into the manifest too."""
+    write_atomically(path / name, text)
+    _keep_manifest(path)
+
+
 def card_of(path: Path) -> str:
     """What a checkpoint's card says, less the measured figures."""
     return (path / "card.md").read_text().split(FIGURES)[0].rstrip()

@@ -320,17 +320,21 @@ class Evaluate:
     """Folder of the results; runs/evaluate/TASK by default."""
     record: bool = False
     """Write the figures into the checkpoint's card."""
+    surprise: bool = False
+    """Count the alarms of the checkpoint's monitor of surprise, which needs a surprise.json."""
 
     def run(self) -> None:
         from . import checkpoint as checkpoints
+        from . import surprise
         from .evaluate.run import Protocol, card_figures, evaluate, write_results
 
         names = [one.name for one in fields(Protocol)]
         protocol = Protocol(**{name: getattr(self, name) for name in names})
         loaded = _load(self.task, self.checkpoint)
         settings = _override(loaded.planner, self)
+        watch = surprise.load(checkpoints.find(self.task, self.checkpoint), loaded.sha256) if self.surprise else None
         with _table() as progress:
-            outcome = evaluate(load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine)
+            outcome = evaluate(load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine, watch=watch)
         paths = write_results(self.out or Path("runs/evaluate") / folder_name(self.task), [outcome])
         if self.record:
             checkpoints.record(checkpoints.find(self.task, self.checkpoint), card_figures(outcome.result))
@@ -409,6 +413,75 @@ class Plan:
             video, strip, distance = film(env, policy, picture, self.steps, self.seed, self.out, advance)
         console.print(f"latent distance to the goal: {distance[0]:.3f} at the start, {distance[1]:.3f} at the end")
         console.print(f"video   {video}\npicture {strip}", highlight=False)
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """Tell which steps of a recorded episode a checkpoint finds impossible; or, with --fit, learn what is ordinary."""
+
+    clip: Annotated[str, tyro.conf.Positional]
+    """A dataset's folder, or an .npz file with pixels and actions; with --fit the name of a task."""
+    episode: int = 0
+    """Row of the dataset."""
+    task: str | None = None
+    """Of an .npz file, which does not say."""
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    fit: bool = False
+    """Play held-out episodes and write the checkpoint's thresholds, surprise.json."""
+    episodes: int = 400
+    """Episodes to fit on; at least 99."""
+    length: int = 100
+    """Environment steps of each."""
+    steps: int = 2
+    """Model steps that predictions look ahead."""
+    seed: int = 0
+    """Of the episodes to fit on."""
+    out: Path = Path("runs/surprise")
+    """Folder for energy.png and energy.json."""
+
+    def run(self) -> None:
+        from . import surprise
+
+        for name in ("episodes", "length", "steps"):
+            if (value := getattr(self, name)) < 1:
+                raise BadInput(f"surprise: {name} is off", expected="at least 1", got=str(value))
+        check_seed("surprise", self.seed)
+        if not self.fit:
+            self._score()
+            return
+        from . import checkpoint as checkpoints
+
+        loaded, folder = _load(self.clip, self.checkpoint), checkpoints.find(self.clip, self.checkpoint)
+        env = load_envs().make(self.clip, loaded.model.config.image_size)
+        options = {name: getattr(self, name) for name in ("episodes", "length", "steps", "seed")}
+        with _bar(f"playing {self.clip}") as advance:
+            found = surprise.fit(loaded, env, **options, progress=advance)
+        surprise.save(folder, found)
+        console.print(f"{folder / surprise.FILE}: unusual above {found.unusual:.3g}, impossible {found.impossible:.3g}")
+
+    def _score(self) -> None:
+        from . import checkpoint as checkpoints
+        from . import surprise
+        from .evaluate.energy import draw_energy, read_recording, write_energy
+
+        recording = read_recording(Path(self.clip), self.episode)
+        if (task := recording.task or self.task) is None:
+            raise BadInput(f"surprise: {self.clip} does not say what task it is of", do="give --task")
+        loaded = _load(task, self.checkpoint)
+        thresholds = surprise.load(checkpoints.find(task, self.checkpoint), loaded.sha256)
+        if recording.spec not in (None, loaded.model.action):
+            expected, got = str(loaded.model.action), str(recording.spec)
+            raise BadInput("recording and checkpoint differ in their actions", expected=expected, got=got)
+        energy = surprise.film_energies(loaded.model, recording.pixels, recording.actions, thresholds.steps)
+        self.out.mkdir(parents=True, exist_ok=True)
+        picture, numbers = self.out / "energy.png", self.out / "energy.json"
+        draw_energy(picture, recording, energy, thresholds)
+        counts, first = write_energy(numbers, energy, thresholds)
+        where = "" if first is None else f"; the first impossible step is {first}"
+        said = ", ".join(f"{counts[name]} {name}" for name in surprise.STATES)
+        console.print(f"{recording.title}: {said}{where}", highlight=False)
+        console.print(f"picture {picture}\nnumbers {numbers}", highlight=False)
 
 
 @dataclass(frozen=True)
@@ -542,6 +615,7 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": Evaluate,
     "compare": Compare,
     "plan": Plan,
+    "surprise": Surprise,
     "demo": Demo,
 }
 

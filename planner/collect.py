@@ -25,6 +25,8 @@ COLLECT_STREAM = 1
 
 PLANNED_STREAM = 4
 """First number of the seeds of episodes in which a planner acts."""
+CALIBRATE_STREAM = 5
+"""First number of the seeds of episodes that thresholds are fitted on; neither training nor evaluation uses them."""
 GOAL_STEPS = 50
 """Environment steps that a collecting planner has for each goal."""
 

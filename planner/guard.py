@@ -7,15 +7,21 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from tensordict import TensorDict
 
 from .actions import ActionSpec
 from .errors import BadInput
 from .types import Policy
 
+if TYPE_CHECKING:
+    from .surprise import Monitor
+
 FALLBACKS = ("plan", "hold", "brake")
+RESPONSES = ("warn", "replan", "stop")
 FORGIVEN = (BadInput, ArithmeticError, RuntimeError, ValueError, IndexError, KeyError)
 """Errors of a policy that a robot survives; anything else, such as Ctrl-C or no memory, goes through."""
 
@@ -36,6 +42,8 @@ class Limits:
             of the last plan that was good; "hold", the last action again; "brake", rest. The end is always to brake.
         hold_steps: environment steps in a row that "hold" lasts, >= 0.
         survive_errors: whether a policy that raises is an intervention; an evaluation would rather stop.
+        on_impossible: what to do where a monitor calls what is seen impossible: "warn", count it; "replan", let the
+            policy start anew from what is seen now, with the same goal; "stop", brake until the next `reset`.
     """
 
     rate: float | None = None
@@ -45,6 +53,7 @@ class Limits:
     fallback: tuple[str, ...] = FALLBACKS
     hold_steps: int = 2
     survive_errors: bool = True
+    on_impossible: str = "warn"
 
     def __post_init__(self) -> None:
         for name in ("rate", "acceleration", "max_age", "deadline"):
@@ -53,6 +62,9 @@ class Limits:
                 raise BadInput(f"Limits: {name} is off", expected="a number above 0, or None", got=str(value))
         if unknown := [name for name in self.fallback if name not in FALLBACKS]:
             raise BadInput("Limits: unknown fallback", expected=f"some of {list(FALLBACKS)}", got=str(unknown))
+        if self.on_impossible not in RESPONSES:
+            expected, got = " or ".join(RESPONSES), repr(self.on_impossible)
+            raise BadInput("Limits: on_impossible is off", expected=expected, got=got)
         if self.hold_steps < 0:
             raise BadInput("Limits: hold_steps is off", expected="0 or more", got=str(self.hold_steps))
 
@@ -68,10 +80,14 @@ class Guard:
         spec: bounds and units of the robot's actions.
         limits: what else to keep.
         clock: seconds; the one that the observations' `time` is read from.
+        monitor: what tells whether that which is seen can be, in every environment; `limits.on_impossible` says what
+            then. None: nobody looks.
 
     Attributes:
+        alarms: environment steps that the monitor called "unusual" or "impossible", since construction.
         interventions: how often an action was changed, by reason, in environment steps: "error" (the policy raised),
-            "late", "stale", "not finite", "bounds", "rate" (rate or acceleration), since construction.
+            "late", "stale", "not finite", "bounds", "rate" (rate or acceleration), "stopped" (after something
+            impossible), since construction.
         fallbacks: how often which fallback acted.
         last_error: what the policy raised last.
     """
@@ -82,11 +98,13 @@ class Guard:
         spec: ActionSpec,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        monitor: Monitor | None = None,
     ) -> None:
         self.policy, self.spec, self.limits, self.clock = policy, spec, limits or Limits(), clock
         # As float32, which is what robots here are sent: 0.4 as float32 is more than 0.4, and still the bound.
         self.low, self.high = (np.array(bound, np.float32).astype(np.float64) for bound in (spec.low, spec.high))
         self.rest = np.clip(np.zeros_like(self.low), self.low, self.high)
+        self.monitor, self.alarms = monitor, Counter[str]()
         self.interventions: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.last_error: Exception | None = None
@@ -96,6 +114,7 @@ class Guard:
         """Starts new episodes, in which the robot is taken to be at rest; errors of the policy go through."""
         self.policy.reset(obs, goal, mask)
         size = obs.batch_size[0]
+        self._watch_anew(goal, size, mask)
         if mask is None or self._last is None:
             mask = np.ones(size, dtype=np.bool_)
             self._last = np.tile(self.rest, (size, 1))
@@ -108,18 +127,49 @@ class Guard:
         """One legal action an environment, `[E, a]`, float32; `BadInput` only before the first `reset`."""
         if self._last is None:
             raise BadInput("Guard: act before reset", do="call reset(obs, goal) first")
+        self._watch(obs)
         wanted, usable = self._ask(obs)
         wanted = np.where(usable[:, None], wanted, self._fall_back(usable))
+        wanted[self._stopped] = self.rest
+        self.interventions["stopped"] += int(self._stopped.sum())
         sent = self._limit(wanted).astype(np.float32)
         self._change, self._last = sent - self._last, sent.astype(np.float64)
         if hasattr(self.policy, "applied"):
             self.policy.applied(sent)
+        if self.monitor is not None:
+            self.monitor.applied(sent)
         return sent
 
     def report(self) -> dict[str, int]:
         """Interventions by reason and fallbacks by name, those that happened."""
         counts = self.interventions + Counter({f"fallback {name}": n for name, n in self.fallbacks.items()})
         return dict(counts)  # a sum of counters leaves out what never happened
+
+    def _watch_anew(self, goal: TensorDict, size: int, mask: np.ndarray | None) -> None:
+        """Forgets what was seen, and that it was impossible, in the rows of `mask` (all when None)."""
+        if mask is None or self._last is None:
+            self._goal, self._stopped = goal, np.zeros(size, dtype=np.bool_)
+        else:
+            rows = torch.from_numpy(mask)
+            self._goal = self._goal.clone()
+            self._goal[rows] = goal[rows]
+            self._stopped[mask] = False
+        if self.monitor is not None:
+            self.monitor.reset(size, mask)
+
+    def _watch(self, obs: TensorDict) -> None:
+        """Asks the monitor what it thinks of what is seen, and does what is to be done about it."""
+        if self.monitor is None:
+            return
+        states = self.monitor.observe(obs)
+        for index, name in ((1, "unusual"), (2, "impossible")):
+            self.alarms[name] += int((states == index).sum())
+        impossible = (states == 2) & ~self._stopped
+        if self.limits.on_impossible == "stop":
+            self._stopped |= impossible
+        elif self.limits.on_impossible == "replan" and impossible.any():
+            self.policy.reset(obs, self._goal, impossible)
+            self.monitor.reset(len(states), impossible)  # what came before is no ground to foresee from
 
     def _ask(self, obs: TensorDict) -> tuple[np.ndarray, np.ndarray]:
         """What the policy wants, `[E, a]`, and where that can be used, bool `[E]`."""

@@ -22,6 +22,7 @@ from ..errors import BadInput, check_seed
 from ..guard import Guard, Limits
 from ..mpc import MPC
 from ..settings import PlannerConfig
+from ..surprise import Monitor, Thresholds
 from ..types import Policy
 from ..versions import commit, versions
 from .frozen import read
@@ -106,16 +107,23 @@ def evaluate(
     progress: Progress = lambda *_: None,
     *,
     imagination: bool = False,
+    watch: Thresholds | None = None,
 ) -> Outcome:
     """Plays the planner, the floors and, if asked for, the oracle; see `results.json` in the README for the fields.
 
-    With `imagination` the plans of the episodes that are shown are rehearsed once more, for the report.
+    With `imagination` the plans of the episodes that are shown are rehearsed once more, for the report. With `watch` a
+    monitor of surprise looks on and its alarms are counted; nothing is done about them.
     """
+    if watch and protocol.num_envs > 1:
+        # An environment whose episode is over stands still while the others go on, which would alarm.
+        raise BadInput(
+            "evaluate: surprise is counted in one environment", expected="num_envs 1", got=str(protocol.num_envs)
+        )
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
     distance = protocol.distance if protocol.goals == "play" else None
     pairs = held_out_pairs(rooms[0], protocol.episodes, distance, protocol.seed, own=protocol.goals == "own")
-    planner, guard = _guarded(checkpoint, settings, protocol)
+    planner, guard = _guarded(checkpoint, settings, protocol, watch)
     recorder = Recorder(guard, planner)
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
     policies: dict[str, Policy] = {
@@ -138,6 +146,8 @@ def evaluate(
     for room in rooms:
         room.close()
     result = _result(envs, rooms[0], task, checkpoint, settings, protocol, pairs, played, planner, guard)
+    if watch:
+        result["alarms"] = dict(guard.alarms) | {"steps": sum(e.steps for e in played["planner"])}
     result["appearance"] = {name: summary(sum(e.success for e in one), len(one)) for name, one in looks.items()}
     played |= {f"planner, {name}": episodes for name, episodes in looks.items()}
     records = [
@@ -148,10 +158,13 @@ def evaluate(
     return Outcome(result, records, _clips(task, played["planner"], shown), imagined)
 
 
-def _guarded(checkpoint: Checkpoint, settings: PlannerConfig, protocol: Protocol) -> tuple[MPC, Guard]:
+def _guarded(
+    checkpoint: Checkpoint, settings: PlannerConfig, protocol: Protocol, watch: Thresholds | None = None
+) -> tuple[MPC, Guard]:
     """A fresh planner, and the guard that its actions leave through."""
     planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms)
-    return planner, Guard(planner, checkpoint.model.action, Limits(survive_errors=False))
+    monitor = Monitor(checkpoint.model, watch) if watch else None
+    return planner, Guard(planner, checkpoint.model.action, Limits(survive_errors=False), monitor=monitor)
 
 
 def check_fits(env: Any, checkpoint: Checkpoint) -> None:
