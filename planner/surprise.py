@@ -107,7 +107,9 @@ def first_step(model: WorldModel, steps: int) -> int:
 
 
 @torch.no_grad()
-def energies(model: WorldModel, latents: Tensor, actions: np.ndarray, steps: int = 1, key: str = "latent") -> Tensor:
+def energies(
+    model: WorldModel, latents: Tensor, actions: np.ndarray, steps: int = 1, seen: Tensor | None = None
+) -> Tensor:
     """Prediction energy at every environment step of one episode.
 
     Args:
@@ -115,7 +117,7 @@ def energies(model: WorldModel, latents: Tensor, actions: np.ndarray, steps: int
         latents: of every frame, `[L + 1, ...]`, encoded by `model`.
         actions: what was done between them, `[L, env_dim]`, physical units.
         steps: model steps ahead.
-        key: of the latents in what `model.rollout` returns.
+        seen: what is compared with the `latent` that the model foresees, `[L + 1, ...]`; the latents by default.
 
     Returns:
         `[L + 1]`, mean squares; NaN before `first_step`.
@@ -133,9 +135,10 @@ def energies(model: WorldModel, latents: Tensor, actions: np.ndarray, steps: int
     every = torch.arange(-first, 0, device=latents.device)  # environment steps before the target
     physical = torch.as_tensor(actions, dtype=torch.float32, device=latents.device)[targets[:, None] + every]
     blocks = model.action.encode(physical.unflatten(1, (-1, block))).to(latents.dtype)  # [n, H - 1 + steps, A]
-    past = TensorDict({key: latents[frames]}, batch_size=frames.shape)
+    past = TensorDict({"latent": latents[frames]}, batch_size=frames.shape)
     futures = model.rollout(Context(past, blocks[:, : history - 1]), blocks[:, None, history - 1 :])
-    energy[targets] = (futures[key][:, 0, -1] - latents[targets]).flatten(1).square().mean(1)
+    actual = (latents if seen is None else seen)[targets]
+    energy[targets] = (futures["latent"][:, 0, -1] - actual).flatten(1).square().mean(1)
     return energy
 
 

@@ -162,7 +162,7 @@ class Studio:
     def __init__(self, envs: Any, task: str, size: int, stream: int = CLIP_STREAM, seed: int = 0) -> None:
         if task not in SCENES:
             raise BadInput("no impossible clips of this task", expected=" or ".join(SCENES), got=repr(task))
-        self.scene, self.stream, self.seed = SCENES[task], stream, seed
+        self.task, self.scene, self.stream, self.seed = task, SCENES[task], stream, seed
         self.env = envs.make(task, size)
         self.disguised = {name: disguise(envs.make(task, size), name) for name in APPEARANCES}
         self.seconds = self.env.model.opt.timestep * self.env.substeps

@@ -1,0 +1,364 @@
+"""Claim 3: energy tells what is possible from what is not. `python -m benchmarks.claims.expectation` for a look.
+
+Held-out clips, the same clips made impossible, and the same clips looking otherwise, which is possible
+(`impossible.py`). A clip's score is the greatest energy of its steps. How far ahead is foreseen, 1 to 3 model steps, is
+chosen for every scorer on calibration clips; so are the thresholds. Nothing is chosen on the clips that are reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from planner import checkpoint, surprise
+from planner.collect import CALIBRATE_STREAM
+from planner.evaluate.statistics import wilson
+from planner.tasks import load_envs
+from planner.types import Context
+
+from .detection import auroc, auroc_interval, average_precision
+from .impossible import APPEARANCES, CLIP_STREAM, SCENES, Film, Studio, kinds_of
+
+Row = dict[str, Any]
+Report = Callable[[Row], None]
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Weights of the rivals, one folder each, named TASK-MODEL-AUGMENT; a task without has none."""
+AHEAD = (1, 2, 3)
+RATES = (0.01, 0.05)
+GOALS = {"teleport": 0.98, "wall": 0.98, "mean": 0.95, "looks": 0.05}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many clips are evaluated (every n-th with other looks too), give thresholds, and are chosen on."""
+
+    tasks: tuple[str, ...]
+    clips: int
+    plain: int
+    chosen: int
+    looks_every: int = 2
+
+
+FULL = Size(tuple(SCENES), clips=80, plain=199, chosen=16)
+QUICK = Size(("TwoRoom", "PushT"), clips=10, plain=99, chosen=4)
+
+
+class Scorer(Protocol):
+    """Gives every step of a film an energy."""
+
+    name: str
+    sha256: str
+
+    def energies(self, film: Film) -> dict[int, np.ndarray]:
+        """For each look ahead in `AHEAD` the energy at every step, `[L + 1]`, NaN where nothing was foreseen."""
+        ...
+
+
+@dataclass
+class InLatents:
+    """The distance of foreseen and seen latents: a JEPA's own energy, and that of a rival's latents."""
+
+    name: str
+    model: Any
+    sha256: str
+    _known: dict[bytes, Tensor] = field(default_factory=dict)
+
+    def energies(self, film: Film) -> dict[int, np.ndarray]:
+        latents = self.encode(film.pixels)
+        return {k: surprise.energies(self.model, latents, film.actions, k).numpy() for k in AHEAD}
+
+    @torch.no_grad()
+    def encode(self, pixels: np.ndarray) -> Tensor:
+        """Latents `[L + 1, D]`; a picture that was in the films since `forget` is not encoded again."""
+        keys = [hashlib.blake2b(picture.data, digest_size=16).digest() for picture in pixels]
+        fresh = {key: i for i, key in enumerate(keys) if key not in self._known}
+        if fresh:
+            chosen = torch.from_numpy(pixels[list(fresh.values())])[None]
+            found = self.model.encode(TensorDict({"pixels": chosen}, batch_size=chosen.shape[:2]))["latent"][0]
+            self._known |= dict(zip(fresh, found, strict=True))
+        return torch.stack([self._known[key] for key in keys])
+
+    def forget(self) -> None:
+        """Frees the latents of past films."""
+        self._known.clear()
+
+
+@dataclass
+class InPictures(InLatents):
+    """The distance of drawn and seen pictures: the reconstruction error of a rival's prediction."""
+
+    def energies(self, film: Film) -> dict[int, np.ndarray]:
+        latents = self.encode(film.pixels)
+        seen = torch.from_numpy(film.pixels).float() / 127.5 - 1
+        drawn = _Drawn(self.model)
+        return {k: surprise.energies(drawn, latents, film.actions, k, seen=seen).numpy() for k in AHEAD}
+
+
+@dataclass
+class _Drawn:
+    """A rival whose rollouts end in pictures in place of latents."""
+
+    model: Any
+
+    def __post_init__(self) -> None:
+        self.action, self.history = self.model.action, self.model.history
+
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        futures = self.model.rollout(context, actions)["latent"][:, :, -1:]
+        return TensorDict({"latent": self.model.decode(futures)}, batch_size=futures.shape[:3])
+
+
+def scorers(task: str) -> Iterator[InLatents]:
+    """Ours as shipped, then everybody whose weights lie in `WEIGHTS`."""
+    loaded = checkpoint.load(checkpoint.find(task, None), task=task)
+    yield InLatents("jepa", loaded.model, loaded.sha256)
+    for folder in sorted(WEIGHTS.glob(f"{task.lower()}-*")):
+        name = folder.name.removeprefix(f"{task.lower()}-")
+        if name.startswith("jepa"):
+            other = checkpoint.load(folder)
+            yield InLatents(name, other.model, other.sha256)
+        else:
+            from .weights import load
+
+            other = load(folder)
+            yield InLatents(f"{name}, latents", other.model, other.sha256)
+            yield InPictures(f"{name}, pixels", other.model, other.sha256)
+
+
+# Measuring ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A film's kind and event, its number, and its energies for each look ahead."""
+
+    kind: str
+    event: int
+    k: int
+    energy: dict[int, np.ndarray]
+
+    def peak(self, ahead: int) -> float:
+        """The score of the whole clip."""
+        return float(np.nanmax(self.energy[ahead]))
+
+    def delay(self, ahead: int, threshold: float) -> int | None:
+        """Steps from the event to the first alarm at or after it; None where there is none."""
+        alarms = np.flatnonzero(self.energy[ahead][self.event :] > threshold)
+        return int(alarms[0]) if len(alarms) else None
+
+
+def films(studio: Studio, clips: range, looks_every: int, impossible: bool = True) -> Iterator[tuple[int, list[Film]]]:
+    """For each clip all that is made of it. A kind that would not show on clip k is left out there."""
+    for k in clips:
+        plain = studio.plain(k)
+        made = [plain]
+        for kind in kinds_of(studio.task) if impossible else ():
+            edited = studio.through_wall(k) if kind == "wall" else (studio.impossible(plain, kind, k),)
+            made += [film for film in edited if film is not None]
+        if looks_every and k % looks_every == 0:
+            made += [film for name in APPEARANCES for film in studio.looking(plain, name)]
+        yield k, made
+
+
+def score(
+    judges: list[InLatents], studio: Studio, clips: range, looks_every: int, impossible: bool = True
+) -> dict[str, list[Scored]]:
+    """Every film of some clips, scored by everybody."""
+    found: dict[str, list[Scored]] = {judge.name: [] for judge in judges}
+    for k, made in films(studio, clips, looks_every, impossible):
+        for judge in judges:
+            found[judge.name] += [Scored(film.kind, film.event, k, judge.energies(film)) for film in made]
+            judge.forget()
+    return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What calibration clips say of a scorer: how far ahead it looks, and its thresholds by rate of false alarms."""
+
+    ahead: int
+    thresholds: dict[float, float]
+    plain: int
+    tried: dict[int, float]
+
+
+def settle(chosen: list[Scored], plain: list[Scored], kinds: tuple[str, ...]) -> Judged:
+    """Chooses on calibration clips: the look ahead with the best mean AUROC over the physical kinds, looks among the
+    negatives; and clip-wise conformal thresholds for it."""
+    tried = {ahead: float(np.mean([area(chosen, kind, ahead, looks=True) for kind in kinds])) for ahead in AHEAD}
+    best = max(tried, key=lambda ahead: tried[ahead])
+    peaks = [one.peak(best) for one in plain]
+    return Judged(best, {rate: surprise.conformal(peaks, rate) for rate in RATES}, len(peaks), tried)
+
+
+def peaks(found: list[Scored], ahead: int, *kinds: str) -> np.ndarray:
+    """Clip scores of some kinds."""
+    return np.array([one.peak(ahead) for one in found if one.kind in kinds])
+
+
+def negatives(found: list[Scored], kind: str, ahead: int, looks: bool) -> np.ndarray:
+    """Clip scores of what is possible: play, or for "wall" runs into walls; with `looks` the other appearances too."""
+    others = [f"{name} {when}" for name in APPEARANCES for when in ("always", "switched")] if looks else []
+    return peaks(found, ahead, "blocked" if kind == "wall" else "plain", *others)
+
+
+def area(found: list[Scored], kind: str, ahead: int, looks: bool) -> float:
+    """AUROC of a physical kind."""
+    return auroc(peaks(found, ahead, kind), negatives(found, kind, ahead, looks))
+
+
+def rate_of(flagged: np.ndarray) -> Row:
+    """Rate of alarms with its 95 % interval."""
+    return {
+        "flagged": int(flagged.sum()),
+        "of": len(flagged),
+        "interval": list(wilson(int(flagged.sum()), len(flagged))),
+    }
+
+
+def physical_row(found: list[Scored], kind: str, judged: Judged) -> Row:
+    """All that is reported of one way to be impossible."""
+    ahead, mine = judged.ahead, [one for one in found if one.kind == kind]
+    positive, plain = peaks(found, ahead, kind), negatives(found, kind, ahead, looks=False)
+    mixed, value = negatives(found, kind, ahead, looks=True), area(found, kind, ahead, looks=False)
+    row: Row = {"group": "physical", "n": len(positive), "negatives": len(plain), "auroc": value}
+    row |= {"interval": list(auroc_interval(value, len(positive), len(plain)))}
+    row |= {"ap": average_precision(positive, plain), "auroc_with_looks": auroc(positive, mixed)}
+    row |= {"ap_with_looks": average_precision(positive, mixed), "negatives_with_looks": len(mixed)}
+    for rate, threshold in judged.thresholds.items():
+        delays = [one.delay(ahead, threshold) for one in mine]
+        noticed = np.array([delay for delay in delays if delay is not None])
+        detected = rate_of(np.array([delay is not None for delay in delays]))
+        quantiles = [float(value) for value in np.quantile(noticed, (0.5, 0.9))] if len(noticed) else None
+        row[f"at_{rate:g}"] = detected | {"delay_median_p90": quantiles}
+    return row
+
+
+def possible_row(found: list[Scored], kind: str, judged: Judged) -> Row:
+    """How often something possible is flagged."""
+    scores = peaks(found, judged.ahead, kind)
+    rows = {f"at_{rate:g}": rate_of(scores > threshold) for rate, threshold in judged.thresholds.items()}
+    return {"group": "possible", "n": len(scores)} | rows
+
+
+def looks_row(found: list[Scored], judged: Judged) -> Row:
+    """How often a changed appearance of any kind is flagged."""
+    scores = np.array([one.peak(judged.ahead) for one in found if " " in one.kind])
+    rows = {f"at_{rate:g}": rate_of(scores > threshold) for rate, threshold in judged.thresholds.items()}
+    return {"group": "possible", "n": len(scores)} | rows
+
+
+def measure(task: str, size: Size, report: Report) -> None:
+    """All rows of one task."""
+    envs, kinds, judges = load_envs(), kinds_of(task), list(scorers(task))
+    pixels = judges[0].model.config.image_size
+    rehearsal = Studio(envs, task, pixels, CALIBRATE_STREAM, seed=1)
+    chosen = score(judges, rehearsal, range(size.chosen), looks_every=1)
+    plain = score(judges, rehearsal, range(size.chosen, size.chosen + size.plain), 0, impossible=False)
+    rehearsal.close()
+    studio = Studio(envs, task, pixels, CLIP_STREAM)
+    found = score(judges, studio, range(size.clips), size.looks_every)
+    studio.close()
+    for judge in judges:
+        judged = settle(chosen[judge.name], plain[judge.name], kinds)
+        facts: Row = {"part": "energy", "task": task, "scorer": judge.name, "checkpoint_sha256": judge.sha256}
+        facts |= {"ahead": judged.ahead, "thresholds": {f"{r:g}": t for r, t in judged.thresholds.items()}}
+        facts |= {"calibration_clips": judged.plain, "ahead_tried": {str(a): v for a, v in judged.tried.items()}}
+        rows = {kind: physical_row(found[judge.name], kind, judged) for kind in kinds}
+        seen = dict.fromkeys(one.kind for one in found[judge.name] if one.kind not in kinds)
+        rows |= {kind: possible_row(found[judge.name], kind, judged) for kind in seen}
+        rows["looks"] = looks_row(found[judge.name], judged)
+        rows["mean"] = mean_row([rows[kind] for kind in kinds])
+        for kind, row in rows.items():
+            report(facts | {"kind": kind} | row)
+        report(facts | {"kind": "goals", "group": "goals", "goals": goals(rows)})
+        report(facts | {"kind": "traces", "group": "traces", "traces": traces(found[judge.name], kinds, judged.ahead)})
+
+
+def mean_row(rows: list[Row]) -> Row:
+    """The mean over the physical kinds."""
+    names = ("auroc", "auroc_with_looks", "ap", "ap_with_looks")
+    return {"group": "mean", "n": sum(row["n"] for row in rows)} | {
+        name: float(np.mean([row[name] for row in rows])) for name in names
+    }
+
+
+def goals(rows: dict[str, Row]) -> dict[str, Row]:
+    """Each goal, what was found, and whether it was met."""
+    found = {name: rows[name]["auroc"] for name in ("teleport", "wall", "mean") if name in rows}
+    judged = {name: {"goal": GOALS[name], "found": value, "met": value >= GOALS[name]} for name, value in found.items()}
+    flagged = rows["looks"]["at_0.01"]
+    share = flagged["flagged"] / flagged["of"]
+    return judged | {"looks": {"goal": GOALS["looks"], "found": share, "met": share <= GOALS["looks"]}}
+
+
+def traces(found: list[Scored], kinds: tuple[str, ...], ahead: int) -> dict[str, Row]:
+    """Energy over time of the first clip of each kind, to look at."""
+    shown = {}
+    for kind in ("plain", *kinds, "lighting switched", "distractor switched"):
+        one = next(one for one in found if one.kind == kind)
+        energy = [None if np.isnan(value) else round(float(value), 5) for value in one.energy[ahead]]
+        shown[kind] = {"event": one.event, "energy": energy}
+    return shown
+
+
+def run(quick: bool, report: Report) -> None:
+    """Measures every task, and hands over rows as they are found.
+
+    Args:
+        quick: two tasks and few clips, for a look; intervals are then wide.
+        report: takes a row; where it has `has(row)` too, as a file of rows does, tasks that are there are left out.
+    """
+    size, known = QUICK if quick else FULL, getattr(report, "has", lambda row: False)
+    for task in size.tasks:
+        judges = [(judge.name, judge.sha256) for judge in scorers(task)]
+        wanted = [
+            {"part": "energy", "kind": "traces", "task": task, "scorer": n, "checkpoint_sha256": s} for n, s in judges
+        ]
+        if not all(known(row) for row in wanted):
+            measure(task, size, report)
+
+
+def line(row: Row) -> str:
+    """A row as text."""
+    head = f"{row['task']:10}{row['scorer']:22}{row['kind']:22}"
+    if row["group"] == "physical":
+        low, high = row["interval"]
+        alarms = "  ".join(
+            f"{row[f'at_{r:g}']['flagged']}/{row['n']} {row[f'at_{r:g}']['delay_median_p90']}" for r in RATES
+        )
+        return (
+            f"{head}AUROC {row['auroc']:.3f} ({low:.3f}-{high:.3f}), with looks {row['auroc_with_looks']:.3f}; {alarms}"
+        )
+    if row["group"] == "possible":
+        return head + "flagged " + "  ".join(f"{row[f'at_{r:g}']['flagged']}/{row['n']}" for r in RATES)
+    if row["group"] == "mean":
+        return f"{head}AUROC {row['auroc']:.3f}, with looks {row['auroc_with_looks']:.3f}"
+    if row["group"] == "goals":
+        said = (f"{k} {v['found']:.3f} {'met' if v['met'] else 'MISSED'}" for k, v in row["goals"].items())
+        return head + ", ".join(said)
+    return head
+
+
+if __name__ == "__main__":
+    rows: list[Row] = []
+
+    def show(row: Row) -> None:
+        rows.append(row)
+        print(line(row), flush=True)
+
+    run("--quick" in sys.argv, show)
+    out = Path("runs/claims")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "expectation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
