@@ -85,7 +85,8 @@ class Guard:
 
     Attributes:
         alarms: environment steps that the monitor called "unusual" or "impossible", since construction.
-        interventions: how often an action was changed, by reason, in environment steps: "error" (the policy raised),
+        interventions: how often an action was changed, by reason, in environment steps: "error" (the policy or the
+            monitor raised; the latter changes no action),
             "late", "stale", "not finite", "bounds", "rate" (rate or acceleration), "stopped" (after something
             impossible), since construction.
         fallbacks: how often which fallback acted.
@@ -147,29 +148,38 @@ class Guard:
 
     def _watch_anew(self, goal: TensorDict, size: int, mask: np.ndarray | None) -> None:
         """Forgets what was seen, and that it was impossible, in the rows of `mask` (all when None)."""
+        if self.monitor is not None:
+            self.monitor.reset(size, mask)
         if mask is None or self._last is None:
             self._goal, self._stopped = goal, np.zeros(size, dtype=np.bool_)
-        else:
+            return
+        self._stopped = self._stopped & ~mask
+        if self.monitor is not None:  # else nobody asks for it
             rows = torch.from_numpy(mask)
             self._goal = self._goal.clone()
             self._goal[rows] = goal[rows]
-            self._stopped[mask] = False
-        if self.monitor is not None:
-            self.monitor.reset(size, mask)
 
     def _watch(self, obs: TensorDict) -> None:
         """Asks the monitor what it thinks of what is seen, and does what is to be done about it."""
         if self.monitor is None:
             return
-        states = self.monitor.observe(obs)
+        try:
+            self._respond(obs, self.monitor, self.monitor.observe(obs))
+        except FORGIVEN as error:
+            if not self.limits.survive_errors:
+                raise
+            self.last_error = error
+            self.interventions["error"] += len(self._stopped)
+
+    def _respond(self, obs: TensorDict, monitor: Monitor, states: np.ndarray) -> None:
         for index, name in ((1, "unusual"), (2, "impossible")):
             self.alarms[name] += int((states == index).sum())
         impossible = (states == 2) & ~self._stopped
         if self.limits.on_impossible == "stop":
             self._stopped |= impossible
         elif self.limits.on_impossible == "replan" and impossible.any():
+            monitor.reset(len(states), impossible)  # what came before is no ground to foresee from
             self.policy.reset(obs, self._goal, impossible)
-            self.monitor.reset(len(states), impossible)  # what came before is no ground to foresee from
 
     def _ask(self, obs: TensorDict) -> tuple[np.ndarray, np.ndarray]:
         """What the policy wants, `[E, a]`, and where that can be used, bool `[E]`."""
