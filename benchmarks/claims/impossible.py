@@ -163,13 +163,13 @@ class Studio:
         if task not in SCENES:
             raise BadInput("no impossible clips of this task", expected=" or ".join(SCENES), got=repr(task))
         self.task, self.scene, self.stream, self.seed = task, SCENES[task], stream, seed
-        self.env = envs.make(task, size)
-        self.disguised = {name: disguise(envs.make(task, size), name) for name in APPEARANCES}
+        self.env, self._make = envs.make(task, size), lambda: envs.make(task, size)
+        self._disguised: dict[str, Any] = {}
         self.seconds = self.env.model.opt.timestep * self.env.substeps
 
     def close(self) -> None:
         """Frees the renderers."""
-        for env in (self.env, *self.disguised.values()):
+        for env in (self.env, *self._disguised.values()):
             env.close()
 
     def _rng(self, k: int, what: int) -> np.random.Generator:
@@ -190,7 +190,9 @@ class Studio:
 
     def looking(self, film: Film, name: str) -> tuple[Film, Film]:
         """The same clip with another appearance: all along, and from its event on."""
-        always = self._draw(film.states, self.disguised[name])
+        if name not in self._disguised:
+            self._disguised[name] = disguise(self._make(), name)
+        always = self._draw(film.states, self._disguised[name])
         switched = np.concatenate([film.pixels[: film.event], always[film.event :]])
         return (
             replace(film, kind=f"{name} always", pixels=always, event=0),

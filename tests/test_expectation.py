@@ -1,0 +1,239 @@
+"""Violation of expectation: measures against cases done by hand; edits change what they say and nothing before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import envs
+from benchmarks.claims import expectation
+from benchmarks.claims.detection import (
+    auroc,
+    auroc_interval,
+    average_precision,
+    chance_at,
+    error_by_chance,
+    expected_calibration_error,
+    monotone,
+    reliability,
+)
+from benchmarks.claims.expectation import Judged, Scored, goals, physical_row, settle
+from benchmarks.claims.impossible import SCENES, STEPS, Film, Studio, changed_pixels, kinds_of
+from planner.errors import BadInput
+
+# Measures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "area", "precision"),
+    [
+        ([3, 4], [1, 2], 1.0, 1.0),
+        ([1, 2], [3, 4], 0.0, (1 / 3 + 2 / 4) / 2),
+        ([1, 3], [2, 0], 0.75, (1 + 2 / 3) / 2),
+        ([1, 1], [1, 1], 0.5, 0.5),  # all at once: half of them are right
+        ([2, 1], [1, 0], (1 + 1 + 0.5 + 1) / 4, (1 + 2 / 3) / 2),  # a tie counts half, and its group at once
+        ([5], [1, 5, 9], 0.5, 1 / 3),
+    ],
+)
+def test_areas_and_precisions_by_hand(positives: Any, negatives: Any, area: float, precision: float) -> None:
+    high, low = np.array(positives, float), np.array(negatives, float)
+    assert auroc(high, low) == pytest.approx(area)
+    assert average_precision(high, low) == pytest.approx(precision)
+
+
+def test_the_area_is_the_share_of_pairs_in_order() -> None:
+    rng = np.random.default_rng(0)
+    high, low = rng.integers(3, 9, 40).astype(float), rng.integers(0, 7, 60).astype(float)
+    pairs = (high[:, None] > low).mean() + 0.5 * (high[:, None] == low).mean()
+    assert auroc(high, low) == pytest.approx(pairs)
+
+
+def test_intervals_of_areas_cover() -> None:
+    """Two normals a known distance apart; and a perfect score is not certain."""
+    rng, draws, truth = np.random.default_rng(0), 800, 0.8556  # Phi(1.5 / sqrt 2)
+    covered = 0
+    for _ in range(draws):
+        found = auroc(rng.normal(1.5, 1, 30), rng.normal(0, 1, 30))
+        low, high = auroc_interval(found, 30, 30)
+        covered += low <= truth <= high
+        assert 0 <= low < found <= high <= 1
+    assert 0.92 <= covered / draws <= 0.99
+    assert auroc_interval(1.0, 30, 30)[1] == 1 and 0.85 < auroc_interval(1.0, 30, 30)[0] < 0.97
+    assert auroc_interval(0.0, 30, 30)[0] == 0
+
+
+def test_pooled_adjacent_violators_by_hand() -> None:
+    """Chances fall with the score; 0, 1 next to each other in the wrong order share their mean."""
+    levels, chances = monotone(np.array([1.0, 2, 3, 4]), np.array([1.0, 0, 1, 0]))
+    np.testing.assert_allclose(levels, [1, 2, 3, 4])
+    np.testing.assert_allclose(chances, [1, 0.5, 0.5, 0])
+    levels, chances = monotone(np.array([2.0, 1, 1, 3]), np.array([1.0, 0, 1, 1]))  # rising: all are pooled
+    np.testing.assert_allclose(levels, [1, 2, 3])
+    np.testing.assert_allclose(chances, [0.75] * 3)
+    np.testing.assert_allclose(chance_at(np.array([1.0, 3]), np.array([1.0, 0]), np.array([0.0, 1.5, 9])), [1, 0.75, 0])
+
+
+def test_it_is_the_isotonic_regression() -> None:
+    from scipy.optimize import isotonic_regression
+
+    rng = np.random.default_rng(3)
+    scores = rng.permutation(200).astype(float)
+    outcomes = (rng.random(200) < 1 / (1 + np.exp(scores / 40 - 2))).astype(float)
+    expected = isotonic_regression(outcomes[np.argsort(scores)], increasing=False).x
+    np.testing.assert_allclose(monotone(scores, outcomes)[1], expected)
+
+
+def test_calibration_errors_by_hand() -> None:
+    chances, outcomes = np.array([0.1, 0.1, 0.9, 0.9, 1.0]), np.array([0.0, 0, 1, 0, 1])
+    # Two in the first bin, 0.1 off; three in the last, 14/15 said and 2/3 seen.
+    assert expected_calibration_error(chances, outcomes) == pytest.approx((2 * 0.1 + 3 * (2.8 / 3 - 2 / 3)) / 5)
+    assert [row["n"] for row in reliability(chances, outcomes)] == [2, 3]
+    assert expected_calibration_error(np.array([0.0, 1]), np.array([0.0, 1])) == 0
+    assert error_by_chance(np.zeros(50)) == 0 < error_by_chance(np.full(50, 0.5)) < 0.15
+
+
+# Clips -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def studios() -> Iterator[dict[str, Studio]]:
+    made = {task: Studio(envs, task, 64) for task in SCENES}
+    yield made
+    for studio in made.values():
+        studio.close()
+
+
+EDITS = [(task, kind) for task in SCENES for kind in kinds_of(task) if kind != "wall"]
+
+
+def edited(studio: Studio, kind: str) -> tuple[Film, Film]:
+    for k in range(20):
+        plain = studio.plain(k)
+        if (film := studio.impossible(plain, kind, k)) is not None:
+            return plain, film
+    raise AssertionError(f"{kind} shows in none of 20 clips")
+
+
+@pytest.mark.parametrize(("task", "kind"), EDITS)
+def test_an_edit_changes_what_it_says_and_nothing_before(studios: dict[str, Studio], task: str, kind: str) -> None:
+    plain, film = edited(studios[task], kind)
+    t, length = plain.event, len(film.actions)
+    assert 20 <= t < 41 and film.kind == kind and len(film.pixels) == length + 1 == len(film.states)
+    assert (film.pixels[:t] == plain.pixels[:t]).all() and (film.actions[: t - 1] == plain.actions[: t - 1]).all()
+    if kind == "swapped":
+        assert (film.pixels == plain.pixels).all() and np.abs(
+            film.actions[t - 1 :] - plain.actions[t - 1 :]
+        ).max() > 0.05
+    elif kind == "reversed":
+        for i in range(1, length - t + 2):  # back to where it came from, each action beside the move that it made
+            assert (film.pixels[t - 1 + i] == plain.pixels[t - 1 - i]).all()
+            assert (film.actions[t - 2 + i] == plain.actions[t - 1 - i]).all()
+    else:
+        assert (film.actions == plain.actions).all()
+        assert changed_pixels(film.pixels, plain.pixels) >= 12
+    if kind == "frozen":
+        assert (film.pixels[t:] == plain.pixels[t - 1]).all()
+    if kind == "teleport":
+        assert changed_pixels(film.pixels[t : t + 1], plain.pixels[t : t + 1]) >= 12
+        still = {"PushT": slice(0, 2), "Cube": slice(0, 6)}.get(task, slice(0, 0))
+        np.testing.assert_array_equal(film.states[t, still], plain.states[t, still])
+    if kind == "vanished":
+        assert (film.states == plain.states).all()
+    if kind == "mass":
+        np.testing.assert_allclose(film.states[:t], plain.states[:t])
+
+
+@pytest.mark.parametrize("task", ["TwoRoom", "PointMaze"])
+def test_walls_are_passed_only_where_they_are_passed(studios: dict[str, Studio], task: str) -> None:
+    studio = studios[task]
+    for k in range(3):
+        blocked, through = studio.through_wall(k)
+        t = through.event
+        assert (blocked.actions == through.actions).all() and (blocked.pixels[:t] == through.pixels[:t]).all()
+        assert not any(studio.scene.inside(state[:2]) for state in blocked.states)
+        assert any(studio.scene.inside(state[:2]) for state in through.states[t:])
+        steps = np.linalg.norm(np.diff(through.states[:, :2], axis=0), axis=-1)
+        assert steps.max() < 0.1  # it walks, it does not jump
+
+
+def test_nothing_of_an_edit_stays_behind(studios: dict[str, Studio]) -> None:
+    """The same clip comes out after walls, visibility and mass were changed, and from another studio."""
+    for task in ("PointMaze", "PushT"):
+        studio = studios[task]
+        before = studio.plain(1)
+        for kind in kinds_of(task):
+            if kind == "wall":
+                studio.through_wall(0)
+            else:
+                studio.impossible(before, kind, 1)
+        again = studio.plain(1)
+        assert (again.pixels == before.pixels).all() and (again.states == before.states).all()
+    other = Studio(envs, "PushT", 64)
+    first, second = (one.impossible(one.plain(1), "teleport", 1) for one in (studios["PushT"], other))
+    other.close()
+    assert first is not None and second is not None and (first.pixels == second.pixels).all()
+
+
+def test_other_looks_are_other_looks_of_the_same(studios: dict[str, Studio]) -> None:
+    plain = studios["TwoRoom"].plain(0)
+    for name in envs.APPEARANCES:
+        always, switched = studios["TwoRoom"].looking(plain, name)
+        t = plain.event
+        assert (switched.pixels[:t] == plain.pixels[:t]).all() and (switched.pixels[t:] == always.pixels[t:]).all()
+        assert (always.actions == plain.actions).all() and (always.pixels[0] != plain.pixels[0]).any()
+    assert (always.pixels[1] != always.pixels[2]).any()  # the disc before the camera moves
+
+
+def test_what_would_not_show_is_left_out(studios: dict[str, Studio]) -> None:
+    studio = studios["TwoRoom"]
+    still = studio.plain(0)
+    pixels = np.repeat(still.pixels[:1], STEPS + 1, 0)
+    assert studio.impossible(replace(still, pixels=pixels), "frozen", 0) is None
+
+
+def test_a_task_without_a_scene() -> None:
+    with pytest.raises(BadInput, match="no impossible clips of this task; .*; got 'Fly'"):
+        Studio(envs, "Fly", 64)
+
+
+# Rows --------------------------------------------------------------------------------------------------------------
+
+
+def scored(kind: str, *peaks: float, ahead: int = 1) -> list[Scored]:
+    """Clips of 30 steps whose energy is `peak` from step 12 on and 0 before; the event is at step 10."""
+    rows = []
+    for k, peak in enumerate(peaks):
+        energy = np.where(np.arange(30) < 12, 0.0, peak)
+        rows.append(Scored(kind, 10, k, {n: energy if n == ahead else np.zeros(30) for n in expectation.AHEAD}))
+    return rows
+
+
+def test_rows_by_hand() -> None:
+    found = [*scored("teleport", 3, 4, 1), *scored("plain", 2, 0.5), *scored("lighting always", 5)]
+    row = physical_row(found, "teleport", Judged(1, {0.01: 2.5, 0.05: 0.9}, 99, {}))
+    assert (row["n"], row["negatives"], row["negatives_with_looks"]) == (3, 2, 3)
+    assert row["auroc"] == pytest.approx(5 / 6) and row["auroc_with_looks"] == pytest.approx(5 / 9)
+    assert (row["at_0.01"]["flagged"], row["at_0.05"]["flagged"]) == (2, 3)
+    assert row["at_0.05"]["delay_median_p90"] == [2.0, 2.0]
+    assert (
+        expectation.possible_row(found, "plain", Judged(1, {0.01: 1.5, 0.05: 0.1}, 99, {}))["at_0.01"]["flagged"] == 1
+    )
+
+
+def test_the_look_ahead_and_the_thresholds_come_from_calibration() -> None:
+    """Three steps ahead tells the kinds apart, one and two do not."""
+    chosen = [*scored("teleport", 3, 4, ahead=3), *scored("plain", 1, 2, ahead=3)]
+    judged = settle(chosen, scored("plain", *range(1, 100), ahead=3), ("teleport",))
+    assert (
+        judged.ahead == 3 and judged.thresholds == {0.01: 99.0, 0.05: 95.0} and judged.tried == {1: 0.5, 2: 0.5, 3: 1}
+    )
+
+
+def test_missed_goals_are_missed() -> None:
+    looks = {"at_0.01": {"flagged": 6, "of": 100}}
+    found = goals({"teleport": {"auroc": 0.979}, "mean": {"auroc": 0.95}, "looks": looks})
+    assert {name: one["met"] for name, one in found.items()} == {"teleport": False, "mean": True, "looks": False}
