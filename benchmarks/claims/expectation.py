@@ -26,10 +26,14 @@ from planner.evaluate.statistics import wilson
 from planner.tasks import load_envs
 from planner.types import Context
 
+from . import belief
 from .detection import auroc, auroc_interval, average_precision
+from .expectation_plots import plot
 from .impossible import APPEARANCES, CLIP_STREAM, SCENES, Film, Studio, kinds_of
 
 Row = dict[str, Any]
+__all__ = ["plot", "run"]
+
 Report = Callable[[Row], None]
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -41,17 +45,21 @@ GOALS = {"teleport": 0.98, "wall": 0.98, "mean": 0.95, "looks": 0.05}
 
 @dataclass(frozen=True)
 class Size:
-    """How many clips are evaluated (every n-th with other looks too), give thresholds, and are chosen on."""
+    """How many clips are evaluated (every n-th with other looks too), give thresholds, and are chosen on.
+
+    And how many episodes success is foretold of, after as many that this was learned from.
+    """
 
     tasks: tuple[str, ...]
     clips: int
     plain: int
     chosen: int
+    success: int
     looks_every: int = 2
 
 
-FULL = Size(tuple(SCENES), clips=80, plain=199, chosen=16)
-QUICK = Size(("TwoRoom", "PushT"), clips=10, plain=99, chosen=4)
+FULL = Size(tuple(SCENES), clips=80, plain=199, chosen=16, success=160)
+QUICK = Size(("TwoRoom",), clips=10, plain=99, chosen=4, success=20)
 
 
 class Scorer(Protocol):
@@ -270,9 +278,11 @@ def measure(task: str, size: Size, report: Report) -> None:
     studio = Studio(envs, task, pixels, CLIP_STREAM)
     found = score(judges, studio, range(size.clips), size.looks_every)
     studio.close()
+    facts = {"part": "energy", "task": task, "scorer": judges[0].name, "checkpoint_sha256": judges[0].sha256}
+    belief.rows(task, checkpoint.load(checkpoint.find(task, None), task=task), size.success, report, facts)
     for judge in judges:
         judged = settle(chosen[judge.name], plain[judge.name], kinds)
-        facts: Row = {"part": "energy", "task": task, "scorer": judge.name, "checkpoint_sha256": judge.sha256}
+        facts = {"part": "energy", "task": task, "scorer": judge.name, "checkpoint_sha256": judge.sha256}
         facts |= {"ahead": judged.ahead, "thresholds": {f"{r:g}": t for r, t in judged.thresholds.items()}}
         facts |= {"calibration_clips": judged.plain, "ahead_tried": {str(a): v for a, v in judged.tried.items()}}
         rows = {kind: physical_row(found[judge.name], kind, judged) for kind in kinds}
@@ -348,6 +358,11 @@ def line(row: Row) -> str:
     if row["group"] == "goals":
         said = (f"{k} {v['found']:.3f} {'met' if v['met'] else 'MISSED'}" for k, v in row["goals"].items())
         return head + ", ".join(said)
+    if row["group"] == "success":
+        return f"{head}ECE {row['ece']:.3f}, perfect would show {row['ece_if_perfect']:.3f}; AUROC {row['auroc']}"
+    if row["group"] == "fork":
+        said = "  ".join(f"{kind} {middle:.3g}" for kind, (_, middle, _) in row["energies"].items())
+        return f"{head}{said}; AUROC of wall {row['auroc_wall']:.3f}, of ghost {row['auroc_ghost']:.3f}"
     return head
 
 
@@ -361,4 +376,5 @@ if __name__ == "__main__":
     run("--quick" in sys.argv, show)
     out = Path("runs/claims")
     out.mkdir(parents=True, exist_ok=True)
+    (out / "expectation.html").write_text(f"<!doctype html><meta charset=utf-8>{plot(rows)}")
     (out / "expectation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
