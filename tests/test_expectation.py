@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import envs
-from benchmarks.claims import expectation
+from benchmarks.claims import belief, expectation
 from benchmarks.claims.detection import (
     auroc,
     auroc_interval,
@@ -23,7 +25,9 @@ from benchmarks.claims.detection import (
 )
 from benchmarks.claims.expectation import Judged, Scored, goals, physical_row, settle
 from benchmarks.claims.impossible import SCENES, STEPS, Film, Studio, changed_pixels, kinds_of
+from planner.actions import ActionSpec
 from planner.errors import BadInput
+from planner.testing import LinearModel
 
 # Measures ----------------------------------------------------------------------------------------------------------
 
@@ -237,3 +241,71 @@ def test_missed_goals_are_missed() -> None:
     looks = {"at_0.01": {"flagged": 6, "of": 100}}
     found = goals({"teleport": {"auroc": 0.979}, "mean": {"auroc": 0.95}, "looks": looks})
     assert {name: one["met"] for name, one in found.items()} == {"teleport": False, "mean": True, "looks": False}
+
+
+# Belief and page ---------------------------------------------------------------------------------------------------
+
+
+def test_forks_are_where_there_are_two_ways_or_more() -> None:
+    """Every way leads into a free cell and every shut direction into a block or off the maze."""
+    from envs.point_maze import CELL, MIDDLES
+
+    found = belief.forks()
+    assert len(found) > 10
+    for middle, ways, shut in found:
+        assert len(ways) >= 2 and len(shut) >= 1 and len(ways) + len(shut) == 4
+        for direction, free in [*((way, True) for way in ways), *((way, False) for way in shut)]:
+            near = np.abs(MIDDLES - (middle + CELL * direction)).max(-1).min()
+            assert (near < 1e-9) == free
+
+
+def test_a_sought_action_keeps_both_ways_open_and_a_mean_does_not() -> None:
+    """On a world that is known exactly: the latent is the place, one to the right or to the left."""
+    start = torch.zeros(1, 1, 2)
+    model = LinearModel(torch.eye(2), torch.eye(2, 10), ActionSpec((-1.0, -1.0), (1.0, 1.0), ("m/s", "m/s"), 5))
+    speeds = np.array([[-1.0, 0], [0, 0], [1, 0]])
+    foreseen = belief._foreseen(model, start, speeds)
+    torch.testing.assert_close(foreseen, torch.tensor([[-1.0, 0], [0, 0], [1, 0]]))
+    seen = torch.tensor([[-1.0, 0], [1, 0], [0, 1], [0, 0]])
+    torch.testing.assert_close(belief._energy(foreseen, seen).min(0).values, torch.tensor([0, 0, 0.5, 0]))
+    mean = foreseen[[0, 2]].mean(0, keepdim=True)
+    torch.testing.assert_close(belief._energy(mean, seen)[0], torch.tensor([0.5, 0.5, 0.5, 0]))
+
+
+def test_the_page_shows_what_was_found_and_what_was_missed() -> None:
+    found = [*scored("teleport", 3, 4, 1), *scored("plain", 2, 0.5), *scored("lighting switched", 5)]
+    found += scored("distractor switched", 5)
+    judged = Judged(1, {0.01: 2.5, 0.05: 0.9}, 99, {})
+    facts = {"part": "energy", "task": "TwoRoom", "scorer": "<jepa>", "thresholds": {"0.01": 2.5}}
+    physical = physical_row(found, "teleport", judged)
+    rows = {"teleport": physical, "plain": expectation.possible_row(found, "plain", judged)}
+    rows |= {"looks": expectation.looks_row(found, judged), "mean": expectation.mean_row([physical])}
+    rows |= {"goals": {"group": "goals", "goals": goals(rows)}}
+    traces = expectation.traces(found, ("teleport",), 1)
+    rows |= {"traces": {"group": "traces", "traces": traces}}
+    page = expectation.plot([facts | {"kind": kind} | row for kind, row in rows.items()])
+    assert "0.833 missed" in page and "100.0% missed" in page and "<svg" in page
+    assert "&lt;jepa&gt;" in page and "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
+    assert "Nothing was measured yet" in expectation.plot([])
+    jepa = [facts | {"kind": kind, "scorer": "jepa"} | row for kind, row in rows.items()]
+    assert expectation.plot(jepa).count("<svg") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_small_run_reports_every_kind() -> None:
+    rows: list[dict[str, Any]] = []
+    size = expectation.Size(("TwoRoom",), clips=2, plain=99, chosen=2, success=4)
+    expectation.measure("TwoRoom", size, rows.append)
+    assert {row["kind"] for row in rows} >= {
+        *kinds_of("TwoRoom"),
+        "plain",
+        "blocked",
+        "looks",
+        "mean",
+        "goals",
+        "success",
+    }
+    assert all(row["part"] == "energy" and len(row["checkpoint_sha256"]) == 64 for row in rows)
+    assert next(row for row in rows if row["kind"] == "teleport")["auroc"] == 1
+    json.dumps(rows)
