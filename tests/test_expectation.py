@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensordict import TensorDict
 
 import envs
 from benchmarks.claims import belief, expectation
@@ -23,11 +24,12 @@ from benchmarks.claims.detection import (
     monotone,
     reliability,
 )
-from benchmarks.claims.expectation import Judged, Scored, goals, physical_row, settle
+from benchmarks.claims.expectation import InLatents, InPictures, Judged, Scored, goals, physical_row, settle
 from benchmarks.claims.impossible import SCENES, STEPS, Film, Studio, changed_pixels, kinds_of
 from planner.actions import ActionSpec
 from planner.errors import BadInput
 from planner.testing import LinearModel
+from planner.types import Context
 
 # Measures ----------------------------------------------------------------------------------------------------------
 
@@ -241,6 +243,49 @@ def test_missed_goals_are_missed() -> None:
     looks = {"at_0.01": {"flagged": 6, "of": 100}}
     found = goals({"teleport": {"auroc": 0.979}, "mean": {"auroc": 0.95}, "looks": looks})
     assert {name: one["met"] for name, one in found.items()} == {"teleport": False, "mean": True, "looks": False}
+
+
+# Scorers -----------------------------------------------------------------------------------------------------------
+
+
+class Still:
+    """A rival that draws: its latent is half the picture, it foresees no change, and it draws the latent's double."""
+
+    action, history = ActionSpec((-1.0,), (1.0,), ("m/s",), 5), 2
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, obs: TensorDict) -> TensorDict:
+        self.encoded += obs["pixels"].shape[1]
+        latents = (obs["pixels"].float() / 127.5 - 1).flatten(2) / 2
+        return TensorDict({"latent": latents}, batch_size=obs.batch_size)
+
+    def rollout(self, context: Context, actions: torch.Tensor) -> TensorDict:
+        last = context.latent["latent"][:, None, -1:].expand(-1, *actions.shape[1:3], -1)
+        return TensorDict({"latent": last}, batch_size=actions.shape[:3])
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return 2 * latents.unflatten(-1, (4, 4, 3))
+
+
+def test_pictures_and_latents_are_scored_by_what_was_foreseen() -> None:
+    """A picture stands still but for one step; every energy is known, and each different picture is encoded once."""
+    pixels = np.zeros((41, 4, 4, 3), np.uint8)
+    pixels[30] = 255
+    film = Film("plain", pixels, np.zeros((40, 1)), np.zeros((41, 1)), 30)
+    for kind, jump in ((InPictures, 4.0), (InLatents, 1.0)):
+        judge = kind("still", Still(), "0")
+        energies = judge.energies(film)
+        for ahead, energy in energies.items():
+            expected = np.where(np.isin(np.arange(41), (30, 30 + 5 * ahead)), jump, 0.0)
+            expected[: 5 * (1 + ahead)] = np.nan
+            np.testing.assert_allclose(energy, expected, atol=1e-6)
+        judge.energies(film)
+        assert judge.model.encoded == 2
+        judge.forget()
+        judge.energies(film)
+        assert judge.model.encoded == 4
 
 
 # Belief and page ---------------------------------------------------------------------------------------------------
