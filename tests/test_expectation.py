@@ -24,7 +24,17 @@ from benchmarks.claims.detection import (
     monotone,
     reliability,
 )
-from benchmarks.claims.expectation import InLatents, InPictures, Judged, Scored, goals, physical_row, settle
+from benchmarks.claims.expectation import (
+    InLatents,
+    InPictures,
+    Judged,
+    Scored,
+    goals,
+    look_ahead,
+    physical_row,
+    settle,
+    settled,
+)
 from benchmarks.claims.impossible import SCENES, STEPS, Film, Studio, changed_pixels, kinds_of
 from planner.actions import ActionSpec
 from planner.errors import BadInput
@@ -233,7 +243,8 @@ def test_rows_by_hand() -> None:
 def test_the_look_ahead_and_the_thresholds_come_from_calibration() -> None:
     """Three steps ahead tells the kinds apart, one and two do not."""
     chosen = [*scored("teleport", 3, 4, ahead=3), *scored("plain", 1, 2, ahead=3)]
-    judged = settle(chosen, scored("plain", *range(1, 100), ahead=3), ("teleport",))
+    judged = settle(look_ahead(chosen, ("teleport",)), scored("plain", *range(1, 100), ahead=3))
+    assert settled({1: 0.5, 2: 0.9, 3: 0.9}) == 2
     assert (
         judged.ahead == 3 and judged.thresholds == {0.01: 99.0, 0.05: 95.0} and judged.tried == {1: 0.5, 2: 0.5, 3: 1}
     )

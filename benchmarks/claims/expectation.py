@@ -68,8 +68,8 @@ class Scorer(Protocol):
     name: str
     sha256: str
 
-    def energies(self, film: Film) -> dict[int, np.ndarray]:
-        """For each look ahead in `AHEAD` the energy at every step, `[L + 1]`, NaN where nothing was foreseen."""
+    def energies(self, film: Film, ahead: tuple[int, ...] = AHEAD) -> dict[int, np.ndarray]:
+        """For each look ahead the energy at every step, `[L + 1]`, NaN where nothing was foreseen."""
         ...
 
 
@@ -82,9 +82,9 @@ class InLatents:
     sha256: str
     _known: dict[bytes, Tensor] = field(default_factory=dict)
 
-    def energies(self, film: Film) -> dict[int, np.ndarray]:
+    def energies(self, film: Film, ahead: tuple[int, ...] = AHEAD) -> dict[int, np.ndarray]:
         latents = self.encode(film.pixels)
-        return {k: surprise.energies(self.model, latents, film.actions, k).numpy() for k in AHEAD}
+        return {k: surprise.energies(self.model, latents, film.actions, k).numpy() for k in ahead}
 
     @torch.no_grad()
     def encode(self, pixels: np.ndarray) -> Tensor:
@@ -106,11 +106,11 @@ class InLatents:
 class InPictures(InLatents):
     """The distance of drawn and seen pictures: the reconstruction error of a rival's prediction."""
 
-    def energies(self, film: Film) -> dict[int, np.ndarray]:
+    def energies(self, film: Film, ahead: tuple[int, ...] = AHEAD) -> dict[int, np.ndarray]:
         latents = self.encode(film.pixels)
         seen = torch.from_numpy(film.pixels).float() / 127.5 - 1
         drawn = _Drawn(self.model)
-        return {k: surprise.energies(drawn, latents, film.actions, k, seen=seen).numpy() for k in AHEAD}
+        return {k: surprise.energies(drawn, latents, film.actions, k, seen=seen).numpy() for k in ahead}
 
 
 @dataclass
@@ -180,13 +180,21 @@ def films(studio: Studio, clips: range, looks_every: int, impossible: bool = Tru
 
 
 def score(
-    judges: list[InLatents], studio: Studio, clips: range, looks_every: int, impossible: bool = True
+    ahead: dict[str, tuple[int, ...]],
+    judges: list[InLatents],
+    studio: Studio,
+    clips: range,
+    looks_every: int,
+    impossible: bool = True,
 ) -> dict[str, list[Scored]]:
-    """Every film of some clips, scored by everybody."""
+    """Every film of some clips, scored by everybody as far ahead as `ahead` says."""
     found: dict[str, list[Scored]] = {judge.name: [] for judge in judges}
     for k, made in films(studio, clips, looks_every, impossible):
         for judge in judges:
-            found[judge.name] += [Scored(film.kind, film.event, k, judge.energies(film)) for film in made]
+            energies = [judge.energies(film, ahead[judge.name]) for film in made]
+            found[judge.name] += [
+                Scored(film.kind, film.event, k, energy) for film, energy in zip(made, energies, strict=True)
+            ]
             judge.forget()
     return found
 
@@ -201,13 +209,21 @@ class Judged:
     tried: dict[int, float]
 
 
-def settle(chosen: list[Scored], plain: list[Scored], kinds: tuple[str, ...]) -> Judged:
-    """Chooses on calibration clips: the look ahead with the best mean AUROC over the physical kinds, looks among the
-    negatives; and clip-wise conformal thresholds for it."""
-    tried = {ahead: float(np.mean([area(chosen, kind, ahead, looks=True) for kind in kinds])) for ahead in AHEAD}
-    best = max(tried, key=lambda ahead: tried[ahead])
-    peaks = [one.peak(best) for one in plain]
-    return Judged(best, {rate: surprise.conformal(peaks, rate) for rate in RATES}, len(peaks), tried)
+def look_ahead(chosen: list[Scored], kinds: tuple[str, ...]) -> dict[int, float]:
+    """Mean AUROC over the physical kinds on calibration clips, other looks among the negatives, by look ahead."""
+    return {ahead: float(np.mean([area(chosen, kind, ahead, looks=True) for kind in kinds])) for ahead in AHEAD}
+
+
+def settled(tried: dict[int, float]) -> int:
+    """The best of the looks ahead; of equal ones the shortest."""
+    return max(tried, key=lambda ahead: (tried[ahead], -ahead))
+
+
+def settle(tried: dict[int, float], plain: list[Scored]) -> Judged:
+    """The best look ahead of those tried, and clip-wise conformal thresholds for it."""
+    best = settled(tried)
+    scores = [one.peak(best) for one in plain]
+    return Judged(best, {rate: surprise.conformal(scores, rate) for rate in RATES}, len(scores), tried)
 
 
 def peaks(found: list[Scored], ahead: int, *kinds: str) -> np.ndarray:
@@ -272,16 +288,19 @@ def measure(task: str, size: Size, report: Report) -> None:
     envs, kinds, judges = load_envs(), kinds_of(task), list(scorers(task))
     pixels = judges[0].model.config.image_size
     rehearsal = Studio(envs, task, pixels, CALIBRATE_STREAM, seed=1)
-    chosen = score(judges, rehearsal, range(size.chosen), looks_every=1)
-    plain = score(judges, rehearsal, range(size.chosen, size.chosen + size.plain), 0, impossible=False)
+    chosen = score({judge.name: AHEAD for judge in judges}, judges, rehearsal, range(size.chosen), looks_every=1)
+    tried = {name: look_ahead(found, kinds) for name, found in chosen.items()}
+    ahead = {name: (settled(one),) for name, one in tried.items()}
+    rest = range(size.chosen, size.chosen + size.plain)
+    plain = score(ahead, judges, rehearsal, rest, 0, impossible=False)
     rehearsal.close()
     studio = Studio(envs, task, pixels, CLIP_STREAM)
-    found = score(judges, studio, range(size.clips), size.looks_every)
+    found = score(ahead, judges, studio, range(size.clips), size.looks_every)
     studio.close()
     facts = {"part": "energy", "task": task, "scorer": judges[0].name, "checkpoint_sha256": judges[0].sha256}
     belief.rows(task, checkpoint.load(checkpoint.find(task, None), task=task), size.success, report, facts)
     for judge in judges:
-        judged = settle(chosen[judge.name], plain[judge.name], kinds)
+        judged = settle(tried[judge.name], plain[judge.name])
         facts = {"part": "energy", "task": task, "scorer": judge.name, "checkpoint_sha256": judge.sha256}
         facts |= {"ahead": judged.ahead, "thresholds": {f"{r:g}": t for r, t in judged.thresholds.items()}}
         facts |= {"calibration_clips": judged.plain, "ahead_tried": {str(a): v for a, v in judged.tried.items()}}
