@@ -200,6 +200,7 @@ def fit(
     model, scores = checkpoint.model, []
     if (least := first_step(model, steps)) > length:
         raise BadInput("surprise: episodes are too short", expected=f"at least {least} steps", got=str(length))
+    conformal(np.zeros(episodes), IMPOSSIBLE)  # too few would be told after minutes of play
     progress(0, episodes)
     for k in range(episodes):
         rng = np.random.default_rng([CALIBRATE_STREAM, seed, k])

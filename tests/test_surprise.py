@@ -264,6 +264,8 @@ def test_a_teleport_is_noticed_and_ordinary_play_is_not() -> None:
 def test_fitting_wants_enough() -> None:
     with envs.make("TwoRoom", size=32) as env, pytest.raises(BadInput, match="too short; expected at least 15 steps"):
         surprise.fit(toy_loaded(), env, episodes=99, length=14)
+    with pytest.raises(BadInput, match="too few episodes; expected at least 99 for a rate of 0.01; got 98"):
+        surprise.fit(toy_loaded(), None, episodes=98)
 
 
 def toy_loaded() -> checkpoint.Checkpoint:
