@@ -408,5 +408,5 @@ def test_the_whole_way_from_the_command_line(task: str, tmp_path: Path, monkeypa
     small = ["--training.steps", "4", "--training.temporal-steps", "4", "--training.batch", "4", "--threads", "1"]
     main(["train", task, *small])
     trained = f"runs/train/{folder}/checkpoint"
-    main(["evaluate", task, "--checkpoint", trained, "--episodes", "2", "--distance", "5", "--no-oracle"])
+    main(["evaluate", task, "--checkpoint", trained, "--episodes", "2", "--distance", "25", "--no-oracle"])
     assert (tmp_path / f"runs/evaluate/{folder}/report.html").stat().st_size
