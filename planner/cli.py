@@ -334,7 +334,9 @@ class Evaluate:
         settings = _override(loaded.planner, self)
         watch = surprise.load(checkpoints.find(self.task, self.checkpoint), loaded.sha256) if self.surprise else None
         with _table() as progress:
-            outcome = evaluate(load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine, watch=watch)
+            outcome = evaluate(
+                load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine, watch=watch
+            )
         paths = write_results(self.out or Path("runs/evaluate") / folder_name(self.task), [outcome])
         if self.record:
             checkpoints.record(checkpoints.find(self.task, self.checkpoint), card_figures(outcome.result))
