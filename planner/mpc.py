@@ -43,11 +43,13 @@ class MPC:
             (`proposals.proposer`), or anything of yours; `[E, P, T, A]` in [-1, 1].
         seed: of the noise; after each full reset the same calls give the same actions. Every environment has noise of
             its own, begun anew with each of its episodes: what is planned for it does not depend on those beside it
-            (to rounding: products of more rows may differ in the last bit).
+            (but for rounding, as products of more rows may differ in the last bit; see `apart`).
         deadline_ms: wall time that a search may take, as in `plan`; None to finish every search.
         chunk: most candidates in one rollout, as in `plan`.
         max_bytes: most memory of one rollout, as in `plan`.
         capture: on a GPU, record each search as a CUDA graph (`graph.CapturedPlan`) and replay it; not with a deadline.
+        apart: encode and plan for one environment after the other. What is done in each is then the same to the last
+            bit, however many there are; with several it takes longer than planning for them in one batch.
 
     Attributes:
         incomplete: how many searches the deadline ended early, since construction.
@@ -77,6 +79,7 @@ class MPC:
         chunk: int | None = None,
         max_bytes: int | None = None,
         capture: bool = False,
+        apart: bool = False,
     ) -> None:
         if horizon < 1 or iterations < 1:
             raise BadInput("MPC: horizon or iterations is off", expected="at least 1", got=f"{horizon}, {iterations}")
@@ -90,6 +93,7 @@ class MPC:
         self.model, self.energy, self.optimizer = model, energy, optimizer
         self.horizon, self.iterations, self.seed, self.capture = horizon, iterations, seed, capture
         self.prior = prior
+        self.apart = apart
         self.replan = execute * model.action.block if replan is None else replan
         self._look = math.gcd(self.replan, model.action.block)  # environment steps from one encoded frame to the next
         self.deadline_ms, self.chunk, self.max_bytes = deadline_ms, chunk, max_bytes
@@ -127,7 +131,7 @@ class MPC:
         _require_sound(goal, "goal", mask)
         self._clock[mask] = 0
         rows = torch.from_numpy(np.flatnonzero(mask))
-        self._goal[rows] = self.model.encode(goal[rows].unsqueeze(1))[:, 0]
+        self._goal[rows] = self._encode(goal[rows])[:, 0]
         self._plan[rows.to(self._plan.device)] = self._rest
         seeds = self._seeds(obs)
         for row in rows.tolist():
@@ -147,7 +151,7 @@ class MPC:
         if mask is not None and not np.array_equal(mask, everyone):
             raise BadInput("MPC: the first reset has to be of every environment", do="leave the mask out")
         _require_sound(goal, "goal", everyone)
-        self._goal = self.model.encode(goal.unsqueeze(1))[:, 0].clone()  # [E]
+        self._goal = self._encode(goal)[:, 0].clone()  # [E]
         spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
         low, high = torch.tensor(spec.low, device=device), torch.tensor(spec.high, device=device)
         still = torch.zeros_like(low).clamp(low, high)  # [env_dim]
@@ -211,7 +215,7 @@ class MPC:
         """Encodes the frames of `rows` and moves their history on."""
         assert self._clock is not None
         length = (self.model.history - 1) * self.model.action.block // self._look + 1
-        fresh = self.model.encode(obs[torch.from_numpy(rows)].unsqueeze(1))  # [n, 1]
+        fresh = self._encode(obs[torch.from_numpy(rows)])  # [n, 1]
         if self._latents is None:  # the first call after a full reset: every row is here
             self._latents = fresh.expand(len(rows), length).clone()
         index = torch.as_tensor(rows, device=self._rest.device)
@@ -230,11 +234,8 @@ class MPC:
         latents = self._latents[index][:, :: self.model.action.block // self._look]  # [n, H]
         done = torch.as_tensor(self._done[rows], device=index.device).unflatten(1, (-1, self.model.action.block))
         context = Context(latents, self.model.action.encode(done).to(self._plan.dtype))
-        self._noise.rows = rows.tolist()
         goal = self._goal[index]
-        if self.prior is not None:
-            proposals = torch.cat([proposals, self.prior(context, goal, self._noise)], 1)
-        found = self._search(context, goal, proposals=proposals)
+        found = self._found(context, goal, proposals, rows)
         self.incomplete += not found.complete
         # Where every candidate failed, `plan` returns the first proposal: the rest of the last plan.
         self.fallbacks += int((~found.energy.isfinite()).sum())
@@ -243,6 +244,36 @@ class MPC:
         blocks = -(-self.replan // self.model.action.block)  # those that the next steps are of
         physical = self.model.action.decode(found.actions[:, :blocks]).flatten(1, 2)  # [n, blocks * block, env_dim]
         self._queue[rows] = physical[:, : self.replan].cpu().numpy()
+
+    def _encode(self, obs: TensorDict) -> TensorDict:
+        """Observations `[n]` to latents `[n, 1]`."""
+        looks = obs.unsqueeze(1)
+        if not self.apart or len(looks) == 1:
+            return self.model.encode(looks)
+        return torch.cat([self.model.encode(look) for look in looks.split(1)])  # type: ignore[return-value]
+
+    def _found(self, context: Context, goal: TensorDict, proposals: Tensor, rows: np.ndarray) -> Plan:
+        """Plans for `rows`, from one search or from one each."""
+        size = 1 if self.apart else len(rows)
+        plans: list[Plan] = []
+        for first in range(0, len(rows), size):
+            part = slice(first, first + size)
+            self._noise.rows = rows[part].tolist()
+            knows = context if size == len(rows) else Context(context.latent[part], context.actions[part])
+            wants = goal if size == len(rows) else goal[part]
+            starts = proposals[part]
+            if self.prior is not None:
+                starts = torch.cat([starts, self.prior(knows, wants, self._noise)], 1)
+            plans.append(self._search(knows, wants, proposals=starts))
+        if len(plans) == 1:
+            return plans[0]
+        rounds = min(len(one.trace) for one in plans)  # a deadline may have cut some short
+        return Plan(
+            torch.cat([one.actions for one in plans]),
+            torch.cat([one.energy for one in plans]),
+            torch.cat([one.trace[:rounds] for one in plans], dim=1),
+            complete=all(one.complete for one in plans),
+        )
 
     def _make_search(self) -> Callable[..., Plan]:
         """`plan` with everything given but context, goal and proposals."""

@@ -127,8 +127,9 @@ class PlannerConfig:
         *,
         deadline_ms: float | None = None,
         max_bytes: int | None = None,
+        apart: bool = False,
     ) -> MPC:
-        """A planner on `model`, with these settings, and with another `energy` and limits of `plan` if given."""
+        """A planner on `model`, with these settings, with another `energy`, limits of `plan` and `apart` if given."""
         energy, prior = energy or self.energy(model), None
         if isinstance(model, JEPA):  # a simulator has nothing to pack, and no prior
             prior = self._prior(model) if self.proposals else None
@@ -145,6 +146,7 @@ class PlannerConfig:
             prior=prior,
             deadline_ms=deadline_ms,
             max_bytes=max_bytes,
+            apart=apart,
         )
 
 

@@ -133,7 +133,7 @@ def evaluate(
     }
     if protocol.oracle and rooms[0].simulates:
         model, energy = envs.oracle(rooms[0])
-        policies["oracle"] = ORACLE.build(model, protocol.seed, energy)
+        policies["oracle"] = ORACLE.build(model, protocol.seed, energy, apart=True)
     played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
     looks = {}
     for name in envs.APPEARANCES if protocol.appearance else ():
@@ -162,7 +162,7 @@ def _guarded(
     checkpoint: Checkpoint, settings: PlannerConfig, protocol: Protocol, watch: Thresholds | None = None
 ) -> tuple[MPC, Guard]:
     """A fresh planner, and the guard that its actions leave through."""
-    planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms)
+    planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms, apart=True)
     monitor = Monitor(checkpoint.model, watch) if watch else None
     return planner, Guard(planner, checkpoint.model.action, Limits(survive_errors=False), monitor=monitor)
 
