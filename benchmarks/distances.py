@@ -15,18 +15,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from planner import checkpoint
+from planner.evaluate.frozen import COLUMNS
 from planner.evaluate.run import Protocol, evaluate
 from planner.tasks import load_envs
 
 Row = dict[str, Any]
 
-COLUMNS: dict[str, Row] = {
-    "25": {"distance": 25},
-    "50": {"distance": 50},
-    "100": {"distance": 100},
-    "any": {"distance": 100, "goals": "any"},
-    "strict": {"distance": 50, "strict": True},
-}
 KEPT = ("n", "successes", "interval", "floors", "budget", "removed_pairs", "ruled_out_pairs", "seed", "num_envs")
 KEPT += ("planner", "checkpoint_sha256", "plan_ms", "fallbacks", "commit", "date", "hardware")
 
@@ -44,7 +38,7 @@ class Options:
 
     tasks: tuple[str, ...] = ()
     episodes: int = 200
-    num_envs: int = 10
+    num_envs: int = 1
     out: Path = Path("benchmarks/results/distances.jsonl")
 
 
