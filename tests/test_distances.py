@@ -48,7 +48,7 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
     out.write_text("\n".join([lines[0], json.dumps(old), *lines[2:]]) + "\n")
     main(Options(tasks=("TwoRoom",), episodes=10, out=out))
     assert measured[5:] == [("TwoRoom", "50")]
-    main(Options(tasks=("TwoRoom",), episodes=10, num_envs=1, out=out))
+    main(Options(tasks=("TwoRoom",), episodes=10, num_envs=10, out=out))
     assert len(measured) == 11, "times of ten environments at once are not those of one"
     monkeypatch.setitem(distances.COLUMNS, "strict", {"distance": 25, "strict": True})
     main(Options(tasks=("TwoRoom",), episodes=10, out=out))
