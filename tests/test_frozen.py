@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -62,17 +63,17 @@ def test_a_protocol_that_was_kept(env: Any, frozen: Frozen) -> None:
     for column, options in COLUMNS.items():
         protocol = Protocol(EPISODES, **options)
         pairs = pairs_of(env, distance=protocol.distance if protocol.goals == "play" else None)
-        found = frozen.check(protocol, pairs, env.pair_rule)
+        found = frozen.check(protocol, pairs, env)
         assert (found["name"], found["column"], found["same_pairs"]) == ("TwoRoom-v1", column, True)
         assert found["departs"] == [] and found["digest"] == digests(pairs)[EPISODES]
-    fewer = frozen.check(Protocol(2), pairs_of(env, 2), env.pair_rule)
+    fewer = frozen.check(Protocol(2), pairs_of(env, 2), env)
     assert (fewer["n"], fewer["of"], fewer["departs"]) == (2, EPISODES, [])
 
 
 def test_a_changed_play_policy_is_noticed(env: Any, frozen: Frozen, monkeypatch: Any) -> None:
     play = type(env).play
     monkeypatch.setattr(type(env), "play", lambda self, rng: lambda state: 0.99 * play(self, rng)(state))
-    found = frozen.check(Protocol(EPISODES), pairs_of(env), env.pair_rule)
+    found = frozen.check(Protocol(EPISODES), pairs_of(env), env)
     assert found["same_pairs"] is False and any("the pairs are others" in words for words in found["departs"])
 
 
@@ -87,17 +88,16 @@ def test_a_changed_play_policy_is_noticed(env: Any, frozen: Frozen, monkeypatch:
 )
 def test_what_departs_is_said(env: Any, frozen: Frozen, options: dict[str, Any], words: str) -> None:
     protocol = Protocol(**({"episodes": EPISODES} | options))
-    found = frozen.check(protocol, pairs_of(env, protocol.episodes, seed=protocol.seed), env.pair_rule)
+    found = frozen.check(protocol, pairs_of(env, protocol.episodes, seed=protocol.seed), env)
     assert found["same_pairs"] is None and len(found["departs"]) == 1 and words in found["departs"][0]
 
 
 def test_another_judge_or_rule_is_noticed(env: Any, frozen: Frozen) -> None:
     pairs = pairs_of(env)
     other = replace(frozen, standard={"tolerances": 2.0, "hold": 1})
-    assert other.check(Protocol(EPISODES), pairs, env.pair_rule)["departs"] == [
-        "what counts as reached is judged otherwise"
-    ]
-    assert frozen.check(Protocol(EPISODES), pairs, "whatever")["departs"] == ["the rule for pairs is another"]
+    assert other.check(Protocol(EPISODES), pairs, env)["departs"] == ["what counts as reached is judged otherwise"]
+    other_rule = SimpleNamespace(pair_rule="whatever")
+    assert frozen.check(Protocol(EPISODES), pairs, other_rule)["departs"] == ["the rule for pairs is another"]
 
 
 def test_the_file_round_trips_and_the_newest_version_counts(frozen: Frozen, tmp_path: Path) -> None:
@@ -119,5 +119,5 @@ def test_the_shipped_protocols_are_those_of_the_code(task: str) -> None:
     for options in COLUMNS.values():
         protocol = Protocol(2, **options)
         pairs = pairs_of(made, 2, protocol.distance if protocol.goals == "play" else None)
-        assert shipped.check(protocol, pairs, made.pair_rule)["departs"] == []
+        assert shipped.check(protocol, pairs, made)["departs"] == []
     made.close()

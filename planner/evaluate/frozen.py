@@ -88,7 +88,7 @@ class Frozen:
         """Such as "TwoRoom-v1"."""
         return f"{self.task}-v{self.version}"
 
-    def check(self, protocol: Protocol, pairs: Sequence[Pair], pair_rule: str) -> dict[str, Any]:
+    def check(self, protocol: Protocol, pairs: Sequence[Pair], env: Any) -> dict[str, Any]:
         """How an evaluation stands to this protocol, for `results.json`.
 
         Returns:
@@ -111,17 +111,18 @@ class Frozen:
             frozen = self.columns[column]
             count = max(int(count) for count in frozen.digests if int(count) <= len(pairs))
             same = found[count] == frozen.digests[str(count)]
-            departs += self._moved(frozen, protocol, same, pair_rule)
+            departs += self._moved(frozen, protocol, same, env)
         names = {"name": self.name, "column": column, "n": len(pairs), "of": self.episodes}
         return names | {"digest": found[len(pairs)], "same_pairs": same, "departs": departs}
 
-    def _moved(self, column: Column, protocol: Protocol, same: bool, pair_rule: str) -> list[str]:
+    def _moved(self, column: Column, protocol: Protocol, same: bool, env: Any) -> list[str]:
         """What the code does otherwise than when this was frozen."""
         judge, frozen = (STRICT, self.strict) if column.strict else (STANDARD, self.standard)
+        budget = protocol.budget(env)
         moved = {
             "what counts as reached is judged otherwise": asdict(judge) != dict(frozen),
-            f"budget {protocol.budget} in place of {column.budget}": protocol.budget != column.budget,
-            "the rule for pairs is another": pair_rule != self.pair_rule,
+            f"budget {budget} in place of {column.budget}": budget != column.budget,
+            "the rule for pairs is another": env.pair_rule != self.pair_rule,
             "the pairs are others (the simulator, the play policy or the rule changed)": not same,
         }
         return [words for words, other in moved.items() if other]

@@ -227,7 +227,7 @@ def _result(
         **arms["planner"],
         "hard_score": _or_none(hard_score(arms["planner"]["success_rate"], floor)),
         "smallest_difference": _or_none(smallest_difference(len(pairs.pairs))),
-        "protocol": frozen.check(protocol, pairs.pairs, envs.TASKS[task].pair_rule) if frozen else None,
+        "protocol": frozen.check(protocol, pairs.pairs, env) if frozen else None,
         "floors": {name: arms.get(name) for name in ("random", "noop", "oracle")},
         "removed_pairs": pairs.solved,
         "ruled_out_pairs": pairs.ruled_out,
