@@ -29,11 +29,23 @@ COMMANDS = [
 # What a command gets on top, so that a test of it takes seconds. A command without an entry fails the test.
 SMALLER = {
     "collect": ["--episodes", "3", "--steps", "30", "--workers", "1"],
-    "train": ["--training.steps", "4", "--training.temporal-steps", "4", "--training.batch", "4", "--threads", "1"],
+    "train": [
+        "--training.steps",
+        "4",
+        "--training.temporal-steps",
+        "4",
+        "--training.batch",
+        "4",
+        "--threads",
+        "1",
+        "--probe",
+        "2",
+    ],
     "evaluate": ["--episodes", "2"],
     "compare": [],
     "plan": [],
     "demo": ["--episodes", "2"],
+    "prior": ["--training.prior-steps", "4", "--horizon", "1", "--width", "16", "--threads", "1"],
     "polish": ["--training.steps", "4", "--training.batch", "4", "--training.horizon", "2", "--threads", "1"],
 }
 
