@@ -38,7 +38,7 @@ RECIPES: dict[str, Recipe] = {
     "PointMaze": Recipe(
         episodes=1500,
         model=JEPAConfig(temporal=64),
-        training=TrainConfig(steps=2500),
+        training=TrainConfig(steps=2500, augment=0.8),
         planner=PlannerConfig(metric="temporal", samples=64, iterations=2),
     ),
     "Reacher": Recipe(
