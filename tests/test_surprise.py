@@ -19,6 +19,7 @@ from planner import checkpoint, surprise
 from planner.cli import main
 from planner.collect import CALIBRATE_STREAM, COLLECT_STREAM, PLANNED_STREAM, play_episode
 from planner.errors import BadInput
+from planner.evaluate.imagination import BANK_STREAM
 from planner.evaluate.protocol import EVALUATE_STREAM
 from planner.evaluate.run import Protocol, evaluate
 from planner.guard import Guard, Limits
@@ -80,7 +81,8 @@ def test_false_alarms_are_as_promised(alpha: float) -> None:
 def test_no_stream_of_seeds_is_used_twice() -> None:
     from benchmarks.claims.impossible import CLIP_STREAM
 
-    assert len({CALIBRATE_STREAM, COLLECT_STREAM, PLANNED_STREAM, EVALUATE_STREAM, CLIP_STREAM}) == 5
+    streams = {CALIBRATE_STREAM, COLLECT_STREAM, PLANNED_STREAM, EVALUATE_STREAM, BANK_STREAM, CLIP_STREAM}
+    assert len(streams) == 6
 
 
 def test_states() -> None:

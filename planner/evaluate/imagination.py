@@ -22,7 +22,7 @@ from ..mpc import MPC
 from ..types import Context, EnergyLike, Policy, WorldModel
 from .protocol import Episode
 
-BANK_STREAM = 6
+BANK_STREAM = 8
 """First number of the seeds of the play that frames are taken from: neither trained on nor evaluated on."""
 BANK_EPISODES, BANK_STEPS = 64, 100
 GRID = 25
