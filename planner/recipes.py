@@ -54,11 +54,14 @@ RECIPES: dict[str, Recipe] = {
         training=TrainConfig(steps=9000, covariance_weight=0.04, moving=0.5, polish_steps=8000),
         planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
     ),
+    # A hand that is not yet at the cube sees no change whatever it does: the search starts from what play would do.
     "Cube": Recipe(
         episodes=2500,
-        model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=4),
-        training=TrainConfig(steps=5000, covariance_weight=0.04, moving=0.5, polish_steps=6000),
-        planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, body=0.3),
+        model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=4, prior=512),
+        training=TrainConfig(
+            steps=5000, covariance_weight=0.04, moving=0.5, polish_steps=6000, prior_steps=8000, prior_reach=7
+        ),
+        planner=PlannerConfig(optimizer="mppi", samples=32, iterations=2, horizon=6, body=0.3, proposals=48),
     ),
 }
 
@@ -69,10 +72,12 @@ def recipe_for(task: str) -> Recipe:
 
 
 def planner_for(task: str, model: JEPAConfig) -> PlannerConfig:
-    """The planner of the task's recipe, less what a model of another shape does not know: body and steps left."""
+    """The planner of the task's recipe, less what a model of another shape does not know: body, steps left, prior."""
     planner = recipe_for(task).planner
     if planner.metric == "temporal" and not model.temporal:
         planner = replace(planner, metric="l2")
+    if planner.proposals and not model.prior:
+        planner = replace(planner, proposals=0, samples=128, iterations=4)  # then it has to search for itself
     return replace(planner, body=1.0) if planner.body < 1 and not model.body else planner
 
 
