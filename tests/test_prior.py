@@ -21,6 +21,7 @@ from planner.mpc import MPC
 from planner.optimizers import CEM
 from planner.prior import Hindsight, PriorTraining
 from planner.proposals import proposer
+from planner.recipes import planner_for, recipe_for
 from planner.settings import PlannerConfig, TrainConfig
 from planner.training import _run, train
 from planner.types import Context
@@ -173,3 +174,10 @@ def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
     assert any(name.startswith("prior.") for name in kept)
     assert "3 updates on 6 episodes of play" in (tmp_path / "out/checkpoint/card.md").read_text()
     assert isinstance(after.planner.energy(after.model), LatentDistance)
+
+
+def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> None:
+    ours, bare = recipe_for("Cube").model, replace(recipe_for("Cube").model, prior=0, body=0)
+    assert planner_for("Cube", ours) == recipe_for("Cube").planner and planner_for("Cube", ours).proposals
+    plain = planner_for("Cube", bare)
+    assert plain.proposals == 0 and plain.body == 1.0 and plain.samples > recipe_for("Cube").planner.samples
