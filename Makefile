@@ -19,7 +19,7 @@ SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
 TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture test-adapters train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean
+.PHONY: help setup demo test torture test-adapters train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean bench-claims
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ bench-speed: $(STAMP) $(PEERS)/.installed  ## ms a plan, beside other planners o
 	@mkdir -p $(SPEED_PICTURES)
 	@$(PEERS)/bin/python -m benchmarks.speed $(if $(QUICK),--quick) --out $(SPEED_RESULTS)
 	@$(BIN)/python -m benchmarks.speed.plots $(SPEED_RESULTS) --pictures $(SPEED_PICTURES)
+
+bench-claims: $(STAMP)  ## a JEPA beside models that predict pictures: noise, cost, energy; goes on where it stopped; QUICK=1, FRESH=1
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.claims $(if $(QUICK),--quick)
 
 # Newer simulator, same tests: an environment laid over .venv, so that only MuJoCo differs.
 mujoco4: $(STAMP)  ## the tasks' tests on MuJoCo 4.0.0 (downloads it)

@@ -1,0 +1,67 @@
+"""The three claims as numbers: `python -m benchmarks.claims`, or one part of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from . import cost, noise, quality
+from .rows import Rows
+
+
+def energy(quick: bool, report: Rows) -> None:
+    """Claim 3, which has a module of its own."""
+    if importlib.util.find_spec("benchmarks.claims.expectation") is None:
+        print("energy: not measured, this checkout has no benchmarks/claims/expectation.py")
+        return
+    from benchmarks.claims import expectation
+
+    expectation.run(quick, report)
+
+
+PARTS: dict[str, Callable[[bool, Rows], None]] = {
+    "quality": quality.run,
+    "noise": noise.run,
+    "cost": cost.run,
+    "energy": energy,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the claims.
+
+    Attributes:
+        parts: quality, noise, cost, energy; all of them by default.
+        quick: a look, in under three minutes.
+        out: rows; those that are there are not measured again.
+        fresh: measure them again all the same (as FRESH=1 does).
+        page: the report.
+    """
+
+    parts: tuple[str, ...] = tuple(PARTS)
+    quick: bool = False
+    out: Path | None = None
+    fresh: bool = False
+    page: Path = Path("runs/claims/report.html")
+
+
+def main(options: Options) -> None:
+    """Measures what is missing, and writes the report."""
+    from .report import write
+
+    out = options.out or Path("runs/claims" if options.quick else "benchmarks/results") / "claims.jsonl"
+    rows = Rows(out, options.fresh or bool(os.environ.get("FRESH")))
+    for part in options.parts:
+        PARTS[part](options.quick, rows)
+    write(rows.known, options.page, frames=out.parent, pictures=None if options.quick else Path("docs"))
+    print(f"{out}: {len(rows.known)} rows; {options.page}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,65 @@
+"""Who is compared: our JEPA and its rivals, each trained with and without varied looks, for as many updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner import checkpoint
+from planner.energies import LatentDistance
+from planner.mpc import MPC
+
+from .weights import load
+from .worlds import InPixels
+
+WEIGHTS = Path(__file__).parent / "weights"
+TASK = "TwoRoom"
+CHUNK = 512
+"""Candidates drawn at once where energies are in pixels: 12,288 numbers a picture add up."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A world model and the energy that it is planned with.
+
+    Attributes:
+        model: jepa, recurrent or next_frame.
+        augment: strength of the varied looks that it was trained with.
+        energy: latent or pixels.
+        checkpoint: the weights, and the planner's settings, which are the same for all.
+        note: what sets it apart from its row in the table, if anything does.
+    """
+
+    model: str
+    augment: float
+    energy: str
+    checkpoint: checkpoint.Checkpoint
+    note: str = ""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What a row says of it."""
+        names = {"model": self.model, "augment": self.augment, "energy": self.energy, "note": self.note}
+        return names | {"sha256": self.checkpoint.sha256}
+
+    def planner(self, seed: int) -> MPC:
+        """A planner on it: the task's settings, whoever plans."""
+        settings, model = self.checkpoint.planner, self.checkpoint.model
+        if self.energy == "latent":
+            return settings.build(model, seed)
+        planner = settings.build(InPixels(model), seed, LatentDistance(over=settings.over, key="pixels"))
+        planner.chunk = CHUNK
+        return planner
+
+
+def contenders(energy: str = "latent") -> Iterator[Contender]:
+    """Everybody who has such an energy and whose weights are there; ours first, and as shipped."""
+    if energy == "latent":
+        yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(TASK, None)), "as shipped, 2,500 updates")
+    for model in ("jepa", "recurrent", "next_frame"):
+        for augment in (0.0, 0.8):
+            folder = WEIGHTS / f"{TASK.lower()}-{model}-{augment:g}"
+            if (folder / "config.json").exists() and (model != "jepa" or energy == "latent"):
+                yield Contender(model, augment, energy, checkpoint.load(folder) if model == "jepa" else load(folder))

@@ -1,0 +1,217 @@
+"""Claim 2, rehearsal costs a fraction: what a step, a plan, an episode take in latents, in pixels, in the simulator."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+import envs
+from benchmarks.speed.growth import peak_bytes
+from benchmarks.speed.limits import count_flops
+from planner.energies import LatentDistance
+from planner.evaluate.protocol import held_out_pairs, play_pairs
+from planner.types import Context, WorldModel
+
+from .clips import Clips, Probe, play_clips
+from .contenders import TASK, Contender, contenders
+from .rows import Row, Rows
+from .worlds import scaled
+
+HORIZONS, CANDIDATES = (1, 3, 10, 30, 100), (1, 10, 100, 1000)
+BASE = {"S": 64, "T": 5}
+"""What is not varied: the planner's own."""
+
+
+class Renderer:
+    """Implements `types.WorldModel`: the simulator steps and draws every imagined future, one after the other.
+
+    Args:
+        env: the task; it is played with, and given back in the state it was in.
+    """
+
+    history = 1
+
+    def __init__(self, env: Any) -> None:
+        self.env, self.action = env, env.action_spec()
+
+    def encode(self, obs: TensorDict) -> TensorDict:
+        """The true `state`, and `pixels` in [-1, 1]."""
+        seen = {"state": obs["state"].double(), "pixels": scaled(obs["pixels"])}
+        return TensorDict(seen, batch_size=obs.batch_size)
+
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        """Candidates `[E, S, T, A]` to `pixels` `[E, S, T, size, size, 3]`."""
+        kept, starts = self.env.state, context.latent["state"][:, -1].numpy()
+        physical = self.action.decode(actions).double().numpy()  # [E, S, T, block, a]
+        pixels = np.empty((*actions.shape[:3], self.env.size, self.env.size, 3), np.uint8)
+        for e, s in np.ndindex(*actions.shape[:2]):
+            self.env.set_state(starts[e])
+            for t, block in enumerate(physical[e, s]):
+                for action in block:
+                    self.env.advance(action)
+                pixels[e, s, t] = self.env.picture()
+        self.env.set_state(kept)
+        return TensorDict({"pixels": scaled(torch.from_numpy(pixels))}, batch_size=actions.shape[:3])
+
+
+def run(quick: bool, report: Rows) -> None:
+    """Reports rows of steps, plans, episodes and of the error over the horizon."""
+    torch.set_num_threads(1)
+    steps(quick, report)
+    for contender in everyone():
+        episodes(contender, 2 if quick else 10, report)
+    env = envs.make(TASK)
+    episodes_of_renderer(env, 1 if quick else 3, report)
+    clips = play_clips(env, 8 if quick else 40, 20 if quick else 101)
+    for contender in contenders():
+        foresight(contender, clips, report)
+    env.close()
+
+
+def everyone() -> list[Contender]:
+    """One of each kind and energy: what a step costs does not depend on what the weights were trained on."""
+    both = [*contenders(), *contenders("pixels")]
+    return list({(one.model, one.energy): one for one in both}.values())
+
+
+def steps(quick: bool, report: Rows) -> None:
+    """Milliseconds, CPU seconds, FLOPs and bytes of one rehearsal, over horizon and candidates, all in turn."""
+    env = envs.make(TASK)
+    env.reset(seed=0)
+    sizes = [BASE | {"T": t} for t in HORIZONS] + [BASE | {"S": s} for s in CANDIDATES]
+    for size in [BASE] if quick else sizes:
+        row: Row = {"part": "cost", "kind": "step", "task": TASK, **size}
+        runs = {name: run for name, run in rehearsals(env, size).items() if not report.has(row | name_of(name))}
+        if not runs:
+            continue
+        for name, found in in_turn(runs, 1 if quick else 3).items():
+            report(row | name_of(name) | found)
+    env.close()
+
+
+def name_of(name: tuple[str, str, str]) -> Row:
+    return dict(zip(("model", "energy", "sha256"), name, strict=True))
+
+
+def rehearsals(env: Any, size: dict[str, int]) -> dict[tuple[str, str, str], Callable[[], object]]:
+    """What rehearses `S` candidates over `T` steps and judges them, by model, energy and weights."""
+    picture = torch.from_numpy(env.picture())[None, None]
+    obs = {"pixels": picture, "state": torch.from_numpy(env.state)[None, None]}
+    plans = (
+        torch.rand(1, size["S"], size["T"], env.action_spec().dim, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    )
+    runs: dict[tuple[str, str, str], Callable[[], object]] = {}
+    for one in everyone():
+        planner = one.planner(0)
+        runs[one.model, one.energy, one.checkpoint.sha256] = _rehearsal(planner.model, planner.energy, obs, plans)
+    runs["simulator", "pixels", "-"] = _rehearsal(Renderer(env), LatentDistance(over="min", key="pixels"), obs, plans)
+    return runs
+
+
+@torch.no_grad()
+def _rehearsal(model: WorldModel, energy: Any, obs: dict[str, Tensor], plans: Tensor) -> Callable[[], object]:
+    frames = TensorDict(obs, batch_size=[1, 1]).expand(1, model.history)
+    latent = model.encode(frames)
+    context = Context(latent, torch.zeros(1, model.history - 1, plans.shape[-1]))
+
+    def judge() -> Tensor:
+        # Pictures of many futures do not fit into memory at once: they are judged a part at a time, as in planning.
+        with torch.no_grad():
+            parts = plans.split(max(1, 2000 // plans.shape[2]), dim=1)
+            return torch.cat([energy(model.rollout(context, part), latent[:, 0], part) for part in parts], 1)
+
+    return judge
+
+
+def in_turn(runs: dict[Any, Callable[[], object]], repeats: int) -> dict[Any, Row]:
+    """Medians of `repeats` rounds of all runs, so that a busy moment strikes them all; FLOPs and peak bytes once."""
+    wall: dict[Any, list[float]] = {name: [] for name in runs}
+    cpu: dict[Any, list[float]] = {name: [] for name in runs}
+    counted = {}
+    for name, run in runs.items():  # the first call of each warms up
+        counted[name] = {"flops": count_flops(run), "peak_bytes": peak_bytes(run)}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            began, used = time.perf_counter(), time.process_time()
+            run()
+            wall[name].append(time.perf_counter() - began)
+            cpu[name].append(time.process_time() - used)
+    return {
+        name: {"ms": 1e3 * statistics.median(wall[name]), "cpu_s": statistics.median(cpu[name])} | counted[name]
+        for name in runs
+    }
+
+
+def episodes(contender: Contender, n: int, report: Rows) -> None:
+    """Time of a plan and CPU seconds of planning a success, one environment at a time."""
+    if contender.energy == "pixels":
+        n = max(1, n // 3)
+    row: Row = {"part": "cost", "kind": "episode", "task": TASK, **contender.key, "n": n}
+    if not report.has(row):
+        report(row | _play(envs.make(TASK), contender.planner(0), n, privileged=False))
+
+
+def episodes_of_renderer(env: Any, n: int, report: Rows) -> None:
+    """The same with the simulator and its renderer in the model's place, and pictures compared."""
+    row: Row = {"part": "cost", "kind": "episode", "task": TASK, "model": "simulator", "energy": "pixels", "n": n}
+    if report.has(row):
+        return
+    settings = replace(next(contenders()).checkpoint.planner)
+    planner = settings.build(Renderer(envs.make(TASK)), 0, LatentDistance(over=settings.over, key="pixels"))
+    report(row | _play(env, planner, n, privileged=True))
+
+
+def _play(room: Any, planner: Any, n: int, *, privileged: bool) -> Row:
+    pairs = held_out_pairs(room, n, 25, 0)
+    act, spent = planner.act, []
+
+    def timed(obs: TensorDict) -> np.ndarray:
+        began = time.process_time()
+        action = act(obs)
+        spent.append(time.process_time() - began)
+        return action
+
+    planner.act = timed
+    played = play_pairs([room], planner, pairs.pairs, 50, privileged=privileged)
+    successes = sum(episode.success for episode in played)
+    return {
+        "successes": successes,
+        "plan_ms": 1e3 * statistics.median(planner.plan_seconds),
+        "plans": len(planner.plan_seconds),
+        "cpu_s": sum(spent),
+        "cpu_s_per_success": sum(spent) / successes if successes else None,
+    }
+
+
+@torch.no_grad()
+def foresight(contender: Contender, clips: Clips, report: Rows) -> None:
+    """Error of the position read from latents foreseen open loop, metres, over the horizon.
+
+    The probe is fitted on encoded frames of the even episodes; the odd ones are foreseen from their first H frames.
+    """
+    n, length = clips.actions.shape[:2]
+    row: Row = {"part": "cost", "kind": "foresight", "task": TASK, **contender.key, "n": n, "steps": length}
+    if report.has(row):
+        return
+    model, position = contender.checkpoint.model, clips.state[..., :2]
+    history = model.history
+    latents = torch.stack([model.embed(episode) for episode in clips.pixels])
+    probe = Probe.fit(latents[::2].flatten(0, 1), position[::2].flatten(0, 1))
+    odd, done, truth = latents[1::2], clips.actions[1::2], position[1::2].double()
+    context = Context(TensorDict({"latent": odd[:, :history]}, batch_size=[len(odd), history]), done[:, : history - 1])
+    futures = model.rollout(context, done[:, None, history - 1 :])["latent"][:, 0]
+    ahead = truth[:, history:]
+
+    def apart(found: Tensor) -> list[float]:
+        return [round(x, 4) for x in (found - ahead).norm(dim=-1).mean(0).tolist()]
+
+    found = {"error_m": apart(probe(futures)), "seen_m": apart(probe(odd[:, history:]))}
+    report(row | found | {"still_m": apart(truth[:, history - 1 : history].expand_as(ahead))})

@@ -1,0 +1,90 @@
+"""Claim 1, noise is abstracted away: success under growing nuisance, and what latents know of state and nuisance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+import envs
+from planner.evaluate.protocol import held_out_pairs, play_pairs
+from planner.evaluate.statistics import latency, summary
+from planner.guard import Guard, Limits
+
+from .clips import disturbed, play_clips, readable, variance_share
+from .contenders import TASK, Contender, contenders
+from .nuisance import KINDS, SEVERITIES, disturb
+from .rows import Row, Rows
+
+DISTANCE, SEED = 25, 0
+PROBE_SEVERITY = 2
+LOOKS = 8
+"""Looks at each state for the share of variance."""
+
+
+def run(quick: bool, report: Rows) -> None:
+    """Reports a row a contender, nuisance and severity, of success and of probes."""
+    torch.set_num_threads(1)
+    n = 6 if quick else 50
+    for contender in contenders():
+        for kind, severity in settings(quick):
+            play(contender, kind, severity, n, report)
+        for kind in KINDS:
+            look(contender, kind, 8 if quick else 40, report)
+    if quick:
+        return
+    for contender in contenders("pixels"):
+        for kind, severity in settings(True):
+            play(contender, kind, severity, 20, report)
+
+
+def settings(quick: bool) -> Iterator[tuple[str, int]]:
+    """Nuisances and severities: severity 0, which is the same for all, once; a look takes the middle ones only."""
+    yield "none", 0
+    for kind in KINDS:
+        for severity in (2,) if quick else SEVERITIES[1:]:
+            yield kind, severity
+
+
+def play(contender: Contender, kind: str, severity: int, n: int, report: Rows) -> None:
+    """Success of a contender on `n` held-out pairs under a nuisance, ten environments at once."""
+    together = min(10, n)
+    row: Row = {"part": "noise", "kind": "success", "task": TASK, **contender.key, "nuisance": kind}
+    row |= {"severity": severity, "n": n, "distance": DISTANCE, "seed": SEED, "num_envs": together}
+    if report.has(row):
+        return
+    rooms = [envs.make(TASK) for _ in range(together)]
+    pairs = held_out_pairs(rooms[0], n, DISTANCE, SEED)
+    for i, room in enumerate(rooms if severity else ()):
+        disturb(room, kind, severity, [SEED, i])
+    planner = contender.planner(SEED)
+    guard = Guard(planner, contender.checkpoint.model.action, Limits(survive_errors=False))
+    began = time.process_time()
+    episodes = play_pairs(rooms, guard, pairs.pairs, 2 * DISTANCE)
+    found: dict[str, Any] = summary(sum(episode.success for episode in episodes), n)
+    found |= {"closest": [round(min(episode.goal_distance), 3) for episode in episodes]}
+    report(row | found | {"cpu_seconds": time.process_time() - began, "plan_ms": latency(planner.plan_seconds)})
+    for room in rooms:
+        room.close()
+
+
+def look(contender: Contender, kind: str, n: int, report: Rows) -> None:
+    """What a linear map reads off the latents of `n` held-out episodes, and how much of them is nuisance."""
+    row: Row = {"part": "noise", "kind": "probe", "task": TASK, **contender.key, "nuisance": kind}
+    row |= {"severity": PROBE_SEVERITY, "n": n}
+    if report.has(row):
+        return
+    env, model = envs.make(TASK), contender.checkpoint.model
+    clips = play_clips(env, n, 20)
+    pixels, behind = disturbed(clips.pixels, kind, PROBE_SEVERITY)
+    position = clips.state[..., :2]
+    with torch.no_grad():
+        latents = model.embed(pixels)
+        states = clips.pixels[:, ::5].flatten(0, 1)
+        looks, _ = disturbed(states[:, None].expand(-1, LOOKS, -1, -1, -1), kind, PROBE_SEVERITY, seed=1)
+        share = variance_share(model.embed(looks))
+    found = {"state_r2": readable(latents, position), "nuisance_r2": readable(latents, behind), "nuisance_share": share}
+    report(row | found)
+    env.close()

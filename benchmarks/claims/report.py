@@ -1,0 +1,246 @@
+"""The page of the claims: one HTML file with every curve, and the pictures for the README."""
+
+from __future__ import annotations
+
+import base64
+import html
+import importlib
+import importlib.util
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from planner.data import write_atomically
+
+from .nuisance import KINDS, SEVERITIES
+from .rows import Row
+
+COLOURS = {"jepa": "#0b6e4f", "recurrent": "#c1292e", "next_frame": "#d98324", "simulator": "#5b6470"}
+TITLES = {"jepa": "JEPA", "recurrent": "recurrent", "next_frame": "next frame", "simulator": "simulator + renderer"}
+STYLE = """
+:root { color-scheme: light; --ink: #1b1f24; --dim: #626c77; --line: #e2e6ea }
+body { margin: 0 auto; max-width: 1080px; padding: 2rem 1.25rem; color: var(--ink); background: #fff;
+  font: 16px/1.5 system-ui, sans-serif }
+h1 { font-size: 1.7rem } h2 { font-size: 1.25rem; margin-top: 2.5rem } p, li { max-width: 75ch }
+svg, img { max-width: 100%; height: auto } img { image-rendering: pixelated; margin: .3rem 1rem .3rem 0 }
+table { border-collapse: collapse; font-size: .875rem } th, td { padding: .25rem .8rem .25rem 0; text-align: left;
+  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums } .dim { color: var(--dim) }
+"""
+
+
+def write(rows: Sequence[Row], page: Path, frames: Path, pictures: Path | None = None) -> None:
+    """Writes the page, and, into `pictures`, the PNGs of the README; what was not measured is left out.
+
+    Args:
+        rows: as in `claims.jsonl`; of two that measured the same, the later counts.
+        page: the HTML file.
+        frames: folder of the sample frames.
+        pictures: folder for `claims.png` and `claims-cost.png`.
+    """
+    rows = latest(rows)
+    parts = [part(rows, frames) for part in (_quality, _noise, _cost, _energy)]
+    run = max((row["date"] for row in rows), default="")[:10]
+    head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>jepa-mpc: claims</title><style>{STYLE}</style>"
+    title = f"<h1>A JEPA beside models that predict pictures</h1><p class='dim'>make bench-claims, {run}</p>"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page, f"{head}{title}{''.join(parts)}</html>\n")
+    for name, draw in {"claims": draw_success, "claims-cost": draw_cost}.items() if pictures else ():
+        if figure := draw(rows):
+            figure.savefig(Path(pictures or ".") / f"{name}.png", dpi=110)
+
+
+MEASURED = {"successes", "success_rate", "interval", "closest", "cpu_seconds", "plan_ms", "state_r2", "nuisance_r2"}
+MEASURED |= {"nuisance_share", "ms", "cpu_s", "flops", "peak_bytes", "plans", "cpu_s_per_success", "error_m", "seen_m"}
+MEASURED |= {"still_m", "date", "hardware", "load", "commit", "n", "sha256"}
+
+
+def latest(rows: Sequence[Row]) -> list[Row]:
+    """Rows of which no later one measured the same; other numbers of pairs, and other weights, are later ones too."""
+    ours = {"quality", "noise", "cost"}
+    kept: dict[str, Row] = {}
+    for i, row in enumerate(rows):
+        name = {key: value for key, value in row.items() if key not in MEASURED and not key.startswith("psnr")}
+        kept[repr(sorted(name.items())) if row.get("part") in ours else str(i)] = row
+    return list(kept.values())
+
+
+def pick(rows: Sequence[Row], **wanted: Any) -> list[Row]:
+    """Rows that agree with all that is wanted."""
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def _who(row: Row) -> str:
+    """A contender in words."""
+    title = TITLES[row["model"]]
+    if row["model"] == "simulator":
+        return title
+    looks = "varied looks" if row.get("augment") else "plain"
+    note = f", {row['note']}" if row.get("note") else ""
+    return f"{title}, {looks}{', in pixels' if row['energy'] == 'pixels' else ''}{note}"
+
+
+def _quality(rows: Sequence[Row], frames: Path) -> str:
+    found = pick(rows, part="quality")
+    if not found:
+        return ""
+    lines = [["model", "drawn again", "1 step ahead", "5 steps", "10 steps", "what moves, drawn again", "10 steps"]]
+    for row in found:
+        lines.append([_who(row), *_decibels(row["psnr"], row["psnr_moving"])])
+    lines.append(["the mean picture", *_decibels(found[0]["psnr_of_mean"], found[0]["psnr_of_mean_moving"])])
+    samples = "".join(_image(file) for file in sorted(frames.glob("frames-*.png")))
+    note = "PSNR on held-out play, dB, open loop. Samples: true over predicted, 0, 1, 2, 3, 5, 7 and 10 steps ahead."
+    return f"<h2>The rivals draw</h2><p>{note}</p>{_table(lines)}<p>{samples}</p>"
+
+
+def _decibels(psnr: list[float], moving: list[float]) -> list[str]:
+    """The columns of the table above, from PSNR 0 to 10 steps ahead."""
+    return [f"{x:.1f}" for x in (psnr[0], psnr[1], psnr[5], psnr[-1], moving[0], moving[-1])]
+
+
+def _noise(rows: Sequence[Row], frames: Path) -> str:
+    figure = draw_success(rows)
+    if figure is None:
+        return ""
+    lines = [["model", *KINDS]]
+    for who, found in _by_contender(pick(rows, part="noise", kind="probe")).items():
+        cells = {row["nuisance"]: row for row in found}
+        lines.append([who, *(_probe_cell(cells.get(kind)) for kind in KINDS)])
+    plain = [["model", "reached, undisturbed", "95 %"]]
+    for row in pick(rows, part="noise", kind="success", severity=0):
+        low, high = row["interval"]
+        plain.append([_who(row), f"{row['successes']} of {row['n']}", f"{100 * low:.0f} to {100 * high:.0f} %"])
+    probes = "State and nuisance as a linear map reads them off the latents of held-out episodes (R2), and the share"
+    probes += " of the latents' variance that is nuisance, at severity 2: state / nuisance / share."
+    body = f"{_svg(figure)}{_table(plain)}<h3>What latents know</h3><p>{probes}</p>{_table(lines)}"
+    return f"<h2>1. Noise is abstracted away?</h2><p>Goals reached over the severity of five nuisances.</p>{body}"
+
+
+def _probe_cell(row: Row | None) -> str:
+    return f"{row['state_r2']:.2f} / {row['nuisance_r2']:.2f} / {row['nuisance_share']:.2f}" if row else ""
+
+
+def _by_contender(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_who(row), []).append(row)
+    return groups
+
+
+def draw_success(rows: Sequence[Row]) -> Figure | None:
+    """Success over severity with Wilson intervals, a panel a nuisance; solid with varied looks in training."""
+    found = pick(rows, part="noise", kind="success")
+    if not found:
+        return None
+    figure = Figure(figsize=(13, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(KINDS), sharey=True)
+    for panel, kind in zip(panels, KINDS, strict=True):
+        for shift, (who, mine) in enumerate(_by_contender(found).items()):
+            points = sorted((r for r in mine if r["nuisance"] in (kind, "none")), key=lambda r: r["severity"])
+            _curve(panel, points, who, 0.04 * (shift - 3))
+        panel.set(title=kind, xlabel="severity", xticks=list(SEVERITIES), ylim=(-3, 103))
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("goals reached, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _curve(panel: Axes, points: list[Row], who: str, shift: float) -> None:
+    first = points[0]
+    style = {"color": COLOURS[first["model"]], "linewidth": 1.6, "markersize": 4}
+    style |= {"linestyle": ":" if first["energy"] == "pixels" else "-" if first["augment"] else "--"}
+    style |= {"marker": "*" if first["note"] else "o", "alpha": 0.55 if first["note"] else 1.0}
+    low, high = ([100 * abs(p["interval"][end] - p["success_rate"]) for p in points] for end in (0, 1))
+    severity = [p["severity"] + shift for p in points]
+    rates = [100 * p["success_rate"] for p in points]
+    panel.errorbar(severity, rates, yerr=[low, high], label=who, elinewidth=0.7, **style)
+
+
+def _cost(rows: Sequence[Row], frames: Path) -> str:
+    figure = draw_cost(rows)
+    if figure is None:
+        return ""
+    lines = [["what rehearses", "CPU ms a step of one plan", "FLOPs", "bytes", "CPU time, times ours"]]
+    steps = pick(rows, part="cost", kind="step", S=64, T=5)
+    ours = next((row["cpu_s"] for row in steps if (row["model"], row["energy"]) == ("jepa", "latent")), None)
+    for row in steps:
+        each = 1e3 * row["cpu_s"] / 320
+        ratio = f"{row['cpu_s'] / ours:.3g}" if ours else ""
+        lines.append([_arm(row), f"{each:.3g}", f"{row['flops'] / 320:.3g}", f"{row['peak_bytes'] / 320:.3g}", ratio])
+    plans = [["planner on", "ms a plan", "reached", "CPU s a success"]]
+    for row in pick(rows, part="cost", kind="episode"):
+        spent = "none reached" if row["cpu_s_per_success"] is None else f"{row['cpu_s_per_success']:.3g}"
+        plans.append([_who(row), f"{row['plan_ms']:.3g}", f"{row['successes']} of {row['n']}", spent])
+    note = "64 candidates, 5 steps, judged; divided by 320. FLOPs are those of products and convolutions, of which the"
+    note += " simulator has none. Bytes: most that tensors hold at once."
+    body = f"{_svg(figure)}<p>{note}</p>{_table(lines)}{_table(plans)}"
+    return f"<h2>2. Rehearsal costs a fraction?</h2>{body}"
+
+
+def _arm(row: Row) -> str:
+    return TITLES[row["model"]] + (", drawn" if row["energy"] == "pixels" and row["model"] != "simulator" else "")
+
+
+def draw_cost(rows: Sequence[Row]) -> Figure | None:
+    """CPU time over horizon and candidates, and the error over the horizon."""
+    steps = pick(rows, part="cost", kind="step")
+    if not steps:
+        return None
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    over_t, over_s, error = figure.subplots(1, 3)
+    for panel, axis, fixed, label in (
+        (over_t, "T", {"S": 64}, "horizon, model steps (64 candidates)"),
+        (over_s, "S", {"T": 5}, "candidates (5 steps ahead)"),
+    ):
+        for name in dict.fromkeys((row["model"], row["energy"]) for row in steps):
+            points = sorted(pick(steps, model=name[0], energy=name[1], **fixed), key=lambda row: row[axis])
+            style = ":" if name[1] == "pixels" else "-"
+            times = [1e3 * row["cpu_s"] for row in points]
+            panel.loglog([r[axis] for r in points], times, "o" + style, color=COLOURS[name[0]], label=_arm(points[0]))
+        panel.set(xlabel=label, ylabel="CPU ms a rehearsal")
+    for row in pick(rows, part="cost", kind="foresight"):
+        style = {"color": COLOURS[row["model"]], "linestyle": "-" if row["augment"] else "--"}
+        if not row["note"]:
+            error.plot(range(1, len(row["error_m"]) + 1), row["error_m"], label=_who(row), **style)
+    for row in pick(rows, part="cost", kind="foresight")[:1]:
+        error.plot(range(1, len(row["still_m"]) + 1), row["still_m"], color="#b8bdc4", label="predict no change")
+    error.set(xscale="log", yscale="log", xlabel="model steps ahead, open loop", ylabel="error of the position, m")
+    for panel in (over_t, over_s, error):
+        panel.spines[["top", "right"]].set_visible(False)
+    over_t.legend(frameon=False, fontsize=8)
+    error.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _energy(rows: Sequence[Row], frames: Path) -> str:
+    """Claim 3 draws its own plots, where its module is there."""
+    found = pick(rows, part="energy")
+    if not found or importlib.util.find_spec("benchmarks.claims.expectation") is None:
+        return ""
+    plot: Callable[[Sequence[Row]], str] | None
+    plot = getattr(importlib.import_module("benchmarks.claims.expectation"), "plot", None)
+    return f"<h2>3. Energy tells compatible from impossible?</h2>{plot(found)}" if plot else ""
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    drawing = buffer.getvalue()
+    return drawing[drawing.index("<svg") :]
+
+
+def _image(file: Path) -> str:
+    name = html.escape(file.stem.removeprefix("frames-"))
+    data = base64.b64encode(file.read_bytes()).decode()
+    return f"<figure><figcaption>{name}</figcaption><img alt='{name}' src='data:image/png;base64,{data}'></figure>"
+
+
+def _table(lines: list[list[str]]) -> str:
+    head, *body = [[html.escape(cell) for cell in line] for line in lines]
+    top = "".join(f"<th>{cell}</th>" for cell in head)
+    rest = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in body)
+    return f"<table><tr>{top}</tr>{rest}</table>"

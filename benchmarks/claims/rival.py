@@ -1,0 +1,212 @@
+"""Trains a rival on a task's data: `python -m benchmarks.claims.rival TwoRoom --kind recurrent --augment 0.8`.
+
+Our loaders, our updates, our schedule; the loss alone is another one.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import lightning
+import torch
+import tyro
+from tensordict import TensorDict
+from torch import Tensor
+
+from planner.augment import vary
+from planner.data import EpisodeStore, split_rows
+from planner.errors import BadInput
+from planner.recipes import recipe_for
+from planner.settings import TrainConfig
+from planner.training import JEPATraining, _draws, _run, _same_run, curves
+from planner.types import Context
+from planner.versions import commit
+
+from .weights import RIVALS, save
+from .worlds import Belief, Rival, divergence, scaled
+
+FREE_NATS = 1.0
+DYNAMICS, REPRESENTATION = 0.5, 0.1
+"""Least divergence that is punished, nats a frame; how hard prior and posterior are pulled (DreamerV3, 2301.04104)."""
+
+
+class _InPixels(JEPATraining):
+    """What the training of both rivals shares: batches, updates, schedule and probes are a JEPA's."""
+
+    def draw(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Pictures `[B, F, size, size, 3]`, each with a look of its own, and actions, as training is to see them.
+
+        A share of the windows begins as episodes do: the first frame twice, at rest in between.
+        """
+        pixels, actions = batch["pixels"], batch["actions"]
+        if self.config.augment:
+            pixels = vary(pixels, self.config.augment)
+        cold = torch.rand(len(pixels), device=pixels.device) < self.config.cold_starts
+        first = torch.where(cold[:, None, None, None], pixels[:, 1], pixels[:, 0])
+        rest = torch.where(cold[:, None], self.still, actions[:, 0])
+        return torch.cat([first[:, None], pixels[:, 1:]], 1), torch.cat([rest[:, None], actions[:, 1:]], 1)
+
+    def validation_step(self, batch: TensorDict, _: int) -> None:
+        """Logs PSNR (dB) of pictures drawn from what is seen and from what is foreseen k steps ahead, open loop."""
+        history, target = self.model.history, scaled(batch["pixels"])
+        latents = self.model.embed(batch["pixels"])
+        self.log("val/psnr_0", psnr(self.model.decode(latents), target))
+        seen = TensorDict({"latent": latents[:, :history]}, batch_size=[len(latents), history])
+        context = Context(seen, batch["actions"][:, : history - 1])
+        futures = self.model.rollout(context, batch["actions"][:, None, history - 1 :])["latent"][:, 0]
+        for k, drawn in enumerate(self.model.decode(futures).unbind(1), start=1):
+            self.log(f"val/psnr_{k}", psnr(drawn, target[:, history - 1 + k]))
+        self._latents.append(latents.flatten(0, 1))
+        self._states.append(batch["state"].flatten(0, 1))
+        self._episodes.append(batch["episode"].flatten())
+
+
+def psnr(drawn: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of pictures in [-1, 1], dB, over all of them."""
+    return 10 * torch.log10(4 / (drawn.clamp(-1, 1) - target).square().mean())
+
+
+class NextFrameTraining(_InPixels):
+    """Draws the H frames that are seen, and those 1 to K steps ahead from latents foreseen open loop."""
+
+    def losses(self, batch: TensorDict) -> dict[str, Tensor]:
+        pixels, actions = self.draw(batch)
+        history, target = self.model.history, scaled(pixels)
+        latents = self.model.embed(pixels[:, :history])
+        past, coming = actions[:, : history - 1], actions[:, None, history - 1 :]
+        ahead = self.model.predictor.unroll(latents, past, coming)[:, 0]  # [B, K, D]
+        errors = (self.model.decode(torch.cat([latents, ahead], 1)) - target).square().mean((0, 2, 3, 4))  # [F]
+        weights = errors.new_tensor([self.config.decay**k for k in range(ahead.shape[1])])
+        prediction = (errors[history:] * weights).sum() / weights.sum()
+        return {"prediction": prediction, "reconstruction": errors[:history].mean(), "latents": latents}
+
+    def weights(self) -> dict[str, float]:
+        return {"prediction": 1.0, "reconstruction": 1.0}
+
+
+class RecurrentTraining(_InPixels):
+    """The evidence lower bound of Dreamer: pictures drawn from posterior samples, prior and posterior pulled together.
+
+    KL balancing and free nats as in DreamerV3 (arXiv 2301.04104); a pixel's likelihood is a normal one of deviation 1
+    on [-1, 1]. Terms are divided by the number of pixel values, which gradient clipping alone notices.
+    """
+
+    def losses(self, batch: TensorDict) -> dict[str, Tensor]:
+        pixels, actions = self.draw(batch)
+        target, values = scaled(pixels), pixels[0, 0].numel()
+        posterior = self.model.believe(pixels)  # [B, F]
+        latents = posterior.sample()
+        prior = self.expectations(latents, actions)
+        drawn = self.model.decode(latents)
+        dynamics, representation = (
+            divergence(one, other).clamp_min(FREE_NATS).mean() / values
+            for one, other in ((posterior.detach(), prior), (posterior, prior.detach()))
+        )
+        reconstruction = 0.5 * (drawn - target).square().mean()
+        terms = {"reconstruction": reconstruction, "dynamics": dynamics, "representation": representation}
+        return terms | {"latents": posterior.mean}
+
+    def weights(self) -> dict[str, float]:
+        return {"reconstruction": 1.0, "dynamics": DYNAMICS, "representation": REPRESENTATION}
+
+    def expectations(self, latents: Tensor, actions: Tensor) -> Belief:
+        """What each frame's latent was expected to be from those before, `[B, F]`; latents `[B, F, D]`."""
+        memory = latents.new_zeros(len(latents), self.model.config.memory)
+        memories = [memory]
+        for latent, action in zip(latents.unbind(1)[:-1], actions.unbind(1), strict=True):
+            memory = self.model.remember(memory, latent, action)
+            memories.append(memory)
+        before = torch.cat([torch.zeros_like(latents[:, :1]), latents[:, :-1]], 1)
+        return self.model.expect(torch.stack(memories, 1), before)
+
+
+TRAININGS: dict[str, type[_InPixels]] = {"next_frame": NextFrameTraining, "recurrent": RecurrentTraining}
+SHAPES = {"next_frame": (48, 3), "recurrent": (24, 8)}
+"""Windows a batch, and steps foreseen in each: 240 frames an update either way, as for the JEPA."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train a rival.
+
+    Attributes:
+        task: TwoRoom, PointMaze, Reacher, PushT or Cube.
+        kind: recurrent or next_frame.
+        augment: how much the frames of a window differ in look, 0 to 1.
+        steps: updates; as many as the JEPA's by default.
+        data: the dataset; data/TASK by default.
+        out: folder for logs and the state to resume from; runs/rivals/TASK-KIND-AUGMENT by default.
+        save: folder of the weights; OUT/checkpoint by default.
+        threads: of the processor.
+        seed: of weights, batches and noise.
+    """
+
+    task: tyro.conf.Positional[str]
+    kind: str = "recurrent"
+    augment: float = 0.0
+    steps: int | None = None
+    data: Path | None = None
+    out: Path | None = None
+    save: Path | None = None
+    threads: int = 1
+    seed: int = 0
+
+
+def training_config(options: Options) -> TrainConfig:
+    """The JEPA's settings for the task, in windows as the kind wants them."""
+    batch, horizon = SHAPES[options.kind]
+    steps = options.steps or recipe_for(options.task).training.steps
+    return TrainConfig(
+        steps=steps, batch=batch, horizon=horizon, augment=options.augment, seed=options.seed, save_every=100
+    )
+
+
+def train(store: EpisodeStore, kind: str, config: TrainConfig, out: Path, shape: object = None) -> Rival | None:
+    """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
+    make, default = RIVALS[kind]
+    shape = shape or default(image_size=store.info.size)
+    run = {"task": store.info.task, "model": {"kind": kind} | asdict(shape), "training": asdict(config)}
+    _same_run(out, run)
+    lightning.seed_everything(config.seed, verbose=False)
+    model = make(shape, store.info.action_spec).to(memory_format=torch.channels_last)
+    fit_rows, _ = split_rows(store.info.episodes, config.held_out)
+    with torch.no_grad():
+        model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
+    training = TRAININGS[kind](model, config, store.info)
+    done = _run(training, config, out, False, lambda: _draws(model, store, config))
+    return model.eval().requires_grad_(False) if done else None
+
+
+def main(options: Options) -> None:
+    """Trains and saves."""
+    if options.kind not in RIVALS:
+        raise BadInput("unknown kind", expected=" or ".join(RIVALS), got=repr(options.kind))
+    torch.set_num_threads(options.threads)
+    store = EpisodeStore.open(options.data or Path("data") / options.task.lower())
+    store.verify()
+    name = f"{options.task.lower()}-{options.kind}-{options.augment:g}"
+    out = options.out or Path("runs/rivals") / name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    config = training_config(options)
+    model = train(store, options.kind, config, out)
+    if model is None:
+        print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
+        raise SystemExit(130)
+    checks = curves(out)
+    notes = {
+        "command": f"python -m benchmarks.claims.rival {shlex.join(sys.argv[1:])}",
+        "training": asdict(config),
+        "validation": checks[max(checks)] if checks else {},
+        "commit": commit(),
+    }
+    planner = recipe_for(options.task).planner
+    folder = options.save or out / "checkpoint"
+    save(folder, model, task=store.info.task, renderer=store.info.renderer, planner=planner, notes=notes)
+    print(f"{folder}: trained")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

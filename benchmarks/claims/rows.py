@@ -1,0 +1,52 @@
+"""Rows of what was measured, kept as JSONL; one that is there is not measured again."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from planner.versions import commit
+
+Row = dict[str, Any]
+
+
+class Rows:
+    """A file of rows that grows by being called.
+
+    Args:
+        path: JSONL; its folder is made.
+        fresh: do not look at what is there already; new rows then stand behind the old ones and count in their place.
+    """
+
+    def __init__(self, path: Path, fresh: bool = False) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.known = [] if fresh or not path.exists() else read(path)
+
+    def __call__(self, row: Row) -> None:
+        """Appends a row, with when and on what it was measured."""
+        row = row | {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+            "load": round(os.getloadavg()[0], 1),
+            "commit": commit(),
+        }
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        self.known.append(row)
+
+    def has(self, wanted: Row) -> bool:
+        """Whether a row agrees with `wanted` in all that it says: what was measured, of which weights, with what."""
+        wanted = json.loads(json.dumps(wanted))  # tuples become lists, as they do in the file
+        return any(all(row.get(key) == value for key, value in wanted.items()) for row in self.known)
+
+
+def read(path: Path) -> list[Row]:
+    """Every row of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]

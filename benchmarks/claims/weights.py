@@ -1,0 +1,65 @@
+"""Weights of the rivals, and everything that a benchmark plays: as safe to load as our checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from planner.actions import ActionSpec
+from planner.checkpoint import Checkpoint
+from planner.data import write_atomically
+from planner.errors import BadInput
+from planner.models.jepa import JEPAConfig
+from planner.settings import PlannerConfig
+
+from .worlds import NextFrame, Recurrent, RecurrentConfig, Rival
+
+RIVALS: dict[str, tuple[type[Rival], type[JEPAConfig] | type[RecurrentConfig]]] = {
+    "next_frame": (NextFrame, JEPAConfig),
+    "recurrent": (Recurrent, RecurrentConfig),
+}
+
+
+def save(folder: Path, model: Rival, *, task: str, renderer: str, planner: PlannerConfig, notes: dict[str, Any]) -> str:
+    """Writes `config.json` and `model.safetensors`; returns the weights' SHA-256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors({name: value.contiguous() for name, value in model.state_dict().items()})
+    digest = hashlib.sha256(weights).hexdigest()
+    kind = next(name for name, (make, _) in RIVALS.items() if type(model) is make)
+    config = {"kind": kind, "task": task, "renderer": renderer, "sha256": digest}
+    config |= {"model": asdict(model.config), "action": asdict(model.action), "planner": asdict(planner)}
+    temporary = folder / ".model.safetensors"
+    temporary.write_bytes(weights)
+    temporary.replace(folder / "model.safetensors")
+    write_atomically(folder / "config.json", json.dumps(config | notes, indent=1) + "\n")
+    return digest
+
+
+def load(folder: Path) -> Checkpoint:
+    """Loads a rival, frozen and in evaluation mode.
+
+    Raises:
+        BadInput: if it is missing, altered or of an unknown kind.
+    """
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"no rival at {folder}", do="train one with `python -m benchmarks.claims.rival TASK`")
+    config = json.loads((folder / "config.json").read_text())
+    weights = (folder / "model.safetensors").read_bytes()
+    if (digest := hashlib.sha256(weights).hexdigest()) != config["sha256"]:
+        raise BadInput(f"rival {folder} was altered", expected=f"SHA-256 {config['sha256']}", got=digest)
+    if config["kind"] not in RIVALS:
+        raise BadInput(f"rival {folder}: unknown kind", expected=" or ".join(RIVALS), got=repr(config["kind"]))
+    make, shape = RIVALS[config["kind"]]
+    spec = ActionSpec(**{key: tuple(v) if isinstance(v, list) else v for key, v in config["action"].items()})
+    model = make(shape(**config["model"]), spec)
+    model.load_state_dict(load_tensors(weights))
+    model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    planner = PlannerConfig(**config["planner"])
+    return Checkpoint(model, config["task"], config["renderer"], planner, digest)

@@ -1,0 +1,238 @@
+"""The rivals and the claims: they keep our interface, they learn, nuisance leaves physics alone, rows are kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toys
+from tensordict import TensorDict
+
+import envs
+from benchmarks.claims import contenders, noise, report
+from benchmarks.claims.clips import Probe, disturbed, readable, variance_share
+from benchmarks.claims.cost import Renderer, in_turn
+from benchmarks.claims.nuisance import KINDS, Stream, disturb
+from benchmarks.claims.rival import TRAININGS, Options, train, training_config
+from benchmarks.claims.rows import Rows, read
+from benchmarks.claims.weights import RIVALS, load, save
+from benchmarks.claims.worlds import InPixels, RecurrentConfig, Rival, scaled, shown
+from planner.checkpoint import Checkpoint
+from planner.energies import LatentDistance
+from planner.errors import BadInput
+from planner.models.jepa import JEPAConfig
+from planner.testing import check_world_model
+from planner.training import _draws, curves
+from planner.types import Context
+
+SHAPES: dict[str, Any] = {
+    "next_frame": JEPAConfig(image_size=toys.SIZE, width=8, latent_dim=8, hidden=16, depth=1),
+    "recurrent": RecurrentConfig(image_size=toys.SIZE, width=8, latent_dim=8, memory=16, hidden=16),
+}
+each_rival = pytest.mark.parametrize("kind", RIVALS)
+
+
+def toy_rival(kind: str) -> Rival:
+    torch.manual_seed(0)
+    model = RIVALS[kind][0](SHAPES[kind], toys.SPEC)
+    for _ in range(20):
+        model.embed(torch.randint(256, (16, toys.SIZE, toys.SIZE, 3), dtype=torch.uint8))
+    return model.eval().requires_grad_(False)
+
+
+def observations(*batch: int) -> TensorDict:
+    pixels = torch.randint(256, (*batch, toys.SIZE, toys.SIZE, 3), dtype=torch.uint8)
+    return TensorDict({"pixels": pixels}, batch_size=batch)
+
+
+@each_rival
+@pytest.mark.parametrize("drawn", [False, True])
+def test_rivals_keep_what_a_world_model_promises(kind: str, drawn: bool) -> None:
+    model = toy_rival(kind)
+    check_world_model(InPixels(model) if drawn else model, observations(3, model.history))
+
+
+@each_rival
+def test_a_rival_plans_in_latents_and_in_pixels(kind: str) -> None:
+    model = toy_rival(kind)
+    for energy in ("latent", "pixels"):
+        checkpoint = Checkpoint(model, "TwoRoom", "none", toys.PLANNER, "")
+        planner = contenders.Contender(kind, 0.0, energy, checkpoint).planner(seed=0)
+        planner.reset(observations(2), observations(2))
+        actions = planner.act(observations(2))
+        assert actions.shape == (2, 2) and np.isfinite(actions).all() and planner.fallbacks == 0
+
+
+def test_the_energy_in_pixels_is_the_mean_squared_difference_of_pictures() -> None:
+    model = InPixels(toy_rival("recurrent"))
+    context, goal = Context(model.encode(observations(1, 2)), torch.zeros(1, 1, 10)), model.encode(observations(1, 1))
+    futures = model.rollout(context, torch.zeros(1, 1, 3, 10))
+    found = LatentDistance(over="last", key="pixels")(futures, goal[:, 0], torch.zeros(1, 1, 3, 10))
+    want = (futures["pixels"][0, 0, -1] - goal["pixels"][0, 0]).square().mean()
+    torch.testing.assert_close(found[0, 0], want)
+
+
+@each_rival
+@pytest.mark.parametrize("augment", [0.0, 0.8])
+def test_training_lowers_the_error_of_what_is_drawn(kind: str, augment: float, tmp_path: Path) -> None:
+    store = toys.dot_store(tmp_path, steps=60)
+    config = replace(training_config(Options("TwoRoom", kind=kind, augment=augment)), batch=8, horizon=3)
+    torch.manual_seed(0)
+    model = RIVALS[kind][0](SHAPES[kind], toys.SPEC)
+    training = TRAININGS[kind](model, config, store.info)
+    batch = _draws(model, store, config)[0][0]
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    losses = []
+    for _ in range(60):
+        terms = training.losses(batch)
+        optimizer.zero_grad()
+        sum(weight * terms[name] for name, weight in training.weights().items()).backward()
+        optimizer.step()
+        losses.append({name: float(terms[name].detach()) for name in training.weights()})
+    drawn = [name for name in losses[0] if name in ("prediction", "reconstruction")]
+    assert drawn and all(losses[-1][name] < 0.8 * losses[0][name] for name in drawn), (losses[0], losses[-1])
+
+
+@each_rival
+def test_training_resumes_and_minds_its_configuration(kind: str, tmp_path: Path) -> None:
+    store = toys.dot_store(tmp_path / "data", steps=60)
+    config = replace(training_config(Options("TwoRoom", kind=kind, steps=8)), batch=8, held_out=0.25, horizon=3)
+    config = replace(config, save_every=4)
+    model = train(store, kind, config, tmp_path / "run", SHAPES[kind])
+    again = train(store, kind, config, tmp_path / "run", SHAPES[kind])  # finished: nothing is trained any more
+    assert model is not None and again is not None and {"val/psnr_0", "val/psnr_3"} <= set(curves(tmp_path / "run")[8])
+    for one, other in zip(model.state_dict().values(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other)
+    with pytest.raises(BadInput, match="another configuration"):
+        train(store, kind, replace(config, augment=0.8), tmp_path / "run", SHAPES[kind])
+
+
+@each_rival
+def test_weights_come_back_as_they_were_saved_and_altered_ones_do_not(kind: str, tmp_path: Path) -> None:
+    model, obs = toy_rival(kind), observations(1, 2)
+    digest = save(tmp_path, model, task="TwoRoom", renderer="none", planner=toys.PLANNER, notes={})
+    loaded = load(tmp_path)
+    assert loaded.sha256 == digest and loaded.planner == toys.PLANNER
+    assert torch.equal(loaded.model.encode(obs)["latent"], model.encode(obs)["latent"])
+    toys.flip_byte(tmp_path / "model.safetensors", -1)
+    with pytest.raises(BadInput, match="altered"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nuisance_changes_pictures_never_physics_and_does_not_repeat(kind: str) -> None:
+    plain, same, changed = (envs.make("TwoRoom") for _ in range(3))
+    disturb(same, kind, 0, 1)
+    stream = disturb(changed, kind, 3, 1)
+    looks = [env.reset(seed=5)[0] for env in (plain, same, changed)]
+    behind = []
+    for _ in range(3):
+        action = np.array([1.0, -0.5])
+        looks = [env.step(action)[0] for env in (plain, same, changed)]
+        for name in ("pixels", "goal"):
+            assert np.array_equal(looks[0][name], looks[1][name]), "severity 0 is the picture itself, bit for bit"
+            assert not np.array_equal(looks[0][name], looks[2][name])
+        assert np.array_equal(plain.state, changed.state) and np.array_equal(plain.state, same.state)
+        behind.append(stream.variables)
+    assert len({one.tobytes() for one in behind}) == 3
+    for env in (plain, same, changed):
+        env.close()
+
+
+def test_streams_grow_with_severity_and_follow_their_seed() -> None:
+    env = envs.make("TwoRoom")
+    env.reset(seed=0)
+    picture = env.picture()
+    env.close()
+    for kind in KINDS:
+        off = [np.abs(np.subtract(Stream(kind, s, 2)(picture), picture, dtype=np.float64)).mean() for s in range(5)]
+        assert off[0] == 0 and (np.diff(off) > 0).all(), (kind, off)
+        assert np.array_equal(Stream(kind, 2, 7)(picture), Stream(kind, 2, 7)(picture))
+    with pytest.raises(BadInput, match="severity"):
+        Stream("noise", 5)
+    with pytest.raises(BadInput, match="unknown nuisance"):
+        Stream("fog", 1)
+
+
+def test_probes_find_what_is_there_and_nothing_else() -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(10, 40, 6, generator=generator)
+    there = latents @ torch.randn(6, 2, generator=generator) + 3
+    assert readable(latents, there) > 0.99
+    assert readable(latents, torch.randn(10, 40, 2, generator=generator)) < 0.05
+    torch.testing.assert_close(
+        Probe.fit(latents.flatten(0, 1), there.flatten(0, 1))(latents).float(), there, atol=0.1, rtol=0
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
+def test_the_share_of_variance_is_the_one_that_was_put_in(share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    state, looks = torch.randn(4000, 1, 5, generator=generator), torch.randn(4000, 8, 5, generator=generator)
+    assert abs(variance_share((1 - share) ** 0.5 * state + share**0.5 * looks) - share) < 0.02
+
+
+def test_pictures_keep_their_numbers_there_and_back() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    assert torch.equal(shown(scaled(pixels)), pixels)
+
+
+def test_disturbed_clips_are_streams_an_episode() -> None:
+    pixels = torch.full((2, 3, 16, 16, 3), 100, dtype=torch.uint8)
+    looks, behind = disturbed(pixels, "light", 2)
+    assert looks.shape == pixels.shape and behind.shape == (2, 3, 1)
+    assert not torch.equal(behind[0], behind[1])
+
+
+def test_the_renderer_imagines_what_then_happens() -> None:
+    env, model = envs.make("TwoRoom"), Renderer(envs.make("TwoRoom"))
+    obs, info = env.reset(seed=0)
+    seen = {"pixels": torch.from_numpy(obs["pixels"])[None, None], "state": torch.from_numpy(info["state"])[None, None]}
+    context = Context(model.encode(TensorDict(seen, batch_size=[1, 1])), torch.zeros(1, 0, 10))
+    plans = torch.rand(1, 2, 2, 10, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    futures = model.rollout(context, plans)["pixels"]
+    for action in model.action.decode(plans[0, 1]).flatten(0, 1).numpy():
+        obs, *_ = env.step(action)
+    assert torch.equal(shown(futures[0, 1, -1]), torch.from_numpy(obs["pixels"]))
+    env.close()
+
+
+def test_costs_are_counted() -> None:
+    weight, inputs = torch.ones(64, 32), torch.ones(10, 32)
+    (found,) = in_turn({"product": lambda: inputs @ weight.T}, repeats=2).values()
+    assert found["flops"] == 2 * 10 * 32 * 64 and found["peak_bytes"] == 4 * 10 * 64 and found["ms"] > 0
+
+
+def test_rows_that_are_there_are_not_measured_again(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(
+        toys.toy_model(shape=replace(toys.SHAPE, image_size=64)), "TwoRoom", "none", toys.PLANNER, "abc"
+    )
+    contender, out = contenders.Contender("jepa", 0.0, "latent", checkpoint), tmp_path / "rows.jsonl"
+    noise.play(contender, "light", 1, 2, Rows(out))
+    noise.play(contender, "light", 1, 2, Rows(out))
+    assert len(read(out)) == 1
+    noise.play(contender, "light", 2, 2, Rows(out))
+    other = replace(contender, checkpoint=replace(checkpoint, sha256="other weights"))
+    noise.play(other, "light", 1, 2, Rows(out))
+    noise.play(contender, "light", 1, 2, Rows(out, fresh=True))
+    rows = read(out)
+    assert [row["severity"] for row in rows] == [1, 2, 1, 1]
+    assert all({"date", "hardware", "commit", "interval"} <= set(row) for row in rows)
+    assert len(report.latest(rows)) == 2, "of the same measurement the last counts"
+
+
+def test_the_page_stands_alone_and_leaves_out_what_was_not_measured(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / "rows.jsonl")
+    report.write(rows.known, tmp_path / "empty.html", tmp_path)
+    assert "Noise" not in (tmp_path / "empty.html").read_text()
+    who = {"part": "noise", "kind": "success", "model": "jepa", "augment": 0.0, "energy": "latent", "note": ""}
+    for severity, kind in enumerate(("none", "light", "light")):
+        found = {"severity": severity, "successes": 3, "n": 4, "success_rate": 0.75, "interval": [0.3, 0.95]}
+        rows(who | found | {"nuisance": kind})
+    report.write(rows.known, tmp_path / "page.html", tmp_path, tmp_path)
+    page = (tmp_path / "page.html").read_text()
+    assert "3 of 4" in page and "<svg" in page and 'src="http' not in page and (tmp_path / "claims.png").exists()
