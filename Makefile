@@ -12,6 +12,9 @@ PIP_TORCH_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PEERS := .venv-peers
 PIP_PEERS := $(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install
+# Of the models that bench-claims compares, and channels of their encoders' first layer.
+UPDATES ?= 600
+WIDTH ?= 16
 # A look must not overwrite what was measured in full.
 SPEED_RESULTS := $(if $(QUICK),runs/speed/speed.jsonl,benchmarks/results/speed.jsonl)
 SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
@@ -19,7 +22,7 @@ SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
 TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture test-adapters train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean bench-claims
+.PHONY: help setup demo test torture test-adapters train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean bench-claims train-rivals
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -90,6 +93,14 @@ bench-speed: $(STAMP) $(PEERS)/.installed  ## ms a plan, beside other planners o
 	@mkdir -p $(SPEED_PICTURES)
 	@$(PEERS)/bin/python -m benchmarks.speed $(if $(QUICK),--quick) --out $(SPEED_RESULTS)
 	@$(BIN)/python -m benchmarks.speed.plots $(SPEED_RESULTS) --pictures $(SPEED_PICTURES)
+
+# Everybody who is compared: same encoder, same data, same number of updates; goes on where it stopped.
+train-rivals: $(STAMP)  ## train the rivals of bench-claims, and our JEPA as small as they are, with and without varied looks
+	@set -e; for looks in 0 0.8; do \
+	  for kind in recurrent next_frame; do $(BIN)/python -m benchmarks.claims.rival TwoRoom --kind $$kind --augment $$looks \
+	    --steps $(UPDATES) --width $(WIDTH) --save benchmarks/claims/weights/tworoom-$$kind-$$looks; done; \
+	  $(BIN)/jepa-mpc train TwoRoom --threads 1 --training.steps $(UPDATES) --training.augment $$looks --model.width $(WIDTH) \
+	    --model.temporal 0 --out runs/rivals/tworoom-jepa-$$looks --checkpoint benchmarks/claims/weights/tworoom-jepa-$$looks; done
 
 bench-claims: $(STAMP)  ## a JEPA beside models that predict pictures: noise, cost, energy; goes on where it stopped; QUICK=1, FRESH=1
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.claims $(if $(QUICK),--quick)

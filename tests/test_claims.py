@@ -13,7 +13,7 @@ import toys
 from tensordict import TensorDict
 
 import envs
-from benchmarks.claims import contenders, noise, report
+from benchmarks.claims import contenders, noise, quality, report
 from benchmarks.claims.clips import Probe, disturbed, readable, variance_share
 from benchmarks.claims.cost import Renderer, in_turn
 from benchmarks.claims.nuisance import KINDS, Stream, disturb
@@ -179,6 +179,15 @@ def test_the_share_of_variance_is_the_one_that_was_put_in(share: float) -> None:
 def test_pictures_keep_their_numbers_there_and_back() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
     assert torch.equal(shown(scaled(pixels)), pixels)
+
+
+def test_psnr_counts_what_it_is_told_to() -> None:
+    truth = torch.zeros(2, 3, 8, 8, 3)
+    drawn, counts = truth.clone(), torch.zeros_like(truth, dtype=torch.bool)
+    drawn[:, 1], counts[..., :4, :, :] = 0.2, True
+    drawn[:, 2, 4:] = 1.0  # where it does not count
+    found = quality.psnrs(drawn, truth, counts)
+    assert found[0] == float("inf") and found[1] == pytest.approx(20.0) and found[2] == float("inf")
 
 
 def test_disturbed_clips_are_streams_an_episode() -> None:

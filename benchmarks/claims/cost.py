@@ -23,6 +23,7 @@ from planner.types import Context, WorldModel
 from .clips import Clips, Probe, play_clips
 from .contenders import TASK, Contender, contenders
 from .rows import Row, Rows
+from .weights import RIVALS
 from .worlds import scaled
 
 HORIZONS, CANDIDATES = (1, 3, 10, 30, 100), (1, 10, 100, 1000)
@@ -77,9 +78,21 @@ def run(quick: bool, report: Rows) -> None:
 
 
 def everyone() -> list[Contender]:
-    """One of each kind and energy: what a step costs does not depend on what the weights were trained on."""
-    both = [*contenders(), *contenders("pixels")]
-    return list({(one.model, one.energy): one for one in both}.values())
+    """One of each kind and energy, by preference trained with varied looks; ours as shipped left out."""
+    both = [one for energy in ("latent", "pixels") for one in contenders(energy) if not one.note]
+    return list({(one.model, one.energy): one for one in sorted(both, key=lambda one: one.augment)}.values())
+
+
+def as_large_as_ours() -> list[Contender]:
+    """Ours as shipped, and rivals of its size with no training: what a step costs does not depend on the weights."""
+    ours = next(contenders())
+    found, shape = [ours], ours.checkpoint.model.config
+    for kind, (make, size) in RIVALS.items():
+        model = make(size(image_size=shape.image_size, width=shape.width), ours.checkpoint.model.action)
+        model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        checkpoint = replace(ours.checkpoint, model=model, sha256="untrained")
+        found += [Contender(kind, 0.0, energy, checkpoint) for energy in ("latent", "pixels")]
+    return found
 
 
 def steps(quick: bool, report: Rows) -> None:
@@ -109,7 +122,7 @@ def rehearsals(env: Any, size: dict[str, int]) -> dict[tuple[str, str, str], Cal
         torch.rand(1, size["S"], size["T"], env.action_spec().dim, generator=torch.Generator().manual_seed(0)) * 2 - 1
     )
     runs: dict[tuple[str, str, str], Callable[[], object]] = {}
-    for one in everyone():
+    for one in as_large_as_ours():
         planner = one.planner(0)
         runs[one.model, one.energy, one.checkpoint.sha256] = _rehearsal(planner.model, planner.energy, obs, plans)
     runs["simulator", "pixels", "-"] = _rehearsal(Renderer(env), LatentDistance(over="min", key="pixels"), obs, plans)

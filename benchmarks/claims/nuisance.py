@@ -7,6 +7,7 @@ from picture to picture and never repeats; a goal's picture has one of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -67,24 +68,23 @@ def _noise(stream: Stream, picture: Picture) -> tuple[Picture, Any]:
 
 def _video(stream: Stream, picture: Picture) -> tuple[Picture, Any]:
     """A film on the floor: coloured waves that drift and turn, mixed in by a fifth to four fifths."""
-    rows, columns = np.mgrid[: len(picture), : len(picture)] / len(picture)
-    film = np.zeros_like(picture)
+    rows, columns = _grid(len(picture) // 2)
+    film = np.zeros((*rows.shape, 3))
     for wave in stream.phase[:6]:
         lengths = 2 * np.pi * 2 * np.cos(wave[:2])  # up to two waves a picture
         crest = np.cos(lengths[0] * columns + lengths[1] * rows + 3 * wave[2])
         film += crest[..., None] * np.cos(wave[3:6])
-    film = 127.5 + 127.5 * np.tanh(film)
+    film = (127.5 + 127.5 * np.tanh(film)).repeat(2, 0).repeat(2, 1)
     share = 0.2 * stream.severity * floor(picture)
     return picture + share * (film - picture), film[:: len(film) // 4, :: len(film) // 4].mean((0, 1))
 
 
 def _distractors(stream: Stream, picture: Picture) -> tuple[Picture, Any]:
     """One, two, four or eight discs of changing colours that move before the camera, as large as a robot."""
-    rows, columns = np.mgrid[: len(picture), : len(picture)] / len(picture)
-    places = 0.5 + 0.45 * np.cos(stream.phase[:8, :2])
+    rows, columns = _grid(len(picture))
+    picture, places = picture.copy(), 0.5 + 0.45 * np.cos(stream.phase[:8, :2])
     for (x, y), colour in zip(places[: 2 ** (stream.severity - 1)], stream.phase[:8, 2:5], strict=False):
-        inside = np.hypot(columns - x, rows - y) < 0.045
-        picture = np.where(inside[..., None], 127.5 + 127.5 * np.cos(colour), picture)
+        picture[(columns - x) ** 2 + (rows - y) ** 2 < 0.045**2] = 127.5 + 127.5 * np.cos(colour)
     return picture, places[0]
 
 
@@ -108,11 +108,16 @@ def _television(stream: Stream, picture: Picture) -> tuple[Picture, Any]:
     return changed, screen.mean((0, 1))
 
 
+@cache
+def _grid(size: int) -> np.ndarray:
+    """Rows and columns of a picture, as shares of its size, `[2, size, size]`."""
+    return np.mgrid[:size, :size] / size
+
+
 def floor(picture: Picture) -> Picture:
     """1 where a picture shows what most of it shows, 0 elsewhere, `[size, size, 1]`."""
     codes = (picture // 8).astype(np.int64) @ [1 << 10, 1 << 5, 1]
-    values, counts = np.unique(codes, return_counts=True)
-    most = picture[codes == values[counts.argmax()]].mean(0)
+    most = picture[codes == np.bincount(codes.ravel()).argmax()].mean(0)
     return (np.abs(picture - most).max(-1, keepdims=True) < 24).astype(np.float64)
 
 

@@ -9,6 +9,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -29,8 +30,11 @@ from .weights import RIVALS, save
 from .worlds import Belief, Rival, divergence, scaled
 
 FREE_NATS = 1.0
-DYNAMICS, REPRESENTATION = 0.5, 0.1
-"""Least divergence that is punished, nats a frame; how hard prior and posterior are pulled (DreamerV3, 2301.04104)."""
+"""Least divergence of prior and posterior that is punished, nats a frame (DreamerV3, arXiv 2301.04104)."""
+TOWARDS_PRIOR = 0.5
+"""Share of the divergence that pulls the posterior; the rest trains the prior (KL balancing, DreamerV2, 2010.02193)."""
+DRAWN = 3, 5
+"""Frames of a window that are drawn as seen, and as foreseen."""
 
 
 class _InPixels(JEPATraining):
@@ -88,29 +92,43 @@ class NextFrameTraining(_InPixels):
 
 
 class RecurrentTraining(_InPixels):
-    """The evidence lower bound of Dreamer: pictures drawn from posterior samples, prior and posterior pulled together.
+    """The evidence lower bound of Dreamer, and pictures foreseen open loop.
 
-    KL balancing and free nats as in DreamerV3 (arXiv 2301.04104); a pixel's likelihood is a normal one of deviation 1
-    on [-1, 1]. Terms are divided by the number of pixel values, which gradient clipping alone notices.
+    Pictures are drawn from posterior samples, prior and posterior pulled together. Drawing also what the priors' means
+    foresee from the first H frames on is what taught it dynamics in as few updates as a JEPA needs: with the divergence
+    alone, after 700 updates, pictures one step ahead were no better than one without the robot. A pixel's likelihood is
+    a normal one of deviation 1 on [-1, 1]. Drawing is most of the work, so a random part of the frames is drawn. Terms
+    are divided by the number of pixel values, which gradient clipping alone notices.
     """
 
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
         pixels, actions = self.draw(batch)
-        target, values = scaled(pixels), pixels[0, 0].numel()
+        frames, history, values = pixels.shape[1], self.model.history, pixels[0, 0].numel()
         posterior = self.model.believe(pixels)  # [B, F]
         latents = posterior.sample()
         prior = self.expectations(latents, actions)
-        drawn = self.model.decode(latents)
         dynamics, representation = (
             divergence(one, other).clamp_min(FREE_NATS).mean() / values
             for one, other in ((posterior.detach(), prior), (posterior, prior.detach()))
         )
-        reconstruction = 0.5 * (drawn - target).square().mean()
-        terms = {"reconstruction": reconstruction, "dynamics": dynamics, "representation": representation}
-        return terms | {"latents": posterior.mean}
+        seen = torch.randperm(frames)[: DRAWN[0]]
+        ahead = torch.randperm(frames - history)[: DRAWN[1]] + history
+        futures = self.foreseen(latents[:, :history], actions)  # [B, F - H, D]
+        drawn = self.model.decode(torch.cat([latents[:, seen], futures[:, ahead - history]], 1))
+        errors = 0.5 * (drawn - scaled(pixels[:, torch.cat([seen, ahead])])).square().mean((0, 2, 3, 4))
+        terms = {"reconstruction": errors[: len(seen)].mean(), "prediction": errors[len(seen) :].mean()}
+        return terms | {"dynamics": dynamics, "representation": representation, "latents": posterior.mean}
 
     def weights(self) -> dict[str, float]:
-        return {"reconstruction": 1.0, "dynamics": DYNAMICS, "representation": REPRESENTATION}
+        pull = {"dynamics": 1 - TOWARDS_PRIOR, "representation": TOWARDS_PRIOR}
+        return {"reconstruction": 1.0, "prediction": 1.0} | pull
+
+    def foreseen(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """Means of the latents after H, `[B, H, D]`, open loop to the end of the window, `[B, F - H, D]`."""
+        history = latents.shape[1]
+        seen = TensorDict({"latent": latents}, batch_size=latents.shape[:2])
+        context = Context(seen, actions[:, : history - 1])
+        return self.model.rollout(context, actions[:, None, history - 1 :])["latent"][:, 0]
 
     def expectations(self, latents: Tensor, actions: Tensor) -> Belief:
         """What each frame's latent was expected to be from those before, `[B, F]`; latents `[B, F, D]`."""
@@ -137,6 +155,8 @@ class Options:
         kind: recurrent or next_frame.
         augment: how much the frames of a window differ in look, 0 to 1.
         steps: updates; as many as the JEPA's by default.
+        width: channels of the encoder's first layer.
+        learning_rate: at its peak.
         data: the dataset; data/TASK by default.
         out: folder for logs and the state to resume from; runs/rivals/TASK-KIND-AUGMENT by default.
         save: folder of the weights; OUT/checkpoint by default.
@@ -148,6 +168,8 @@ class Options:
     kind: str = "recurrent"
     augment: float = 0.0
     steps: int | None = None
+    width: int = 48
+    learning_rate: float = 2e-3
     data: Path | None = None
     out: Path | None = None
     save: Path | None = None
@@ -159,19 +181,16 @@ def training_config(options: Options) -> TrainConfig:
     """The JEPA's settings for the task, in windows as the kind wants them."""
     batch, horizon = SHAPES[options.kind]
     steps = options.steps or recipe_for(options.task).training.steps
-    return TrainConfig(
-        steps=steps, batch=batch, horizon=horizon, augment=options.augment, seed=options.seed, save_every=100
-    )
+    looks = {"augment": options.augment, "learning_rate": options.learning_rate, "seed": options.seed}
+    return TrainConfig(steps=steps, batch=batch, horizon=horizon, **looks)
 
 
-def train(store: EpisodeStore, kind: str, config: TrainConfig, out: Path, shape: object = None) -> Rival | None:
+def train(store: EpisodeStore, kind: str, config: TrainConfig, out: Path, shape: Any) -> Rival | None:
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
-    make, default = RIVALS[kind]
-    shape = shape or default(image_size=store.info.size)
     run = {"task": store.info.task, "model": {"kind": kind} | asdict(shape), "training": asdict(config)}
     _same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
-    model = make(shape, store.info.action_spec).to(memory_format=torch.channels_last)
+    model = RIVALS[kind][0](shape, store.info.action_spec).to(memory_format=torch.channels_last)
     fit_rows, _ = split_rows(store.info.episodes, config.held_out)
     with torch.no_grad():
         model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
@@ -191,7 +210,8 @@ def main(options: Options) -> None:
     out = options.out or Path("runs/rivals") / name
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
-    model = train(store, options.kind, config, out)
+    shape = RIVALS[options.kind][1](image_size=store.info.size, width=options.width)
+    model = train(store, options.kind, config, out, shape)
     if model is None:
         print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
         raise SystemExit(130)

@@ -152,6 +152,7 @@ class Recurrent(nn.Module):
         self.enter = nn.Sequential(nn.Linear(d + action.dim, hidden), nn.SiLU(inplace=True))
         self.cell = nn.GRUCell(hidden, memory)
         self.prior = nn.Sequential(nn.Linear(memory, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, 2 * d))
+        self.stays = nn.Parameter(torch.ones(d))  # how much of each feature is expected to stay, as in our predictor
         self.decoder = Decoder(config.image_size, config.width, d)
 
     def believe(self, pixels: Tensor) -> Belief:
@@ -170,7 +171,7 @@ class Recurrent(nn.Module):
     def expect(self, memory: Tensor, before: Tensor) -> Belief:
         """Memory `[..., memory]` and the latent before `[..., D]` to what is believed of the one that comes with it."""
         belief = Belief.of(self.prior(memory))
-        return Belief(before + belief.mean, belief.std)  # a correction, as our predictor's
+        return Belief(self.stays * before + belief.mean, belief.std)
 
     def encode(self, obs: TensorDict) -> TensorDict:
         """Observations with `pixels` to `latent` `[..., D]`, same batch."""
