@@ -16,6 +16,8 @@ from .worlds import InPixels
 
 WEIGHTS = Path(__file__).parent / "weights"
 TASK = "TwoRoom"
+SEEN = "drawn as seen"
+"""Of rivals that draw pictures with their looks; the others are told what is nuisance, and draw without."""
 CHUNK = 512
 """Candidates drawn at once where energies are in pixels: 12,288 numbers a picture add up."""
 
@@ -59,7 +61,8 @@ def contenders(energy: str = "latent") -> Iterator[Contender]:
     if energy == "latent":
         yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(TASK, None)), "as shipped, 2,500 updates")
     for model in ("jepa", "recurrent", "next_frame"):
-        for augment in (0.0, 0.8):
-            folder = WEIGHTS / f"{TASK.lower()}-{model}-{augment:g}"
+        for augment, which in ((0.0, ""), (0.8, ""), (0.8, "-seen")):
+            folder = WEIGHTS / f"{TASK.lower()}-{model}-{augment:g}{which}"
             if (folder / "config.json").exists() and (model != "jepa" or energy == "latent"):
-                yield Contender(model, augment, energy, checkpoint.load(folder) if model == "jepa" else load(folder))
+                loaded = checkpoint.load(folder) if model == "jepa" else load(folder)
+                yield Contender(model, augment, energy, loaded, SEEN if which else "")

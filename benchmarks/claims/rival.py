@@ -40,18 +40,21 @@ DRAWN = 3, 5
 class _InPixels(JEPATraining):
     """What the training of both rivals shares: batches, updates, schedule and probes are a JEPA's."""
 
-    def draw(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
-        """Pictures `[B, F, size, size, 3]`, each with a look of its own, and actions, as training is to see them.
+    targets = "plain"
+
+    def draw(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures to see, each with a look of its own, pictures to draw, both uint8 `[B, F, ...]`, and actions.
 
         A share of the windows begins as episodes do: the first frame twice, at rest in between.
         """
         pixels, actions = batch["pixels"], batch["actions"]
-        if self.config.augment:
-            pixels = vary(pixels, self.config.augment)
         cold = torch.rand(len(pixels), device=pixels.device) < self.config.cold_starts
         first = torch.where(cold[:, None, None, None], pixels[:, 1], pixels[:, 0])
         rest = torch.where(cold[:, None], self.still, actions[:, 0])
-        return torch.cat([first[:, None], pixels[:, 1:]], 1), torch.cat([rest[:, None], actions[:, 1:]], 1)
+        pixels = torch.cat([first[:, None], pixels[:, 1:]], 1)
+        looks = vary(pixels, self.config.augment) if self.config.augment else pixels
+        targets = pixels if self.targets == "plain" else looks
+        return looks, targets, torch.cat([rest[:, None], actions[:, 1:]], 1)
 
     def validation_step(self, batch: TensorDict, _: int) -> None:
         """Logs PSNR (dB) of pictures drawn from what is seen and from what is foreseen k steps ahead, open loop."""
@@ -77,8 +80,8 @@ class NextFrameTraining(_InPixels):
     """Draws the H frames that are seen, and those 1 to K steps ahead from latents foreseen open loop."""
 
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
-        pixels, actions = self.draw(batch)
-        history, target = self.model.history, scaled(pixels)
+        pixels, targets, actions = self.draw(batch)
+        history, target = self.model.history, scaled(targets)
         latents = self.model.embed(pixels[:, :history])
         past, coming = actions[:, : history - 1], actions[:, None, history - 1 :]
         ahead = self.model.predictor.unroll(latents, past, coming)[:, 0]  # [B, K, D]
@@ -102,7 +105,7 @@ class RecurrentTraining(_InPixels):
     """
 
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
-        pixels, actions = self.draw(batch)
+        pixels, targets, actions = self.draw(batch)
         frames, history, values = pixels.shape[1], self.model.history, pixels[0, 0].numel()
         posterior = self.model.believe(pixels)  # [B, F]
         latents = posterior.sample()
@@ -115,7 +118,7 @@ class RecurrentTraining(_InPixels):
         ahead = torch.randperm(frames - history)[: DRAWN[1]] + history
         futures = self.foreseen(latents[:, :history], actions)  # [B, F - H, D]
         drawn = self.model.decode(torch.cat([latents[:, seen], futures[:, ahead - history]], 1))
-        errors = 0.5 * (drawn - scaled(pixels[:, torch.cat([seen, ahead])])).square().mean((0, 2, 3, 4))
+        errors = 0.5 * (drawn - scaled(targets[:, torch.cat([seen, ahead])])).square().mean((0, 2, 3, 4))
         terms = {"reconstruction": errors[: len(seen)].mean(), "prediction": errors[len(seen) :].mean()}
         return terms | {"dynamics": dynamics, "representation": representation, "latents": posterior.mean}
 
@@ -154,6 +157,8 @@ class Options:
         task: TwoRoom, PointMaze, Reacher, PushT or Cube.
         kind: recurrent or next_frame.
         augment: how much the frames of a window differ in look, 0 to 1.
+        targets: "plain" to draw what is seen without its look, which says what is nuisance and what is not, more than a
+            JEPA is told; "seen" to draw it as it looks.
         steps: updates; as many as the JEPA's by default.
         width: channels of the encoder's first layer.
         learning_rate: at its peak.
@@ -167,6 +172,7 @@ class Options:
     task: tyro.conf.Positional[str]
     kind: str = "recurrent"
     augment: float = 0.0
+    targets: str = "plain"
     steps: int | None = None
     width: int = 48
     learning_rate: float = 2e-3
@@ -185,9 +191,12 @@ def training_config(options: Options) -> TrainConfig:
     return TrainConfig(steps=steps, batch=batch, horizon=horizon, **looks)
 
 
-def train(store: EpisodeStore, kind: str, config: TrainConfig, out: Path, shape: Any) -> Rival | None:
+def train(
+    store: EpisodeStore, kind: str, config: TrainConfig, out: Path, shape: Any, targets: str = "plain"
+) -> Rival | None:
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
-    run = {"task": store.info.task, "model": {"kind": kind} | asdict(shape), "training": asdict(config)}
+    described = {"kind": kind, "targets": targets} | asdict(shape)
+    run = {"task": store.info.task, "model": described, "training": asdict(config)}
     _same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
     model = RIVALS[kind][0](shape, store.info.action_spec).to(memory_format=torch.channels_last)
@@ -195,30 +204,32 @@ def train(store: EpisodeStore, kind: str, config: TrainConfig, out: Path, shape:
     with torch.no_grad():
         model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
     training = TRAININGS[kind](model, config, store.info)
+    training.targets = targets
     done = _run(training, config, out, False, lambda: _draws(model, store, config))
     return model.eval().requires_grad_(False) if done else None
 
 
 def main(options: Options) -> None:
     """Trains and saves."""
-    if options.kind not in RIVALS:
-        raise BadInput("unknown kind", expected=" or ".join(RIVALS), got=repr(options.kind))
+    for name, known in {"kind": tuple(RIVALS), "targets": ("plain", "seen")}.items():
+        if (got := getattr(options, name)) not in known:
+            raise BadInput(f"rival: unknown {name}", expected=" or ".join(known), got=repr(got))
     torch.set_num_threads(options.threads)
     store = EpisodeStore.open(options.data or Path("data") / options.task.lower())
     store.verify()
-    name = f"{options.task.lower()}-{options.kind}-{options.augment:g}"
+    name = f"{options.task.lower()}-{options.kind}-{options.augment:g}" + ("-seen" if options.targets == "seen" else "")
     out = options.out or Path("runs/rivals") / name
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
     shape = RIVALS[options.kind][1](image_size=store.info.size, width=options.width)
-    model = train(store, options.kind, config, out, shape)
+    model = train(store, options.kind, config, out, shape, options.targets)
     if model is None:
         print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
         raise SystemExit(130)
     checks = curves(out)
     notes = {
         "command": f"python -m benchmarks.claims.rival {shlex.join(sys.argv[1:])}",
-        "training": asdict(config),
+        "training": asdict(config) | {"targets": options.targets},
         "validation": checks[max(checks)] if checks else {},
         "commit": commit(),
     }
