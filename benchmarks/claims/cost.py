@@ -99,7 +99,7 @@ def steps(quick: bool, report: Rows) -> None:
     """Milliseconds, CPU seconds, FLOPs and bytes of one rehearsal, over horizon and candidates, all in turn."""
     env = envs.make(TASK)
     env.reset(seed=0)
-    sizes = [BASE | {"T": t} for t in HORIZONS] + [BASE | {"S": s} for s in CANDIDATES]
+    sizes = [BASE] + [BASE | {"T": t} for t in HORIZONS] + [BASE | {"S": s} for s in CANDIDATES]
     for size in [BASE] if quick else sizes:
         row: Row = {"part": "cost", "kind": "step", "task": TASK, **size}
         runs = {name: run for name, run in rehearsals(env, size).items() if not report.has(row | name_of(name))}
