@@ -33,7 +33,7 @@ def run(quick: bool, report: Rows) -> None:
             play(contender, kind, severity, n, report)
     for contender in contenders():
         for kind in KINDS:
-            look(contender, kind, 8 if quick else 40, report)
+            look(contender, kind, 8 if quick else 24, report)
     if quick:
         return
     for contender in contenders("pixels"):  # undisturbed alone: a plan takes a hundred times as long
