@@ -14,7 +14,7 @@ import envs
 from planner.types import Context
 
 from .clips import Clips, play_clips
-from .contenders import TASK, Contender, contenders
+from .contenders import SEEN, TASK, Contender, contenders
 from .rows import Row, Rows
 from .worlds import scaled, shown
 
@@ -42,7 +42,8 @@ def run(quick: bool, report: Rows) -> None:
 
 def samples_of(folder: Path, rival: Contender) -> Path:
     """Where the sample frames of a rival lie."""
-    return folder / f"frames-{rival.model}-{rival.augment:g}.png"
+    which = "-seen" if rival.note == SEEN else ""
+    return folder / f"frames-{rival.model}-{rival.augment:g}{which}.png"
 
 
 @torch.no_grad()
