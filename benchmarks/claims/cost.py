@@ -105,7 +105,7 @@ def steps(quick: bool, report: Rows) -> None:
         runs = {name: run for name, run in rehearsals(env, size).items() if not report.has(row | name_of(name))}
         if not runs:
             continue
-        for name, found in in_turn(runs, 1 if quick else 3).items():
+        for name, found in in_turn(runs, 1 if quick else 2).items():
             report(row | name_of(name) | found)
     env.close()
 

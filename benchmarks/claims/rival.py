@@ -97,11 +97,11 @@ class NextFrameTraining(_InPixels):
 class RecurrentTraining(_InPixels):
     """The evidence lower bound of Dreamer, and pictures foreseen open loop.
 
-    Pictures are drawn from posterior samples, prior and posterior pulled together. Drawing also what the priors' means
-    foresee from the first H frames on is what taught it dynamics in as few updates as a JEPA needs: with the divergence
-    alone, after 700 updates, pictures one step ahead were no better than one without the robot. A pixel's likelihood is
-    a normal one of deviation 1 on [-1, 1]. Drawing is most of the work, so a random part of the frames is drawn. Terms
-    are divided by the number of pixel values, which gradient clipping alone notices.
+    Pictures are drawn from posterior samples, prior and posterior pulled together; and what the priors' means foresee
+    from the first H frames on is drawn too. With the divergence alone, after 700 updates, pictures one step ahead were
+    hardly better than one without the robot (29.3 dB, 28.7 without it). A pixel's likelihood is a normal one of
+    deviation 1 on [-1, 1]. Drawing is most of the work, so a random part of the frames is drawn. Terms are divided by
+    the number of pixel values, which gradient clipping alone notices.
     """
 
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
