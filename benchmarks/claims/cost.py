@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from .clips import Clips, Probe, play_clips
 from .contenders import TASK, Contender, contenders
 from .rows import Row, Rows
 from .weights import RIVALS
-from .worlds import scaled
+from .worlds import scaled, shown
 
 HORIZONS, CANDIDATES = (1, 3, 10, 30, 100), (1, 10, 100, 1000)
 BASE = {"S": 64, "T": 5}
@@ -209,6 +210,8 @@ def foresight(contender: Contender, clips: Clips, report: Rows) -> None:
     """Error of the position read from latents foreseen open loop, metres, over the horizon.
 
     The probe is fitted on encoded frames of the even episodes; the odd ones are foreseen from their first H frames.
+    What a rival foresees is also drawn and looked at again (`redrawn_m`): nothing holds its foreseen latents to those
+    of pictures.
     """
     n, length = clips.actions.shape[:2]
     row: Row = {"part": "cost", "kind": "foresight", "task": TASK, **contender.key, "n": n, "steps": length}
@@ -223,8 +226,13 @@ def foresight(contender: Contender, clips: Clips, report: Rows) -> None:
     futures = model.rollout(context, done[:, None, history - 1 :])["latent"][:, 0]
     ahead = truth[:, history:]
 
-    def apart(found: Tensor) -> list[float]:
-        return [round(x, 4) for x in (found - ahead).norm(dim=-1).mean(0).tolist()]
+    def apart(found: Tensor) -> list[float | None]:
+        """Mean distance, metres, a step; None where a rollout left the numbers."""
+        errors = (found - ahead).norm(dim=-1).mean(0).tolist()
+        return [round(x, 4) if math.isfinite(x) else None for x in errors]
 
     found = {"error_m": apart(probe(futures)), "seen_m": apart(probe(odd[:, history:]))}
+    if hasattr(model, "decode"):
+        drawn = (model.embed(shown(model.decode(episode).nan_to_num(0.0, 1.0, -1.0))) for episode in futures)
+        found["redrawn_m"] = apart(probe(torch.stack(list(drawn))))
     report(row | found | {"still_m": apart(truth[:, history - 1 : history].expand_as(ahead))})

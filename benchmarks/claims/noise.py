@@ -36,8 +36,9 @@ def run(quick: bool, report: Rows) -> None:
             look(contender, kind, 8 if quick else 24, report)
     if quick:
         return
-    for contender in contenders("pixels"):  # undisturbed alone: a plan takes a hundred times as long
-        play(contender, "none", 0, 10, report)
+    for kind, severity in settings(True):  # fewer: a plan takes tens of times as long
+        for contender in contenders("pixels"):
+            play(contender, kind, severity, 10, report)
 
 
 def settings(quick: bool) -> Iterator[tuple[str, int]]:

@@ -7,6 +7,7 @@ import html
 import importlib
 import importlib.util
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def write(rows: Sequence[Row], page: Path, frames: Path, pictures: Path | None =
 
 MEASURED = {"successes", "success_rate", "interval", "closest", "cpu_seconds", "plan_ms", "state_r2", "nuisance_r2"}
 MEASURED |= {"nuisance_share", "ms", "cpu_s", "flops", "peak_bytes", "plans", "cpu_s_per_success", "error_m", "seen_m"}
-MEASURED |= {"still_m", "date", "hardware", "load", "commit", "n", "sha256"}
+MEASURED |= {"still_m", "redrawn_m", "date", "hardware", "load", "commit", "n", "sha256"}
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:
@@ -205,7 +206,9 @@ def draw_cost(rows: Sequence[Row]) -> Figure | None:
     for row in pick(rows, part="cost", kind="foresight"):
         style = {"color": COLOURS[row["model"]], "linestyle": "-" if row["augment"] else "--"}
         if not row["note"]:
-            error.plot(range(1, len(row["error_m"]) + 1), row["error_m"], label=_who(row), **style)
+            best = row.get("redrawn_m") or row["error_m"]
+            label = f"{_who(row)}{', drawn and seen again' if 'redrawn_m' in row else ''}"
+            error.plot(range(1, len(best) + 1), [math.nan if x is None else x for x in best], label=label, **style)
     for row in pick(rows, part="cost", kind="foresight")[:1]:
         error.plot(range(1, len(row["still_m"]) + 1), row["still_m"], color="#b8bdc4", label="predict no change")
     error.set(xscale="log", yscale="log", xlabel="model steps ahead, open loop", ylabel="error of the position, m")
