@@ -211,7 +211,13 @@ def draw_cost(rows: Sequence[Row]) -> Figure | None:
             error.plot(range(1, len(best) + 1), [math.nan if x is None else x for x in best], label=label, **style)
     for row in pick(rows, part="cost", kind="foresight")[:1]:
         error.plot(range(1, len(row["still_m"]) + 1), row["still_m"], color="#b8bdc4", label="predict no change")
-    error.set(xscale="log", yscale="log", xlabel="model steps ahead, open loop", ylabel="error of the position, m")
+    error.set(
+        xscale="log",
+        yscale="log",
+        ylim=(0.004, 1.3),
+        xlabel="model steps ahead, open loop",
+        ylabel="error of the position, m",
+    )
     for panel in (over_t, over_s, error):
         panel.spines[["top", "right"]].set_visible(False)
     over_t.legend(frameon=False, fontsize=8)
