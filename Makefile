@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TASK ?= PushT
-EPISODES ?= 100
+EPISODES ?= 200
 TASKS ?= TwoRoom PointMaze Reacher PushT
 # Extra words for the one `pip install` that brings torch, such as another index that has the build you want.
 PIP_TORCH_ARGS ?=
@@ -70,7 +70,7 @@ train: $(STAMP)  ## train a world model: make train TASK=PushT
 freeze: $(STAMP)  ## write a task's evaluation protocol with the digests of its pairs: make freeze TASK=PushT; REPLACE=1 keeps the version
 	@$(BIN)/python -m benchmarks.freeze $(TASK) $(if $(REPLACE),--replace)
 
-bench-success: $(STAMP)  ## success on EPISODES=100 held-out goals of every task, into benchmarks/results and the models' cards
+bench-success: $(STAMP)  ## success on EPISODES=200 held-out goals of every task, into benchmarks/results and the models' cards
 	@set -e; for task in $(TASKS); do \
 	  $(BIN)/jepa-mpc evaluate $$task --episodes $(EPISODES) --out runs/evaluate/$$task --record; \
 	  cp runs/evaluate/$$task/results.json benchmarks/results/$$task.json; done

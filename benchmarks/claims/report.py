@@ -94,7 +94,8 @@ def _quality(rows: Sequence[Row], frames: Path) -> str:
     lines.append(["the mean picture", *_decibels(found[0]["psnr_of_mean"], found[0]["psnr_of_mean_moving"])])
     samples = "".join(_image(file) for file in sorted(frames.glob("frames-*.png")))
     note = "PSNR on held-out play, dB, open loop. Samples: true over predicted, 0, 1, 2, 3, 5, 7 and 10 steps ahead."
-    return f"<h2>The rivals draw</h2><p>{note}</p>{_table(lines)}<p>{samples}</p>"
+    shown = f"<details><summary>Sample frames</summary>{samples}</details>" if samples else ""
+    return f"<h2>The rivals draw</h2><p>{note}</p>{_table(lines)}{shown}"
 
 
 def _decibels(psnr: list[float], moving: list[float]) -> list[str]:
