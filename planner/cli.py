@@ -92,6 +92,13 @@ def _collect(options: Collect) -> EpisodeStore:
         )
 
 
+def _check_data(store: EpisodeStore, task: str) -> None:
+    """Raises `BadInput` if a dataset is damaged or of another task."""
+    store.verify()
+    if store.info.task != task:
+        raise BadInput(f"dataset {store.path} is of another task", expected=task, got=store.info.task)
+
+
 @dataclass(frozen=True)
 class Train:
     """Train a JEPA on a task's play episodes (collected first if need be); run it again to go on where it stopped."""
@@ -131,9 +138,7 @@ class Train:
         # A dataset that was named has to be there: a mistyped path shall not fill a disk.
         missing = self.data is None and not (data / "dataset.json").exists()
         store = _collect(Collect(self.task)) if missing else EpisodeStore.open(data)
-        store.verify()
-        if store.info.task != self.task:
-            raise BadInput(f"dataset {data} is of another task", expected=self.task, got=store.info.task)
+        _check_data(store, self.task)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model), None
         if self.probe:
@@ -183,9 +188,7 @@ class Polish:
         loaded = _load(self.task, self.checkpoint)
         stores = [EpisodeStore.open(path) for path in self.data or (Path("data") / folder_name(self.task),)]
         for store in stores:
-            store.verify()
-            if store.info.task != self.task:
-                raise BadInput(f"dataset {store.path} is of another task", expected=self.task, got=store.info.task)
+            _check_data(store, self.task)
         out = self.out or Path("runs/polish") / folder_name(self.task)
         start = loaded.sha256
         done = training.polish(loaded.model, stores, self.training, out, encoder=start, tensorboard=self.tensorboard)
@@ -242,9 +245,7 @@ class Prior:
         torch.set_num_threads(self.threads)
         loaded = _load(self.task, self.checkpoint)
         store = EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
-        store.verify()
-        if store.info.task != self.task:
-            raise BadInput(f"dataset {store.path} is of another task", expected=self.task, got=store.info.task)
+        _check_data(store, self.task)
         out = self.out or Path("runs/prior") / folder_name(self.task)
         shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
         done = training.add_prior(

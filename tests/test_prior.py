@@ -50,7 +50,7 @@ def test_batches_are_what_they_say() -> None:
     assert batch["latents"].shape == (4096, 2, 1) and batch["plan"].shape == (4096, 3)
     # Steps of two at a tenth of the action: the first block of the plan leads to the goal that is one block ahead.
     ahead = batch["goal"][:, 0] - batch["latents"][:, -1, 0]
-    assert 0.0 <= (ahead.abs() <= 0.8 + 1e-6).float().mean() <= 1.0 and ahead.abs().max() <= 0.8 + 1e-6  # 8 steps
+    assert ahead.abs().max() <= 0.8 + 1e-6  # 8 steps
     one = (ahead - 0.2 * batch["plan"][:, 0]).abs() < 1e-6
     assert one.float().mean() > 0.1  # an eighth of the goals, and those of whoever stands still
     assert torch.equal(draws[3]["plan"], batch["plan"]) and not torch.equal(draws[4]["plan"], batch["plan"])

@@ -135,12 +135,9 @@ def evaluate(
         model, energy = envs.oracle(rooms[0])
         policies["oracle"] = ORACLE.build(model, protocol.seed, energy, apart=True)
     played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
-    looks = {}
-    for name in envs.APPEARANCES if protocol.appearance else ():
-        others = [envs.disguise(envs.make(task, room.size), name) for room in rooms]
-        looks[name] = _play(name, _guarded(checkpoint, settings, protocol)[1], others, pairs, protocol, progress)
-        for room in others:
-            room.close()
+    looks = (
+        _disguised(envs, task, rooms, checkpoint, settings, pairs, protocol, progress) if protocol.appearance else {}
+    )
     shown = choose([episode.success for episode in played["planner"]], MAX_CLIPS)
     imagined = _imagined(task, rooms[0], played["planner"], shown, recorder, protocol) if imagination else []
     for room in rooms:
@@ -156,6 +153,26 @@ def evaluate(
         for k, episode in enumerate(episodes)
     ]
     return Outcome(result, records, _clips(task, played["planner"], shown), imagined)
+
+
+def _disguised(
+    envs: ModuleType,
+    task: str,
+    rooms: Sequence[Any],
+    checkpoint: Checkpoint,
+    settings: PlannerConfig,
+    pairs: Pairs,
+    protocol: Protocol,
+    progress: Progress,
+) -> dict[str, list[Episode]]:
+    """The planner's episodes on the same pairs under every change of appearance, by its name."""
+    played = {}
+    for name in envs.APPEARANCES:
+        others = [envs.disguise(envs.make(task, room.size), name) for room in rooms]
+        played[name] = _play(name, _guarded(checkpoint, settings, protocol)[1], others, pairs, protocol, progress)
+        for room in others:
+            room.close()
+    return played
 
 
 def _guarded(
