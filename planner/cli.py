@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 from rich.console import Console
 
 from .errors import BadInput, check_seed
 from .models.jepa import JEPAConfig
-from .recipes import POLISH, RECIPES, planner_for, recipe_for
+from .recipes import LOOKS, POLISH, RECIPES, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
 from .tasks import folder_name, load_envs
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .data import EpisodeStore
     from .evaluate.run import Outcome, Progress
+    from .models.jepa import JEPA
 
 console = Console()
 Task = Annotated[str, tyro.conf.Positional]
@@ -145,12 +146,30 @@ class Train:
             success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
         model = training.train(store, self.model, self.training, out, tensorboard=self.tensorboard, success=success)
         if model is None:
-            console.print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
-            raise SystemExit(130)
+            _stopped(out / "last.ckpt")
         folder = self.checkpoint or out / "checkpoint"
-        card = training.card(store, self.model, self.training, out, f"jepa-mpc {shlex.join(sys.argv[1:])}")
+        card = training.card(store, self.model, self.training, out, _typed())
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+def _typed() -> str:
+    """The command as it was typed, for cards."""
+    return f"jepa-mpc {shlex.join(sys.argv[1:])}"
+
+
+def _stopped(state: Path) -> NoReturn:
+    """Ends the command after an interruption."""
+    console.print(f"stopped after a whole step; the same command goes on from {state}")
+    raise SystemExit(130)
+
+
+def _keep(folder: Path, options: Polish | Prior | Looks, loaded: Checkpoint, model: JEPA, told: str) -> None:
+    """Writes a checkpoint that was trained further; its card says `told` after what it said before."""
+    from . import checkpoint
+
+    card = f"{checkpoint.card_of(checkpoint.find(options.task, options.checkpoint))}\n\n{told}"
+    checkpoint.save(folder, model, task=options.task, renderer=loaded.renderer, planner=loaded.planner, card=card)
 
 
 @dataclass(frozen=True)
@@ -177,7 +196,6 @@ class Polish:
     def run(self) -> None:
         import torch
 
-        from . import checkpoint as checkpoints
         from . import training
         from .data import EpisodeStore
 
@@ -193,14 +211,9 @@ class Polish:
         start = loaded.sha256
         done = training.polish(loaded.model, stores, self.training, out, encoder=start, tensorboard=self.tensorboard)
         if done is None:
-            console.print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
-            raise SystemExit(130)
+            _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
-        source = checkpoints.find(self.task, self.checkpoint)
-        command = f"jepa-mpc {shlex.join(sys.argv[1:])}"
-        card = f"{checkpoints.card_of(source)}\n\n{training.polish_card(stores, self.training, out, start, command)}"
-        planner, renderer = loaded.planner, loaded.renderer
-        checkpoints.save(folder, done, task=self.task, renderer=renderer, planner=planner, card=card)
+        _keep(folder, self, loaded, done, training.polish_card(stores, self.training, out, start, _typed()))
         console.print(f"{folder}: polished; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
@@ -234,7 +247,6 @@ class Prior:
     def run(self) -> None:
         import torch
 
-        from . import checkpoint as checkpoints
         from . import training
         from .data import EpisodeStore
 
@@ -252,14 +264,58 @@ class Prior:
             loaded.model, shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
         )
         if done is None:
-            console.print(f"stopped after a whole step; the same command goes on from {out / 'prior/last.ckpt'}")
-            raise SystemExit(130)
-        folder, planner = self.save or out / "checkpoint", replace(loaded.planner, proposals=self.proposals)
-        command = f"jepa-mpc {shlex.join(sys.argv[1:])}"
-        told = training.prior_card(store, shape, self.training, out, command)
-        card = f"{checkpoints.card_of(checkpoints.find(self.task, self.checkpoint))}\n\n{told}"
-        checkpoints.save(folder, done, task=self.task, renderer=loaded.renderer, planner=planner, card=card)
+            _stopped(out / "prior/last.ckpt")
+        folder = self.save or out / "checkpoint"
+        loaded = replace(loaded, planner=replace(loaded.planner, proposals=self.proposals))
+        _keep(folder, self, loaded, done, training.prior_card(store, shape, self.training, out, _typed()))
         console.print(f"{folder}: knows what play would do; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Teach a checkpoint's encoder to see through changes of appearance; what is built on its latents stays valid."""
+
+    task: Task
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
+    data: Path | None = None
+    """Dataset; data/TASK by default."""
+    checkpoint: Path | None = None
+    """Checkpoint to start from; checkpoints/TASK by default."""
+    save: Path | None = None
+    """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/looks/TASK by default."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+    training: TrainConfig = field(default_factory=lambda: LOOKS)
+    """How it is trained; what only the other parts need is not read."""
+
+    def run(self) -> None:
+        import torch
+
+        from . import training
+        from .data import EpisodeStore
+
+        _check_task(self.task)
+        if self.threads < 1:
+            raise BadInput("looks: threads is off", expected="at least 1", got=str(self.threads))
+        torch.set_num_threads(self.threads)
+        loaded = _load(self.task, self.checkpoint)
+        store = EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
+        _check_data(store, self.task)
+        out, start = self.out or Path("runs/looks") / folder_name(self.task), loaded.sha256
+        done = training.learn_looks(
+            loaded.model, store, self.training, out, weights=start, tensorboard=self.tensorboard
+        )
+        if done is None:
+            _stopped(out / "last.ckpt")
+        folder = self.save or out / "checkpoint"
+        _keep(folder, self, loaded, done, training.looks_card(store, self.training, out, start, _typed()))
+        console.print(
+            f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"
+        )
 
 
 @dataclass(frozen=True)
@@ -615,6 +671,7 @@ COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "polish": Polish,
     "prior": Prior,
+    "looks": Looks,
     "evaluate": Evaluate,
     "compare": Compare,
     "plan": Plan,

@@ -83,3 +83,6 @@ def planner_for(task: str, model: JEPAConfig) -> PlannerConfig:
 
 POLISH = TrainConfig(steps=12000, batch=128, horizon=5, learning_rate=6e-4, moving=0.5)
 """How `jepa-mpc polish` trains a predictor further."""
+
+LOOKS = TrainConfig(steps=3000, batch=192, augment=0.8)
+"""How `jepa-mpc looks` teaches an encoder to see through looks."""

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from .augment import vary
 from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write_atomically
 from .errors import BadInput
+from .looks import LooksTraining, Pictures
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, effective_rank, rollout_loss, sigreg
 from .models.prior import ActionPrior
@@ -373,6 +374,43 @@ def add_prior(
     return grown.eval() if train_prior(grown, grown.prior, store, config, out, tensorboard) else None
 
 
+def learn_looks(
+    model: JEPA, store: EpisodeStore, config: TrainConfig, out: Path, *, weights: str, tensorboard: bool
+) -> JEPA | None:
+    """Teaches a finished model's encoder to see through looks; latents keep their meaning. Resumes from `out/last.ckpt`.
+
+    Args:
+        model: encoder to start from; changed in place. All else stays as it is.
+        store: pictures of the same task, already verified.
+        config: `steps`, `batch` (pictures), `augment`, `learning_rate`, `weight_decay`, `held_out`, `seed` and
+            `save_every` are read.
+        out: folder for the state to resume from and the logs.
+        weights: SHA-256 of the weights started from, so that a run is not resumed on others.
+        tensorboard: also log for TensorBoard.
+
+    Returns:
+        The model, or None if it was interrupted (run again to go on).
+
+    Raises:
+        BadInput: if `augment` is 0, `out` holds another run, dataset and model do not fit, or the loss is no longer
+            finite.
+    """
+    if not config.augment:
+        raise BadInput("looks: augment is off", expected="more than 0, at most 1", got="0")
+    if (got := store.info.size) != (want := model.config.image_size):
+        raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
+    run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
+    _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
+    lightning.seed_everything(config.seed, verbose=False)
+
+    def draws() -> tuple[Pictures, Pictures]:
+        fit, check = split_rows(store.info.episodes, config.held_out)
+        return Pictures(store, fit, config.batch, config.seed), Pictures(store, check, config.batch, config.seed + 1)
+
+    model.requires_grad_(False).encoder.requires_grad_(True)
+    return model.eval() if _run(LooksTraining(model.encoder, config), config, out, tensorboard, draws) else None
+
+
 def find_body(model: JEPA, store: EpisodeStore, held_out: float) -> Tensor:
     """The model's `body` directions, from up to 200 training episodes; `[D, config.body]`."""
     rows = split_rows(store.info.episodes, held_out)[0][:200]
@@ -486,7 +524,8 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
     """Lightning's loop without its advertisements; one epoch is the whole run."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings(
-        "ignore", message="(?s).*(Checkpoint directory|LeafSpec|num_workers|logging interval|resum)"
+        "ignore",
+        message="(?s).*(Checkpoint directory|LeafSpec|num_workers|eval mode at the start|logging interval|resum)",
     )
     return lightning.Trainer(
         max_steps=config.steps,
@@ -589,6 +628,27 @@ def prior_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
             f" {store.info.seed}), goals up to {config.prior_reach} model steps ahead, plans of"
             f" {shape.prior_horizon}: `{command}`.",
             f"Held-out error of the flow, first and last check: {' and '.join(f'{end:.3f}' for end in ends)}.",
+            "",
+        ]
+    )
+
+
+def looks_card(store: EpisodeStore, config: TrainConfig, out: Path, start: str, command: str) -> str:
+    """What a card says of an encoder that was taught to see through looks."""
+    checks = curves(out)
+    first, last = checks[min(checks)], checks[max(checks)]
+    rows = [f"| {key} | {first[f'val/{key}']:.4f} | {last[f'val/{key}']:.4f} |" for key in ("plain", "varied")]
+    return "\n".join(
+        [
+            "## Sees through looks",
+            "",
+            f"The encoder alone, {config.steps} updates of {config.batch} pictures of {store.info.policy} (seed"
+            f" {store.info.seed}), looks varied by {config.augment}, from the weights {start[:12]}: `{command}`.",
+            "Mean square distance to the latent that the encoder had for the plain picture, a feature having variance 1:",
+            "",
+            "| held-out pictures | first check | last check |",
+            "|---|---|---|",
+            *rows,
             "",
         ]
     )

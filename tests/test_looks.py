@@ -1,0 +1,118 @@
+"""An encoder that is taught to see through looks: plain and varied pictures then get the latent of the plain one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from toys import dot_store, toy_checkpoint, toy_model
+
+from planner import checkpoint
+from planner.augment import vary
+from planner.cli import main
+from planner.data import EpisodeStore
+from planner.errors import BadInput
+from planner.looks import LooksTraining, Pictures
+from planner.models.jepa import JEPA
+from planner.settings import TrainConfig
+from planner.training import curves, learn_looks
+
+CONFIG = TrainConfig(steps=12, batch=8, augment=0.8, held_out=0.25, save_every=5)
+
+
+def seeing(pixels: Tensor) -> JEPA:
+    """A JEPA of random weights to whose latents `pixels` give variance 1, as after training."""
+    model = toy_model().train()
+    for _ in range(30):
+        model.embed(pixels)
+    return model.eval()
+
+
+def scenes(path: Path, **facts: Any) -> EpisodeStore:
+    """The dot on a grey floor: on a black one light would change nothing."""
+    store = dot_store(path, **facts)
+    store.data["pixels"].clamp_(80, 200)
+    return store
+
+
+def learn(path: Path, config: TrainConfig = CONFIG, **facts: Any) -> Any:
+    store = scenes(path / "data", **facts)
+    model = seeing(store.data["pixels"].flatten(0, 1))
+    return learn_looks(model, store, config, path / "out", weights="abc", tensorboard=False)
+
+
+def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:
+    """On episodes that were held out, and against a teacher that stands still while its student learns."""
+    config = replace(CONFIG, steps=400, batch=32, learning_rate=3e-3)
+    taught = learn(tmp_path, config, episodes=60)
+    pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
+    torch.manual_seed(0)
+    varied = vary(pixels[:, None], 0.8)[:, 0]
+    start = seeing(scenes(tmp_path / "data", episodes=60).data["pixels"].flatten(0, 1))
+    want = start.embed(pixels)
+    looks = start.embed(varied), taught.embed(varied), taught.embed(pixels)
+    before, after, plain = ((latents - want).square().mean() for latents in looks)
+    assert after < 0.5 * before and plain < 0.15
+    assert sorted(curves(tmp_path / "out")[400]) == ["val/plain", "val/varied"]
+
+
+def test_only_the_encoders_weights_change_and_not_its_statistics(tmp_path: Path) -> None:
+    taught, before = learn(tmp_path), seeing(scenes(tmp_path / "data").data["pixels"].flatten(0, 1)).state_dict()
+    changed = {name for name, value in taught.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and changed <= {name for name, _ in taught.named_parameters() if name.startswith("encoder.")}
+    assert not taught.training
+
+
+def test_a_power_cut_costs_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = learn(tmp_path / "straight")
+    honest = LooksTraining.training_step
+
+    def cut(self: LooksTraining, *given: Any) -> Any:
+        if self.global_step == 8:
+            raise RuntimeError("power cut")
+        return honest(self, *given)
+
+    monkeypatch.setattr(LooksTraining, "training_step", cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        learn(tmp_path / "cut")
+    monkeypatch.setattr(LooksTraining, "training_step", honest)
+    resumed = learn(tmp_path / "cut")
+    for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_pictures_come_from_the_rows_that_were_given(tmp_path: Path) -> None:
+    store = dot_store(tmp_path)
+    draws = Pictures(store, torch.tensor([1, 4]), 64, seed=0)
+    known = {bytes(picture.numpy()) for row in (1, 4) for picture in store.data["pixels"][row]}
+    assert all(bytes(picture.numpy()) in known for picture in draws[0]["pixels"])
+    assert torch.equal(draws[3]["pixels"], draws[3]["pixels"]) and not torch.equal(
+        draws[3]["pixels"], draws[4]["pixels"]
+    )
+
+
+def test_the_command_keeps_the_planner_and_tells_the_card(tmp_path: Path) -> None:
+    dot_store(tmp_path / "data")
+    start = toy_checkpoint(tmp_path / "start")
+    words = ["looks", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(start), "--out"]
+    words += [str(tmp_path / "out"), "--training.steps", "4", "--training.batch", "8", "--training.held-out", "0.25"]
+    main(words)
+    before, after = checkpoint.load(start), checkpoint.load(tmp_path / "out/checkpoint")
+    assert after.planner == before.planner and after.sha256 != before.sha256
+    card = (tmp_path / "out/checkpoint/card.md").read_text()
+    assert (
+        f"4 updates of 8 pictures of play (seed 0), looks varied by 0.8, from the weights {before.sha256[:12]}" in card
+    )
+    assert "| varied |" in card
+
+
+def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="looks: augment is off; expected more than 0, at most 1; got 0"):
+        learn(tmp_path / "a", replace(CONFIG, augment=0.0))
+    store = dot_store(tmp_path / "b", size=48)
+    with pytest.raises(BadInput, match="does not fit the model: size; expected 32; got 48"):
+        learn_looks(toy_model(), store, CONFIG, tmp_path / "out", weights="abc", tensorboard=False)
