@@ -377,7 +377,7 @@ def add_prior(
 def learn_looks(
     model: JEPA, store: EpisodeStore, config: TrainConfig, out: Path, *, weights: str, tensorboard: bool
 ) -> JEPA | None:
-    """Teaches a finished model's encoder to see through looks; latents keep their meaning. Resumes from `out/last.ckpt`.
+    """Teaches a finished model's encoder to see through looks, latents as they were; resumes from `out/last.ckpt`.
 
     Args:
         model: encoder to start from; changed in place. All else stays as it is.
@@ -525,7 +525,7 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings(
         "ignore",
-        message="(?s).*(Checkpoint directory|LeafSpec|num_workers|eval mode at the start|logging interval|resum)",
+        message="(?s).*(Checkpoint directory|LeafSpec|num_workers|in eval mode|logging interval|resum)",
     )
     return lightning.Trainer(
         max_steps=config.steps,
@@ -644,7 +644,7 @@ def looks_card(store: EpisodeStore, config: TrainConfig, out: Path, start: str, 
             "",
             f"The encoder alone, {config.steps} updates of {config.batch} pictures of {store.info.policy} (seed"
             f" {store.info.seed}), looks varied by {config.augment}, from the weights {start[:12]}: `{command}`.",
-            "Mean square distance to the latent that the encoder had for the plain picture, a feature having variance 1:",
+            "Mean square distance to the latent that the encoder had for the plain picture (a feature has variance 1):",
             "",
             "| held-out pictures | first check | last check |",
             "|---|---|---|",
