@@ -49,8 +49,8 @@ class Collect:
     """Folder of the dataset; data/TASK by default."""
     episodes: int | None = None
     """Episodes; by default as many as the task's recipe has."""
-    steps: int = 100
-    """Environment steps an episode."""
+    steps: int | None = None
+    """Environment steps an episode; by default as many as the task's recipe has."""
     size: int = 64
     """Height and width of the pictures, pixels."""
     seed: int = 0
@@ -78,13 +78,13 @@ def _collect(options: Collect) -> EpisodeStore:
     from .collect import collect
 
     path = options.out or Path("data") / folder_name(options.task)
-    episodes = options.episodes or recipe_for(options.task).episodes
+    recipe = recipe_for(options.task)
     with _bar(f"collecting {options.task}") as advance:
         return collect(
             options.task,
             path,
-            episodes=episodes,
-            steps=options.steps,
+            episodes=options.episodes or recipe.episodes,
+            steps=options.steps or recipe.steps,
             size=options.size,
             seed=options.seed,
             workers=options.workers,

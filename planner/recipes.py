@@ -13,7 +13,8 @@ class Recipe:
     """Data, model, training length and planner of one task.
 
     Attributes:
-        episodes: play episodes to collect, of 100 environment steps.
+        episodes: play episodes to collect.
+        steps: environment steps of each.
         model: shape of the JEPA.
         training: how it is trained.
         planner: how the checkpoint wants to be planned with.
@@ -23,6 +24,7 @@ class Recipe:
     model: JEPAConfig
     training: TrainConfig
     planner: PlannerConfig
+    steps: int = 100
 
 
 DEFAULT = Recipe(episodes=1000, model=JEPAConfig(), training=TrainConfig(steps=3000), planner=PlannerConfig())
@@ -46,6 +48,14 @@ RECIPES: dict[str, Recipe] = {
         model=JEPAConfig(),
         training=TrainConfig(steps=3000, augment=0.8),
         planner=PlannerConfig(samples=96, iterations=3),
+    ),
+    # A ball of four pixels: an encoder that says where things are finds it, a flattened map does not (decision 48).
+    "ogbench/pointmaze-medium": Recipe(
+        episodes=300,
+        steps=400,
+        model=JEPAConfig(encoder="keypoints", temporal=64),
+        training=TrainConfig(steps=3000),
+        planner=PlannerConfig(metric="temporal", samples=64, iterations=2, hold=10),
     ),
     # Contact, and an angle that the latent learns last: more of everything.
     "PushT": Recipe(

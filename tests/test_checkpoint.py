@@ -23,6 +23,7 @@ from planner.errors import BadInput
 from planner.mpc import MPC
 from planner.recipes import RECIPES
 from planner.settings import PlannerConfig
+from planner.tasks import folder_name
 
 SHIPPED = sorted(file.parent for file in checkpoint.SHIPPED.glob("*/config.json"))
 
@@ -276,7 +277,7 @@ def test_the_shipped_manifest() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_checkpoints_plan(path: Path) -> None:
     """Each loads for its task, is small, and gives an action from a picture."""
-    task = next(name for name in RECIPES if name.lower() == path.name)
+    task = next(name for name in RECIPES if folder_name(name) == path.name)
     loaded = checkpoint.load(path, task=task)
     size = loaded.model.config.image_size
     obs = TensorDict({"pixels": torch.zeros(1, size, size, 3, dtype=torch.uint8)}, batch_size=[1])
