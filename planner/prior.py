@@ -75,23 +75,20 @@ class PriorTraining(lightning.LightningModule):
     Args:
         prior: what is trained.
         config: `steps`, `learning_rate`, `weight_decay`, `cold_starts` and `seed` are read.
-        overlooked: directions `[D, k]`, orthonormal, that goals are shown without; None shows them whole.
     """
 
-    def __init__(self, prior: ActionPrior, config: TrainConfig, overlooked: Tensor | None = None) -> None:
+    def __init__(self, prior: ActionPrior, config: TrainConfig) -> None:
         super().__init__()
-        self.prior, self.config, self.overlooked = prior, config, overlooked
+        self.prior, self.config = prior, config
 
     def loss(self, batch: TensorDict) -> Tensor:
         """Mean square error of the velocity."""
-        plan, latents, goal = batch["plan"], batch["latents"], batch["goal"]
-        if self.overlooked is not None:
-            goal = goal - goal @ self.overlooked @ self.overlooked.T
+        plan, latents = batch["plan"], batch["latents"]
         cold = torch.rand(len(plan), 1, 1, device=plan.device) < self.config.cold_starts  # as an episode starts
         latents = torch.where(cold, latents[:, -1:], latents)
         noise, time = torch.randn_like(plan), torch.rand(len(plan), device=plan.device)
         point = torch.lerp(noise, plan, time[:, None])
-        found = self.prior(point, time, self.prior.condition(latents, goal))
+        found = self.prior(point, time, self.prior.condition(latents, batch["goal"]))
         return (found - (plan - noise)).square().mean()
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:

@@ -177,8 +177,6 @@ class TrainConfig:
         temporal_reach: model steps in one episode up to which the head is taught their number as it is, >= 1.
         prior_steps: updates of the action prior (batches of 512 plans), where the model has one, >= 1.
         prior_reach: most model steps between the start and the goal that it is taught, >= 1.
-        prior_object: teach the action prior goals without the robot's own body (the model's `body` directions). In play
-            an object moves with the robot beside it; a goal may show the robot elsewhere.
         temporal_expectile: of the steps that play took, which the head estimates, above 0 to 0.5; low, because play
             dawdles.
         seed: of weights, batches and noise, >= 0.
@@ -207,7 +205,6 @@ class TrainConfig:
     temporal_expectile: float = 0.05
     prior_steps: int = 6000
     prior_reach: int = 10
-    prior_object: bool = False
     seed: int = 0
     save_every: int = 100
 

@@ -330,14 +330,7 @@ def train_prior(
         )
         return fit, check
 
-    overlooked = model.body if config.prior_object else None
-    if config.prior_object and overlooked is None:
-        expected = "a model that knows the directions of the robot's body (model.body above 0 in training)"
-        raise BadInput("training: prior_object is on", expected=expected, do="leave it off")
-    done = _run(PriorTraining(prior, settings, overlooked), settings, out / "prior", tensorboard, draws)
-    if done and overlooked is not None:
-        prior.overlook(overlooked)  # training never showed it, so that these weights are as they began
-    return done
+    return _run(PriorTraining(prior, settings), settings, out / "prior", tensorboard, draws)
 
 
 def add_prior(
@@ -356,7 +349,7 @@ def add_prior(
         model: what the prior is to be added to.
         shape: the model's, with the prior's width and horizon.
         store: play of the same task, already verified.
-        config: `prior_steps`, `prior_reach`, `prior_object`, `learning_rate`, `weight_decay`, `cold_starts`, `held_out`, `seed` and
+        config: `prior_steps`, `prior_reach`, `learning_rate`, `weight_decay`, `cold_starts`, `held_out`, `seed` and
             `save_every` are read.
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
@@ -632,9 +625,8 @@ def prior_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
             "## Action prior",
             "",
             f"{config.prior_steps} updates on {store.info.episodes} episodes of {store.info.policy} (seed"
-            f" {store.info.seed}), goals up to {config.prior_reach} model steps ahead"
-            f"{', the robot in them overlooked' if config.prior_object else ''}, plans of {shape.prior_horizon}:"
-            f" `{command}`.",
+            f" {store.info.seed}), goals up to {config.prior_reach} model steps ahead, plans of"
+            f" {shape.prior_horizon}: `{command}`.",
             f"Held-out error of the flow, first and last check: {' and '.join(f'{end:.3f}' for end in ends)}.",
             "",
         ]

@@ -105,39 +105,6 @@ def test_a_fork_stays_a_fork(tmp_path: Path) -> None:
     assert (first.abs() > 0.35).float().mean() > 0.9
 
 
-def beside_it(batch: int) -> Hindsight:
-    """Play in which the robot is always where the object is: latents `[object, robot]`."""
-    places, actions = walks(40, 40)
-    return Hindsight(places.expand(-1, -1, 2), actions, LINE, history=2, horizon=3, reach=4, batch=batch, seed=0)
-
-
-def test_goals_of_objects_count_without_the_robot(tmp_path: Path) -> None:
-    """Play never showed a goal whose robot is elsewhere; overlooked, it does not mislead."""
-    torch.manual_seed(0)
-    prior, robot = ActionPrior(2, 2, 1, 3, hidden=64), torch.tensor([[0.0], [1.0]])
-    config = TrainConfig(steps=700, learning_rate=3e-3, save_every=10_000)
-    training = PriorTraining(prior, config, overlooked=robot)
-    assert _run(training, config, tmp_path, False, lambda: (beside_it(256), beside_it(64)))
-    prior.overlook(robot)
-    here, noise = torch.zeros(1, 2, 2), torch.randn(1, 200, 3, generator=torch.Generator().manual_seed(0))
-    for object_at, robot_at in ((0.15, -0.15), (-0.15, 0.15)):
-        first = prior.propose(here, torch.tensor([[object_at, robot_at]]), noise)[0, :, 0, 0]
-        assert first.mean() * object_at > 0.3 * 0.15
-    far = torch.tensor([[0.15, 9.0], [0.15, -9.0]])
-    one, other = prior.propose(here.expand(2, -1, -1), far, noise.expand(2, -1, -1))
-    torch.testing.assert_close(one, other)
-
-
-def test_an_object_needs_to_be_told_from_the_robot(tmp_path: Path) -> None:
-    store, shape = dot_store(tmp_path / "data"), replace(SHAPE, prior=16, prior_horizon=2)
-    config = replace(TRAINING, steps=2, prior_steps=2, prior_object=True)
-    with pytest.raises(BadInput, match="prior_object is on; expected a model that knows the directions of the robot"):
-        train(store, shape, config, tmp_path / "bare", tensorboard=False)
-    model = train(store, replace(shape, body=1), config, tmp_path / "out", tensorboard=False)
-    assert model is not None and model.prior is not None and model.body is not None
-    assert (model.prior.ways.weight[:, -len(model.body) :] @ model.body).abs().max() < 1e-5
-
-
 def test_proposals_are_held_and_fit_the_planner() -> None:
     torch.manual_seed(0)
     prior = ActionPrior(8, 2, SPEC.env_dim, horizon=3, hidden=16)

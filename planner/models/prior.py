@@ -42,12 +42,6 @@ class ActionPrior(nn.Module):
         """Latents `[..., H, D]` and goals `[..., D]` to what the flow depends on, `[..., hidden]`."""
         return self.ways(torch.cat([latents.flatten(-2), goal], -1))
 
-    @torch.no_grad()
-    def overlook(self, directions: Tensor) -> None:
-        """From now on goals count without what lies along `directions` `[D, k]`, orthonormal."""
-        of_goal = self.ways.weight[:, -len(directions) :]
-        of_goal -= of_goal @ directions @ directions.T
-
     def forward(self, point: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Velocity `[..., T * env_dim]` at `point` of the same shape and `time` `[...]`, 0 at noise and 1 at plans."""
         waves = time[..., None] * self.frequencies
