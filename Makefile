@@ -73,7 +73,7 @@ freeze: $(STAMP)  ## write a task's evaluation protocol with the digests of its 
 bench-success: $(STAMP)  ## success on EPISODES=200 held-out goals of every task, into benchmarks/results and the models' cards
 	@set -e; for task in $(TASKS); do \
 	  $(BIN)/jepa-mpc evaluate $$task --episodes $(EPISODES) --out runs/evaluate/$$task --record; \
-	  cp runs/evaluate/$$task/results.json benchmarks/results/$$task.json; done
+	  cp runs/evaluate/$$task/results.json benchmarks/results/$${task//\//-}.json; done
 
 bench-distances: $(STAMP)  ## success on 200 goals 25, 50 and 100 steps away, anywhere, and strictly; goes on where it stopped
 	@$(BIN)/python -m benchmarks.distances

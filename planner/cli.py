@@ -273,7 +273,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Looks:
-    """Teach a checkpoint's encoder to see through changes of appearance; what is built on its latents stays valid."""
+    """Teach a checkpoint's encoder to see through changes of appearance; its latents keep their meaning."""
 
     task: Task
     """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
@@ -305,6 +305,11 @@ class Looks:
         loaded = _load(self.task, self.checkpoint)
         store = EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
         _check_data(store, self.task)
+        if store.info.renderer != loaded.renderer:
+            do = f"collect it again with JEPA_MPC_RENDERER={loaded.renderer}"
+            raise BadInput(
+                "looks: the pictures are another renderer's", expected=loaded.renderer, got=store.info.renderer, do=do
+            )
         out, start = self.out or Path("runs/looks") / folder_name(self.task), loaded.sha256
         done = training.learn_looks(
             loaded.model, store, self.training, out, weights=start, tensorboard=self.tensorboard

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .augment import vary
 from .data import EpisodeStore
 from .errors import BadInput
+from .prior import one_cycle
 from .settings import TrainConfig
 
 PLAIN = 0.25
@@ -30,6 +31,8 @@ class Pictures:
     """
 
     def __init__(self, store: EpisodeStore, rows: Tensor, batch: int, seed: int) -> None:
+        if not len(rows):
+            raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="collect more")
         self.rows, self.batch, self.seed, self.frames = rows, batch, seed, store.info.steps + 1
         self.pixels = store.data["pixels"].flatten(0, 1)  # a gather from a flat memory map is the fastest
 
@@ -49,7 +52,8 @@ class LooksTraining(lightning.LightningModule):
     """Regression of the latent that the encoder had for the plain picture, from the same picture with another look.
 
     Latents keep their meaning, and so does whatever was trained on them: predictor, temporal distance, action prior,
-    planner settings. (Training a JEPA with `training.augment` from the start, decision 32, has no such latents yet.)
+    planner settings; only a monitor of surprise has to be fitted again, as to any new weights. (Training a JEPA with
+    `training.augment` from the start, decision 32, has no such latents yet.)
 
     Args:
         encoder: what is trained; it starts as the teacher that it is compared with.
@@ -59,24 +63,19 @@ class LooksTraining(lightning.LightningModule):
     def __init__(self, encoder: nn.Module, config: TrainConfig) -> None:
         super().__init__()
         self.teacher, self.encoder, self.config = deepcopy(encoder).requires_grad_(False), encoder, config
-        # Statistics of normalisation stand still in both: the student is a function of one picture, as when planning.
-        self.train(False)
+        self.eval()  # statistics of normalisation stand still: the student sees one picture at a time, as in planning
 
-    def errors(self, pixels: Tensor) -> Tensor:
-        """Mean square error of the latent of each picture, `[B, size, size, 3]` to `[B]`; a feature has variance 1."""
-        varied = vary(pixels[:, None], self.config.augment)[:, 0]
-        plain = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < PLAIN
-        with torch.no_grad():
-            want = self.teacher(pixels)
-        return (self.encoder(torch.where(plain, pixels, varied)) - want).square().mean(-1)
-
-    def train(self, mode: bool = True) -> LooksTraining:
-        """Stays in evaluation mode, whatever the trainer asks for."""
-        return super().train(False)
+    def varied(self, pixels: Tensor) -> Tensor:
+        """Pictures `[B, size, size, 3]`, each with a look of its own."""
+        return vary(pixels[:, None], self.config.augment)[:, 0]
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same
-        loss = self.errors(batch["pixels"]).mean()
+        pixels = batch["pixels"]
+        plain = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < PLAIN
+        with torch.no_grad():
+            want = self.teacher(pixels)
+        loss = (self.encoder(torch.where(plain, pixels, self.varied(pixels))) - want).square().mean()
         if not torch.isfinite(loss):
             where = f"training to see through looks diverged at step {self.global_step}"
             raise BadInput(where, got=f"loss {loss}", do="lower learning_rate")
@@ -86,14 +85,10 @@ class LooksTraining(lightning.LightningModule):
     def validation_step(self, batch: TensorDict, index: int) -> None:
         torch.manual_seed(index)
         pixels = batch["pixels"]
-        want = self.teacher(pixels)
-        for name, look in (("plain", pixels), ("varied", vary(pixels[:, None], self.config.augment)[:, 0])):
-            self.log(f"val/{name}", (self.encoder(look) - want).square().mean(), prog_bar=True)
+        varied, want = self.varied(pixels), self.teacher(pixels)
+        found = {"plain": self.encoder(pixels), "varied": self.encoder(varied), "untaught": self.teacher(varied)}
+        for name, latents in found.items():
+            self.log(f"val/{name}", (latents - want).square().mean(), prog_bar=name != "untaught")
 
     def configure_optimizers(self) -> Any:
-        config = self.config
-        optimizer = torch.optim.AdamW(self.encoder.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=config.steps + 1, pct_start=0.05
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return one_cycle(self.encoder, self.config)

@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from .actions import ActionSpec
 from .errors import BadInput
@@ -105,10 +105,20 @@ class PriorTraining(lightning.LightningModule):
         self.log("val/prior", self.loss(batch), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.prior.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.config.learning_rate, total_steps=self.config.steps + 1, pct_start=0.05
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return one_cycle(self.prior, self.config)
+
+
+def one_cycle(module: nn.Module, config: TrainConfig) -> dict[str, Any]:
+    """AdamW on a module's parameters whose rate rises for a twentieth of the steps, and then falls to almost nothing.
+
+    `steps`, `learning_rate` and `weight_decay` of `config` are read.
+    """
+    optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    total = config.steps + 1
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        config.learning_rate,
+        total_steps=total,
+        pct_start=max(0.05, 2 / total),  # a rise of no step divides by zero
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

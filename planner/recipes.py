@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
         training=TrainConfig(steps=3000, augment=0.8),
         planner=PlannerConfig(samples=96, iterations=3),
     ),
-    # A ball of four pixels: an encoder that says where things are finds it, a flattened map does not (decision 48).
+    # A ball of four pixels: an encoder that says where things are finds it (decision 46).
     "ogbench/pointmaze-medium": Recipe(
         episodes=300,
         steps=400,
@@ -57,7 +57,8 @@ RECIPES: dict[str, Recipe] = {
         training=TrainConfig(steps=3000),
         planner=PlannerConfig(metric="temporal", samples=64, iterations=2, hold=10),
     ),
-    # Contact, and an angle that the latent learns last: more of everything.
+    # Contact, and an angle that the latent learns last: more of everything. Then `jepa-mpc collect PushT --checkpoint`
+    # and `polish` (decision 28), and `jepa-mpc looks PushT --training.steps 5000`.
     "PushT": Recipe(
         episodes=2000,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=2),
@@ -65,6 +66,7 @@ RECIPES: dict[str, Recipe] = {
         planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
     ),
     # A hand that is not yet at the cube sees no change whatever it does: the search starts from what play would do.
+    # Then its planner's own episodes (decision 41), and `jepa-mpc looks Cube`.
     "Cube": Recipe(
         episodes=2500,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=4, prior=512),

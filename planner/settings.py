@@ -159,7 +159,8 @@ class TrainConfig:
         batch: windows an update, >= 2.
         horizon: K, steps of open-loop prediction in the loss, >= 1.
         decay: weight of each further predicted step, above 0 to 1.
-        learning_rate: AdamW's at its peak, > 0; warms up over 2 % of the steps, then falls to zero as a cosine.
+        learning_rate: AdamW's at its peak, > 0; warms up over 2 % of the steps (of an action prior and of looks 5 %),
+            then falls to zero as a cosine; a temporal head's is constant.
         weight_decay: AdamW's, >= 0.
         sigreg_weight: weight of the regularisation against collapse, >= 0.
         sigreg_directions: random directions it looks along, >= 1.

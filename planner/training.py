@@ -408,7 +408,10 @@ def learn_looks(
         return Pictures(store, fit, config.batch, config.seed), Pictures(store, check, config.batch, config.seed + 1)
 
     model.requires_grad_(False).encoder.requires_grad_(True)
-    return model.eval() if _run(LooksTraining(model.encoder, config), config, out, tensorboard, draws) else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*in eval mode")  # as it should be, here alone
+        done = _run(LooksTraining(model.encoder, config), config, out, tensorboard, draws)
+    return model.eval() if done else None
 
 
 def find_body(model: JEPA, store: EpisodeStore, held_out: float) -> Tensor:
@@ -525,7 +528,7 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings(
         "ignore",
-        message="(?s).*(Checkpoint directory|LeafSpec|num_workers|in eval mode|logging interval|resum)",
+        message="(?s).*(Checkpoint directory|LeafSpec|num_workers|logging interval|resum)",
     )
     return lightning.Trainer(
         max_steps=config.steps,
@@ -636,17 +639,21 @@ def prior_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
 def looks_card(store: EpisodeStore, config: TrainConfig, out: Path, start: str, command: str) -> str:
     """What a card says of an encoder that was taught to see through looks."""
     checks = curves(out)
-    first, last = checks[min(checks)], checks[max(checks)]
-    rows = [f"| {key} | {first[f'val/{key}']:.4f} | {last[f'val/{key}']:.4f} |" for key in ("plain", "varied")]
+    last = checks[max(checks)] if checks else {}
+    rows = []
+    if {"val/plain", "val/varied", "val/untaught"} <= set(last):
+        rows = [f"| plain | 0 | {last['val/plain']:.3f} |"]
+        rows += [f"| varied | {last['val/untaught']:.3f} | {last['val/varied']:.3f} |"]
     return "\n".join(
         [
             "## Sees through looks",
             "",
-            f"The encoder alone, {config.steps} updates of {config.batch} pictures of {store.info.policy} (seed"
-            f" {store.info.seed}), looks varied by {config.augment}, from the weights {start[:12]}: `{command}`.",
+            f"The encoder alone, {config.steps} updates of {config.batch} pictures of {store.info.episodes} episodes of"
+            f" {store.info.policy} (seed {store.info.seed}), looks varied by {config.augment}, from the weights"
+            f" {start[:12]}: `{command}`.",
             "Mean square distance to the latent that the encoder had for the plain picture (a feature has variance 1):",
             "",
-            "| held-out pictures | first check | last check |",
+            "| held-out pictures | before | after |",
             "|---|---|---|",
             *rows,
             "",

@@ -220,6 +220,23 @@ def test_help_of_train_shows_the_task_s_recipe(capsys: Any) -> None:
     assert f"(default: {RECIPES['PushT'].model.latent_dim})" in said
 
 
+@pytest.mark.parametrize(("words", "asked"), [([], (300, 400)), (["--episodes", "7", "--steps", "50"], (7, 50))])
+def test_collect_asks_for_what_the_task_s_recipe_wants(
+    words: list[str], asked: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far goals need long episodes; a command that knew one length made datasets that the recipe was not made for."""
+    seen: list[Any] = []
+
+    def collect(*_: Any, episodes: int, steps: int, **__: Any) -> None:
+        seen.append((episodes, steps))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("planner.collect.collect", collect)
+    with pytest.raises(SystemExit):
+        main(["collect", "ogbench/pointmaze-medium", *words])
+    assert seen == [asked]
+
+
 def test_an_interruption_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: Any, room: Path) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

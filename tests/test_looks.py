@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from toys import dot_store, toy_checkpoint, toy_model
 
 from planner import checkpoint
@@ -18,6 +18,7 @@ from planner.data import EpisodeStore
 from planner.errors import BadInput
 from planner.looks import LooksTraining, Pictures
 from planner.models.jepa import JEPA
+from planner.prior import one_cycle
 from planner.settings import TrainConfig
 from planner.training import curves, learn_looks
 
@@ -29,7 +30,7 @@ def seeing(pixels: Tensor) -> JEPA:
     model = toy_model().train()
     for _ in range(30):
         model.embed(pixels)
-    return model.eval()
+    return model.eval().to(memory_format=torch.channels_last)  # as a loaded checkpoint is
 
 
 def scenes(path: Path, **facts: Any) -> EpisodeStore:
@@ -57,7 +58,7 @@ def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:
     looks = start.embed(varied), taught.embed(varied), taught.embed(pixels)
     before, after, plain = ((latents - want).square().mean() for latents in looks)
     assert after < 0.5 * before and plain < 0.15
-    assert sorted(curves(tmp_path / "out")[400]) == ["val/plain", "val/varied"]
+    assert sorted(curves(tmp_path / "out")[400]) == ["val/plain", "val/untaught", "val/varied"]
 
 
 def test_only_the_encoders_weights_change_and_not_its_statistics(tmp_path: Path) -> None:
@@ -79,8 +80,15 @@ def test_a_power_cut_costs_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(LooksTraining, "training_step", cut)
     with pytest.raises(RuntimeError, match="power cut"):
         learn(tmp_path / "cut")
-    monkeypatch.setattr(LooksTraining, "training_step", honest)
+    steps: list[int] = []
+
+    def noted(self: LooksTraining, *given: Any) -> Any:
+        steps.append(self.global_step)
+        return honest(self, *given)
+
+    monkeypatch.setattr(LooksTraining, "training_step", noted)
     resumed = learn(tmp_path / "cut")
+    assert steps == list(range(5, 12))  # saved every five
     for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -90,9 +98,8 @@ def test_pictures_come_from_the_rows_that_were_given(tmp_path: Path) -> None:
     draws = Pictures(store, torch.tensor([1, 4]), 64, seed=0)
     known = {bytes(picture.numpy()) for row in (1, 4) for picture in store.data["pixels"][row]}
     assert all(bytes(picture.numpy()) in known for picture in draws[0]["pixels"])
-    assert torch.equal(draws[3]["pixels"], draws[3]["pixels"]) and not torch.equal(
-        draws[3]["pixels"], draws[4]["pixels"]
-    )
+    one, again, other = (draws[i]["pixels"] for i in (3, 3, 4))
+    assert torch.equal(one, again) and not torch.equal(one, other)
 
 
 def test_the_command_keeps_the_planner_and_tells_the_card(tmp_path: Path) -> None:
@@ -104,15 +111,39 @@ def test_the_command_keeps_the_planner_and_tells_the_card(tmp_path: Path) -> Non
     before, after = checkpoint.load(start), checkpoint.load(tmp_path / "out/checkpoint")
     assert after.planner == before.planner and after.sha256 != before.sha256
     card = (tmp_path / "out/checkpoint/card.md").read_text()
-    assert (
-        f"4 updates of 8 pictures of play (seed 0), looks varied by 0.8, from the weights {before.sha256[:12]}" in card
-    )
+    assert "4 updates of 8 pictures of 6 episodes of play (seed 0), looks varied by 0.8" in card
+    assert before.sha256[:12] in card
     assert "| varied |" in card
+
+
+def test_pictures_of_another_renderer_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The encoder that is to be imitated has never seen such pictures."""
+    dot_store(tmp_path / "data", renderer="rays")
+    words = ["looks", "TwoRoom", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--checkpoint", str(toy_checkpoint(tmp_path / "start"))])
+    assert "the pictures are another renderer's; expected none; got rays" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", [1, 2, 19, 20, 40])
+def test_a_rate_rises_and_falls_however_few_the_steps(steps: int) -> None:
+    """Nineteen divided by zero."""
+    made = one_cycle(nn.Linear(1, 1), replace(CONFIG, steps=steps))
+    schedule = made["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(steps):
+        rates += schedule.get_last_lr()
+        made["optimizer"].step()
+        schedule.step()
+    assert max(rates) <= CONFIG.learning_rate * (1 + 1e-9) and rates[0] < CONFIG.learning_rate
+    assert steps < 3 or max(rates) > 0.9 * CONFIG.learning_rate
 
 
 def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="looks: augment is off; expected more than 0, at most 1; got 0"):
         learn(tmp_path / "a", replace(CONFIG, augment=0.0))
+    with pytest.raises(BadInput, match="has too few episodes; expected at least 2"):
+        learn(tmp_path / "c", episodes=1)
     store = dot_store(tmp_path / "b", size=48)
     with pytest.raises(BadInput, match="does not fit the model: size; expected 32; got 48"):
         learn_looks(toy_model(), store, CONFIG, tmp_path / "out", weights="abc", tensorboard=False)
