@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -31,12 +31,14 @@ class Options:
 
     Attributes:
         tasks: those with a shipped checkpoint by default.
+        columns: 25, 50, 100, any, strict; all of them by default.
         episodes: pairs a column.
         num_envs: environments played at once.
         out: rows, one a task and column; those that are there are not measured again.
     """
 
     tasks: tuple[str, ...] = ()
+    columns: tuple[Literal["25", "50", "100", "any", "strict"], ...] = ("25", "50", "100", "any", "strict")
     episodes: int = 200
     num_envs: int = 1
     out: Path = Path("benchmarks/results/distances.jsonl")
@@ -56,7 +58,7 @@ def main(options: Options) -> None:
     shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
     for task in options.tasks or shipped:
         loaded = checkpoint.load(checkpoint.find(task, None), task=task)
-        for column in COLUMNS:
+        for column in options.columns:
             wanted = {"task": task, "column": column, "protocol": COLUMNS[column], "seed": Protocol().seed}
             wanted |= {"n": options.episodes, "num_envs": options.num_envs}
             wanted |= {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}

@@ -53,4 +53,6 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
     monkeypatch.setitem(distances.COLUMNS, "strict", {"distance": 25, "strict": True})
     main(Options(tasks=("TwoRoom",), episodes=10, out=out))
     assert measured[11:] == [("TwoRoom", "strict")]
+    main(Options(tasks=("TwoRoom",), columns=("any",), episodes=7, out=out))
+    assert measured[12:] == [("TwoRoom", "any")]
     assert key(json.loads(lines[0])) != key(json.loads(lines[1]))
