@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from .augment import vary
 from .data import EpisodeStore
 from .errors import BadInput
-from .prior import one_cycle
 from .settings import TrainConfig
+from .stages import check_finite, one_cycle
 
 PLAIN = 0.25
 """Share of pictures that keep their look, so that what is plain stays as exact as it was."""
@@ -76,9 +76,7 @@ class LooksTraining(lightning.LightningModule):
         with torch.no_grad():
             want = self.teacher(pixels)
         loss = (self.encoder(torch.where(plain, pixels, self.varied(pixels))) - want).square().mean()
-        if not torch.isfinite(loss):
-            where = f"training to see through looks diverged at step {self.global_step}"
-            raise BadInput(where, got=f"loss {loss}", do="lower learning_rate")
+        check_finite(loss, "training to see through looks", self.global_step)
         self.log("loss", loss, prog_bar=True)
         return loss
 

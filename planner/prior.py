@@ -7,12 +7,13 @@ from typing import Any
 import lightning
 import torch
 from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from .actions import ActionSpec
 from .errors import BadInput
 from .models.prior import ActionPrior
 from .settings import TrainConfig
+from .stages import check_finite, one_cycle
 
 
 class Hindsight:
@@ -94,9 +95,7 @@ class PriorTraining(lightning.LightningModule):
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same
         loss = self.loss(batch)
-        if not torch.isfinite(loss):
-            where = f"training of the action prior diverged at step {self.global_step}"
-            raise BadInput(where, got=f"loss {loss}", do="lower learning_rate")
+        check_finite(loss, "training of the action prior", self.global_step)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -106,19 +105,3 @@ class PriorTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         return one_cycle(self.prior, self.config)
-
-
-def one_cycle(module: nn.Module, config: TrainConfig) -> dict[str, Any]:
-    """AdamW on a module's parameters whose rate rises for a twentieth of the steps, and then falls to almost nothing.
-
-    `steps`, `learning_rate` and `weight_decay` of `config` are read.
-    """
-    optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    total = config.steps + 1
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        config.learning_rate,
-        total_steps=total,
-        pct_start=max(0.05, 2 / total),  # a rise of no step divides by zero
-    )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -10,9 +10,9 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from .errors import BadInput
 from .models.temporal import TemporalDistance
 from .settings import TrainConfig
+from .stages import check_finite
 
 ELSEWHERE = 0.3
 """Share of goals from other episodes, for ways that no episode went from end to end."""
@@ -94,9 +94,7 @@ class DistanceTraining(lightning.LightningModule):
             share = self.config.temporal_expectile
             weight = torch.where(target < found, 1 - share, share)
         loss = (weight * huber_loss(found, target, reduction="none")).mean()
-        if not torch.isfinite(loss):
-            where = f"training of the temporal distance diverged at step {self.global_step}"
-            raise BadInput(where, got=f"loss {loss}", do="lower learning_rate")
+        check_finite(loss, "training of the temporal distance", self.global_step)
         self.log("loss", loss, prog_bar=True)
         return loss
 

@@ -18,8 +18,8 @@ from planner.data import EpisodeStore
 from planner.errors import BadInput
 from planner.looks import LooksTraining, Pictures
 from planner.models.jepa import JEPA
-from planner.prior import one_cycle
 from planner.settings import TrainConfig
+from planner.stages import one_cycle
 from planner.training import curves, learn_looks
 
 CONFIG = TrainConfig(steps=12, batch=8, augment=0.8, held_out=0.25, save_every=5)
