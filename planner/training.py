@@ -527,8 +527,7 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
     """Lightning's loop without its advertisements; one epoch is the whole run."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings(
-        "ignore",
-        message="(?s).*(Checkpoint directory|LeafSpec|num_workers|logging interval|resum)",
+        "ignore", message="(?s).*(Checkpoint directory|LeafSpec|num_workers|logging interval|resum)"
     )
     return lightning.Trainer(
         max_steps=config.steps,
