@@ -80,7 +80,7 @@ def joints_for(hand: np.ndarray) -> np.ndarray:
 
 
 class _Handling:
-    """Goes over the cube, grips it, carries it somewhere, lets go; or pushes it with shut fingers; and again."""
+    """Goes over the cube, grips it, carries it somewhere, lets go; or pushes it with shut fingers; leaves; again."""
 
     def __init__(self, rng: np.random.Generator, noise: Play, low: np.ndarray, high: np.ndarray) -> None:
         self.rng, self.noise, self.low, self.high = rng, noise, low, high
@@ -94,6 +94,10 @@ class _Handling:
         self.target = self.rng.uniform(LOW, HIGH)
         if self.rng.random() < 0.5:
             self.target[2] = REST
+        # Without it a cube that has moved would always be seen with the hand beside it, and a goal picture need not
+        # show that (decision 49).
+        self.leaves = self.rng.random() < 0.7
+        self.away, self.after = self.rng.uniform(LOW, HIGH), float(self.rng.uniform(SHUT, OPEN))
         self.side = self.rng.uniform(-np.pi, np.pi)
         self.off = self.rng.normal(scale=0.008, size=2)
         self.stage, self.patience = 0, 30
@@ -104,7 +108,7 @@ class _Handling:
         self.patience -= 1
         if np.linalg.norm(place - hand) < near or self.patience < 0:
             self.stage, self.patience = self.stage + 1, 15
-            if self.stage > (5 if self.lifts else 2):
+            if self.stage > (5 if self.lifts else 2) + 2 * self.leaves:
                 self._choose()
         way = place - hand
         speed = min(self.speed, 4 * float(np.linalg.norm(way)))  # comes to rest where it is to wait
@@ -114,12 +118,20 @@ class _Handling:
 
     def _aim(self, cube: np.ndarray, hand: np.ndarray) -> tuple[np.ndarray, float, float]:
         """Where the hand is to go in this stage, how far the fingers open, and how near is near enough."""
+        handling = self._carry(cube, hand) if self.lifts else self._push(cube)
+        # Straight up first: fingers that are still around the cube would drag it along.
+        up = np.array([*hand[:2], 0.15])
+        gap = OPEN if self.lifts else SHUT
+        return [*handling, (up, gap, 0.03), (self.away, self.after, 0.03)][self.stage]
+
+    def _push(self, cube: np.ndarray) -> list[tuple[np.ndarray, float, float]]:
+        back = 0.09 * np.array([np.cos(self.side), np.sin(self.side)])
+        behind = np.array([*(cube[:2] - back), REST + 0.01])
+        over = np.array([*(cube[:2] - 1.3 * back), 0.12])
+        return [(over, SHUT, 0.03), (behind, SHUT, 0.02), (cube + [*(1.5 * back), 0.01], SHUT, 0.02)]
+
+    def _carry(self, cube: np.ndarray, hand: np.ndarray) -> list[tuple[np.ndarray, float, float]]:
         above = cube + [*self.off, 0.09]
-        if not self.lifts:
-            back = 0.09 * np.array([np.cos(self.side), np.sin(self.side)])
-            behind = np.array([*(cube[:2] - back), REST + 0.01])
-            over = np.array([*(cube[:2] - 1.3 * back), 0.12])
-            return [(over, SHUT, 0.03), (behind, SHUT, 0.02), (cube + [*(1.5 * back), 0.01], SHUT, 0.02)][self.stage]
         wait = np.array([*cube[:2], max(float(cube[2]), 0.02)])
         return [
             (above, OPEN, 0.025),
@@ -128,4 +140,4 @@ class _Handling:
             (np.array([*hand[:2], max(0.14, float(self.target[2]))]), SHUT, 0.03),
             (self.target, SHUT, 0.025),
             (hand, OPEN, -1.0 if self.patience > 12 else 1.0),
-        ][self.stage]
+        ]

@@ -448,6 +448,20 @@ def test_play_moves_and_lifts_cubes_and_loses_none(cube: Cube) -> None:
     assert moved >= 8 and 3 <= lifted < 12
 
 
+def test_in_play_the_hand_leaves_cubes_that_it_has_moved(cube: Cube) -> None:
+    """It seldom did once: goals whose picture shows the hand elsewhere were met only while the cube had not moved."""
+    away = []
+    for k in range(12):
+        states, _ = play_episode(cube, 100, np.random.default_rng([7, k]))
+        hands, places = hand_of(states), cube_of(states)
+        lies = np.abs(places[:, 2] - 0.03) < 0.003
+        moved = lies & (np.linalg.norm(places - places[0], axis=-1) > 0.04)
+        away.append(np.linalg.norm(hands - places, axis=-1)[moved] > 0.12)
+        above = np.flatnonzero(moved[:-1] & (hands[:-1, 2] > 0.13))
+        assert (np.linalg.norm(places[above + 1] - places[above], axis=-1) < 0.01).all(), "dragged along"
+    assert np.concatenate(away).mean() > 0.25  # 0.10 before
+
+
 # PushT: nothing tunnels, nothing leaves ----------------------------------------------------------------------------
 
 PUSHER = 0.03
