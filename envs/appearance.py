@@ -87,6 +87,20 @@ def _distractor(env: GoalEnv) -> None:
     _draw(env, add)
 
 
+def _texture(env: GoalEnv) -> None:
+    """The floor is chequered: every other square, a sixteenth of the picture wide, is a sixth darker."""
+    rows, columns = np.mgrid[: env.size, : env.size] * 16 // env.size
+    dark = ((rows + columns) % 2)[..., None] / 6
+    _draw(env, lambda picture, time: picture * (1 - dark * floor(picture)))
+
+
+def floor(picture: np.ndarray) -> np.ndarray:
+    """1 where a picture `[size, size, 3]`, 0 to 255, shows what most of it shows, 0 elsewhere, `[size, size, 1]`."""
+    codes = (picture // 8).astype(np.int64) @ [1 << 10, 1 << 5, 1]
+    most = picture[codes == np.bincount(codes.ravel()).argmax()].mean(0)
+    return (np.abs(picture - most).max(-1, keepdims=True) < 24).astype(np.float64)
+
+
 def _draw(env: GoalEnv, change: Callable[[np.ndarray, float], np.ndarray]) -> None:
     """Passes every picture through `change`, which gets it and the time in seconds."""
     render = env.camera.render
@@ -105,4 +119,5 @@ APPEARANCES: dict[str, Callable[[GoalEnv], None]] = {
     "camera": _camera,
     "noise": _noise,
     "distractor": _distractor,
+    "texture": _texture,
 }

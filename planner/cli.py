@@ -367,7 +367,7 @@ class Evaluate:
     strict: bool = False
     """Count a goal as reached at half the tolerance, kept for five steps."""
     appearance: bool = False
-    """Also play the same pairs under six changes of appearance."""
+    """Also play the same pairs under seven changes of appearance."""
     episodes: int = 100
     """Start-goal pairs."""
     seed: int = 0

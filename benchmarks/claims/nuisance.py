@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.appearance import floor
 from planner.errors import BadInput
 
 Picture = np.ndarray
@@ -112,13 +113,6 @@ def _television(stream: Stream, picture: Picture) -> tuple[Picture, Any]:
 def _grid(size: int) -> np.ndarray:
     """Rows and columns of a picture, as shares of its size, `[2, size, size]`."""
     return np.mgrid[:size, :size] / size
-
-
-def floor(picture: Picture) -> Picture:
-    """1 where a picture shows what most of it shows, 0 elsewhere, `[size, size, 1]`."""
-    codes = (picture // 8).astype(np.int64) @ [1 << 10, 1 << 5, 1]
-    most = picture[codes == np.bincount(codes.ravel()).argmax()].mean(0)
-    return (np.abs(picture - most).max(-1, keepdims=True) < 24).astype(np.float64)
 
 
 KINDS: dict[str, Callable[[Stream, Picture], tuple[Picture, Any]]] = {
