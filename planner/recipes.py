@@ -65,15 +65,15 @@ RECIPES: dict[str, Recipe] = {
         training=TrainConfig(steps=9000, covariance_weight=0.04, moving=0.5, polish_steps=8000),
         planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
     ),
-    # A hand that is not yet at the cube sees no change whatever it does: the search starts from what play would do.
-    # Then its planner's own episodes (decision 41), and `jepa-mpc looks Cube`.
+    # A hand that is not yet at the cube sees no change whatever it does: the search starts from what play would do, and
+    # goes by steps left, since it has to go to the cube before it goes to where the goal shows the hand (decision 51).
     "Cube": Recipe(
         episodes=2500,
-        model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=4, prior=512),
+        model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=4, prior=512, temporal=64),
         training=TrainConfig(
-            steps=5000, covariance_weight=0.04, moving=0.5, polish_steps=6000, prior_steps=8000, prior_reach=7
+            steps=5000, covariance_weight=0.04, moving=0.5, polish_steps=6000, prior_steps=8000, prior_reach=12
         ),
-        planner=PlannerConfig(optimizer="mppi", samples=32, iterations=2, horizon=6, body=0.3, proposals=48),
+        planner=PlannerConfig(optimizer="mppi", samples=32, iterations=2, horizon=6, metric="temporal", proposals=96),
     ),
 }
 

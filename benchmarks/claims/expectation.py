@@ -29,7 +29,7 @@ from planner.types import Context
 from . import belief
 from .detection import auroc, auroc_interval, average_precision
 from .expectation_plots import plot
-from .impossible import APPEARANCES, CLIP_STREAM, SCENES, Film, Studio, kinds_of
+from .impossible import CLIP_STREAM, LOOKS, SCENES, Film, Studio, kinds_of
 
 Row = dict[str, Any]
 __all__ = ["plot", "run"]
@@ -175,7 +175,7 @@ def films(studio: Studio, clips: range, looks_every: int, impossible: bool = Tru
             edited = studio.through_wall(k) if kind == "wall" else (studio.impossible(plain, kind, k),)
             made += [film for film in edited if film is not None]
         if looks_every and k % looks_every == 0:
-            made += [film for name in APPEARANCES for film in studio.looking(plain, name)]
+            made += [film for name in LOOKS for film in studio.looking(plain, name)]
         yield k, made
 
 
@@ -233,7 +233,7 @@ def peaks(found: list[Scored], ahead: int, *kinds: str) -> np.ndarray:
 
 def negatives(found: list[Scored], kind: str, ahead: int, looks: bool) -> np.ndarray:
     """Clip scores of what is possible: play, or for "wall" runs into walls; with `looks` the other appearances too."""
-    others = [f"{name} {when}" for name in APPEARANCES for when in ("always", "switched")] if looks else []
+    others = [f"{name} {when}" for name in LOOKS for when in ("always", "switched")] if looks else []
     return peaks(found, ahead, "blocked" if kind == "wall" else "plain", *others)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.appearance import APPEARANCES, disguise
+from envs.appearance import disguise
 from planner.collect import play_episode
 from planner.errors import BadInput
 
@@ -28,7 +28,9 @@ VISIBLE = 12
 frozen while it rests is not impossible."""
 ATTEMPTS = 400
 """Draws of an episode, or of an edit, before the lack of one is an error."""
-POSSIBLE = ("plain", "blocked", *(f"{name} {when}" for name in APPEARANCES for when in ("always", "switched")))
+LOOKS = ("background", "objects", "lighting", "camera", "noise", "distractor")
+"""The changes of appearance that are possible clips. Not whatever `envs` knows: rows of different dates compare."""
+POSSIBLE = ("plain", "blocked", *(f"{name} {when}" for name in LOOKS for when in ("always", "switched")))
 """Kinds of clips in which nothing impossible happens."""
 
 Simulate = Callable[[np.ndarray, np.ndarray], np.ndarray]
