@@ -177,7 +177,9 @@ def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
 
 
 def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> None:
-    ours, bare = recipe_for("Cube").model, replace(recipe_for("Cube").model, prior=0, body=0)
+    ours, bare = recipe_for("Cube").model, replace(recipe_for("Cube").model, prior=0, temporal=0)
     assert planner_for("Cube", ours) == recipe_for("Cube").planner and planner_for("Cube", ours).proposals
     plain = planner_for("Cube", bare)
-    assert plain.proposals == 0 and plain.body == 1.0 and plain.samples > recipe_for("Cube").planner.samples
+    assert plain.proposals == 0 and plain.metric == "l2" and plain.samples > recipe_for("Cube").planner.samples
+    pusher = recipe_for("PushT").model
+    assert planner_for("PushT", pusher).body < 1 and planner_for("PushT", replace(pusher, body=0)).body == 1
