@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from planner import checkpoint
-from planner.evaluate.frozen import COLUMNS
+from planner.evaluate.frozen import COLUMNS, read
 from planner.evaluate.run import Protocol, evaluate
 from planner.tasks import load_envs
 
@@ -46,7 +46,7 @@ class Options:
 
 def key(row: Row) -> str:
     """What makes two rows the same measurement."""
-    parts = "task", "column", "protocol", "n", "num_envs", "seed", "checkpoint_sha256", "planner"
+    parts = "task", "column", "protocol", "frozen", "n", "num_envs", "seed", "checkpoint_sha256", "planner"
     return json.dumps([row[part] for part in parts], sort_keys=True)
 
 
@@ -59,7 +59,14 @@ def main(options: Options) -> None:
     for task in options.tasks or shipped:
         loaded = checkpoint.load(checkpoint.find(task, None), task=task)
         for column in options.columns:
-            wanted = {"task": task, "column": column, "protocol": COLUMNS[column], "seed": Protocol().seed}
+            # The version of the pairs: the same weights on other pairs are another figure.
+            wanted = {
+                "frozen": frozen_name(task),
+                "task": task,
+                "column": column,
+                "protocol": COLUMNS[column],
+                "seed": Protocol().seed,
+            }
             wanted |= {"n": options.episodes, "num_envs": options.num_envs}
             wanted |= {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
             row = next((one for one in known if key(one) == key(wanted)), None)
@@ -82,7 +89,14 @@ def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Opti
             bars.update(line, description=f"{task} {column}, {policy}: {successes} reached", completed=done)
 
         outcome = evaluate(load_envs(), task, loaded, loaded.planner, protocol, advance)
-    return {"task": task, "column": column, "protocol": COLUMNS[column]} | {name: outcome.result[name] for name in KEPT}
+    what = {"task": task, "column": column, "protocol": COLUMNS[column], "frozen": frozen_name(task)}
+    return what | {name: outcome.result[name] for name in KEPT}
+
+
+def frozen_name(task: str) -> str | None:
+    """Such as "Cube-v2": the newest protocol of a task; None where it has none."""
+    frozen = read(task, load_envs().PROTOCOLS)
+    return frozen.name if frozen else None
 
 
 def table(rows: list[Row]) -> str:

@@ -12,7 +12,7 @@ from planner.errors import BadInput
 @pytest.mark.parametrize("appearance", envs.APPEARANCES)
 @pytest.mark.parametrize(("task", "backend"), [*((task, None) for task in envs.TASKS), ("TwoRoom", "rays")])
 def test_it_looks_different_and_moves_alike(task: str, backend: str | None, appearance: str) -> None:
-    """Under rays colours were read when the camera was made, and two of the six changed nothing."""
+    """Under rays colours were read when the camera was made, and two of them changed nothing."""
     with envs.TASKS[task](backend=backend) as plain, envs.TASKS[task](backend=backend) as other:
         envs.disguise(other, appearance)
         rng = np.random.default_rng(0)

@@ -34,7 +34,12 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
         from dataclasses import asdict
 
         own = {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
-        own |= {"protocol": distances.COLUMNS[column], "seed": 0, "num_envs": options.num_envs}
+        own |= {
+            "frozen": distances.frozen_name(task),
+            "protocol": distances.COLUMNS[column],
+            "seed": 0,
+            "num_envs": options.num_envs,
+        }
         return row(task, column, 5, options.episodes) | own
 
     monkeypatch.setattr(distances, "measure", measure)
@@ -56,3 +61,6 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
     main(Options(tasks=("TwoRoom",), columns=("any",), episodes=7, out=out))
     assert measured[12:] == [("TwoRoom", "any")]
     assert key(json.loads(lines[0])) != key(json.loads(lines[1]))
+    monkeypatch.setattr(distances, "frozen_name", lambda task: "TwoRoom-v99")
+    main(Options(tasks=("TwoRoom",), columns=("any",), episodes=7, out=out))
+    assert len(measured) == 14, "other pairs are another measurement"
