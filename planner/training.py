@@ -660,6 +660,15 @@ def looks_card(store: EpisodeStore, config: TrainConfig, out: Path, start: str, 
     )
 
 
+LEGEND = {
+    "success": "`success`: share of held-out goals that the planner reached with the model as it was then, by the plain"
+    " latent distance.",
+    "temporal_near": "`temporal_near`: error of the steps between two frames that are few steps apart, model steps.",
+    "prior": "`prior`: error of the flow from noise to the plans of play; 1 or more where it knows nothing.",
+}
+"""What a card says of figures that not every training has."""
+
+
 def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
     """A checkpoint's `card.md`: what it was trained on and how, and its last validation figures."""
     polished, checks = curves(out / "polish"), curves(out)
@@ -695,10 +704,8 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         *(f"| {name} | {value:.3f} |" for name, value in figures),
         "",
         "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
-        "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame). `success`:",
-        "share of held-out goals that the planner reached with the model as it was then, by the plain latent distance.",
-        "`temporal_near`: error of the steps between two frames that are few steps apart, model steps. `prior`: error",
-        "of the flow from noise to the plans of play; 1 or more where it knows nothing.",
+        "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",
+        *(text for name, text in LEGEND.items() if any(figure == name for figure, _ in figures)),
         "",
     ]
     return "\n".join(lines)

@@ -185,6 +185,7 @@ def test_the_command_killed_goes_on(store: EpisodeStore, tmp_path: Path) -> None
         "--training.batch=8",
         "--training.save-every=5",
         "--training.sigreg-directions=16",
+        "--training.temporal-steps=10",  # of the recipe 5,000, which is no part of this
     ]
     shape = ["--model.image-size=32", "--model.width=8", "--model.latent-dim=8", "--model.hidden=16"]
     command = [sys.executable, "-c", script, "train", "TwoRoom", "--data", str(store.path), "--threads=1"]
@@ -329,6 +330,9 @@ def test_a_quantity_that_never_changes_is_finite() -> None:
 
 def test_the_card_says_where_it_comes_from(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:
     text = card(store, SHAPE, TRAINING, straight[1], "jepa-mpc train TwoRoom")
+    for name in ("success", "temporal_near", "prior"):
+        assert (f"| {name} |" in text) == (f"`{name}`:" in text), "explained where there is one, and only there"
+    assert "`success`:" not in text  # no probe of success ran
     for fact in (
         "12 episodes of 30 steps",
         "seed 0",
