@@ -57,16 +57,11 @@ def main(options: Options) -> None:
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
     for task in options.tasks or shipped:
-        loaded = checkpoint.load(checkpoint.find(task, None), task=task)
+        loaded, frozen = checkpoint.load(checkpoint.find(task, None), task=task), frozen_name(task)
         for column in options.columns:
             # The version of the pairs: the same weights on other pairs are another figure.
-            wanted = {
-                "frozen": frozen_name(task),
-                "task": task,
-                "column": column,
-                "protocol": COLUMNS[column],
-                "seed": Protocol().seed,
-            }
+            wanted = {"frozen": frozen, "protocol": COLUMNS[column], "seed": Protocol().seed}
+            wanted |= {"task": task, "column": column}
             wanted |= {"n": options.episodes, "num_envs": options.num_envs}
             wanted |= {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
             row = next((one for one in known if key(one) == key(wanted)), None)

@@ -94,8 +94,8 @@ class _Handling:
         self.target = self.rng.uniform(LOW, HIGH)
         if self.rng.random() < 0.5:
             self.target[2] = REST
-        # Without it a cube that has moved would always be seen with the hand beside it, and a goal picture need not
-        # show that (decision 49).
+        # Otherwise a cube that has moved would seldom be seen with the hand elsewhere, as goal pictures may show it
+        # (decision 49). A random place may be near the cube, too.
         self.leaves = self.rng.random() < 0.7
         self.away, self.after = self.rng.uniform(LOW, HIGH), float(self.rng.uniform(SHUT, OPEN))
         self.side = self.rng.uniform(-np.pi, np.pi)

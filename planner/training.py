@@ -705,7 +705,7 @@ def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path,
         "",
         "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
         "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",
-        *(text for name, text in LEGEND.items() if any(figure == name for figure, _ in figures)),
+        *(text for name, text in LEGEND.items() if name in dict(figures)),
         "",
     ]
     return "\n".join(lines)
