@@ -174,7 +174,7 @@ def _keep(folder: Path, options: Polish | Prior | Looks, loaded: Checkpoint, mod
 
 @dataclass(frozen=True)
 class Polish:
-    """Train the predictor of a checkpoint further, on one or more datasets; the encoder stays as it is."""
+    """Train the predictor of a checkpoint further, or a new one, on one or more datasets; the encoder stays."""
 
     task: Task
     """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
@@ -186,6 +186,14 @@ class Polish:
     """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
     out: Path | None = None
     """Folder for logs and the state to resume from; runs/polish/TASK by default."""
+    predictor: str = ""
+    """A new predictor of this kind in place of the checkpoint's: mlp, gated or transformer."""
+    hidden: int = 0
+    """Width of the new predictor; as wide as the checkpoint's by default."""
+    depth: int = 0
+    """Hidden layers or blocks of the new predictor; as many as the checkpoint's by default."""
+    heads: int = 0
+    """Attention heads of a new transformer."""
     tensorboard: bool = False
     """Also write logs for TensorBoard."""
     threads: int = field(default_factory=_cores)
@@ -208,13 +216,30 @@ class Polish:
         for store in stores:
             _check_data(store, self.task)
         out = self.out or Path("runs/polish") / folder_name(self.task)
-        start = loaded.sha256
-        done = training.polish(loaded.model, stores, self.training, out, encoder=start, tensorboard=self.tensorboard)
+        start, model = loaded.sha256, self._model(loaded.model)
+        done = training.polish(model, stores, self.training, out, encoder=start, tensorboard=self.tensorboard)
         if done is None:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
-        _keep(folder, self, loaded, done, training.polish_card(stores, self.training, out, start, _typed()))
+        new = done.config if self.predictor else None
+        _keep(folder, self, loaded, done, training.polish_card(stores, self.training, out, start, _typed(), new))
         console.print(f"{folder}: polished; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+    def _model(self, model: JEPA) -> JEPA:
+        """The checkpoint's model, with the new predictor that was asked for."""
+        import torch
+
+        if self.predictor:
+            torch.manual_seed(self.training.seed)
+            return model.with_predictor(self.predictor, self.hidden, self.depth, self.heads)
+        if given := [f"--{name}" for name in ("hidden", "depth", "heads") if getattr(self, name)]:
+            raise BadInput(
+                f"polish: {' and '.join(given)} without a new predictor",
+                expected="--predictor mlp, gated or transformer",
+                got="the checkpoint's own",
+                do="name the kind of the new predictor, or leave the size out",
+            )
+        return model
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,7 @@ class TrainConfig:
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
+        shift: whether looks differ by a shift of up to a pixel too.
         held_out: share of the episodes kept for validation, above 0 to below 1.
         polish_steps: updates of the predictor alone, afterwards, on the latents of the finished encoder, >= 0. They are
             cached, so that an update costs a fraction and can look further ahead.
@@ -197,6 +198,7 @@ class TrainConfig:
     cold_starts: float = 0.15
     moving: float = 0.0
     augment: float = 0.0
+    shift: bool = True
     held_out: float = 0.05
     polish_steps: int = 0
     polish_horizon: int = 5

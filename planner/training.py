@@ -70,7 +70,7 @@ class JEPATraining(lightning.LightningModule):
         """The latents `[B, F, D]` of a batch, in training each frame with a look of its own."""
         pixels = batch["pixels"]
         if self.training and self.config.augment:
-            pixels = vary(pixels, self.config.augment)
+            pixels = vary(pixels, self.config.augment, shift=self.config.shift)
         return self.model.embed(pixels)
 
     def weights(self) -> dict[str, float]:
@@ -382,7 +382,7 @@ def learn_looks(
     Args:
         model: encoder to start from; changed in place. All else stays as it is.
         store: pictures of the same task, already verified.
-        config: `steps`, `batch` (pictures), `augment`, `learning_rate`, `weight_decay`, `held_out`, `seed` and
+        config: `steps`, `batch` (pictures), `augment`, `shift`, `learning_rate`, `weight_decay`, `held_out`, `seed` and
             `save_every` are read.
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
@@ -597,15 +597,21 @@ def curves(out: Path) -> dict[int, dict[str, float]]:
     return checks
 
 
-def polish_card(stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, encoder: str, command: str) -> str:
-    """What a card says of a polishing: data, command, and how well the predictor foresees held-out windows."""
+def polish_card(
+    stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, encoder: str, command: str, new: JEPAConfig | None
+) -> str:
+    """What a card says of a polishing: data, command, and how well the predictor foresees held-out windows.
+
+    `new` is the model's shape where its predictor started afresh.
+    """
+    predictor = f", new ({new.predictor}, {new.depth} x {new.hidden})" if new else ""
     checks = curves(out)
     sets = [f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores]
     lines = [
         "## Polished further",
         "",
-        f"The predictor alone, {config.steps} updates of {config.batch} windows, {config.horizon} steps ahead,",
-        f"from the weights {encoder[:12]}, on {' and '.join(sets)}, in equal shares: `{command}`.",
+        f"The predictor alone{predictor}, {config.steps} updates of {config.batch} windows, {config.horizon} steps",
+        f"ahead, from the weights {encoder[:12]}, on {' and '.join(sets)}, in equal shares: `{command}`.",
         "",
         "| held-out figure | first check | last check |",
         "|---|---|---|",

@@ -49,6 +49,18 @@ def test_what_is_shown_stays_where_it_is() -> None:
     assert 0.03 < discs < 0.3
 
 
+def test_without_the_shift_edges_stand_still() -> None:
+    """The pixels on both sides of an edge are the square's and the floor's, as far as discs do not cover them."""
+    torch.manual_seed(2)
+
+    def across(shift: bool) -> torch.Tensor:
+        """How much brighter the red of the square's last row is than that of the row below, shares of the whole."""
+        many = torch.stack([vary(scene(), 1.0, shift=shift) for _ in range(40)]).float().flatten(0, 2)
+        return (many[:, 15, 10:14, 0] - many[:, 16, 10:14, 0]).mean() / 80
+
+    assert across(False) > 0.85 and across(True) < 0.75  # a third of the pictures moves up or down
+
+
 def test_looks_vary_in_training_only() -> None:
     training = JEPATraining(toy_model(), replace(TRAINING, augment=1.0), info())
     batch = TensorDict({"pixels": scene()}, batch_size=[2, 3])

@@ -106,6 +106,12 @@ BAD = [
     Case(POLISH + "unfinished", "is not complete; expected 6 episodes; got 5"),
     Case(POLISH + "one", "too few episodes; expected at least 2"),
     Case(POLISH + "one --threads 0", "polish: threads is off; expected at least 1; got 0"),
+    Case(
+        POLISH + "one --hidden 64 --heads 2",
+        "--hidden and --heads without a new predictor; expected --predictor mlp, gated or .*; name the kind",
+    ),
+    Case(POLISH + "one --predictor lstm", "unknown predictor; expected mlp or gated or transformer; got 'lstm'"),
+    Case(POLISH + "one --predictor gated --heads 2", "heads is off; expected .* with predictor 'gated'; got 2"),
     Case("train TwoRoom --training.steps 0", "training: steps is off; expected at least 1; got 0"),
     Case("train TwoRoom --training.seed -1", "training: seed is off; expected 0 to .*got -1"),
     Case("train TwoRoom --training.learning-rate nan", "learning_rate is off; expected more than 0; got nan"),
@@ -321,6 +327,26 @@ def test_a_planner_s_episodes_polish_its_predictor(tmp_path: Path, capsys: Any) 
     with pytest.raises(SystemExit):
         main(f"{words} {small} --training.learning-rate 0.1".split())
     assert "holds a run of another configuration; got training.learning_rate" in capsys.readouterr().err
+
+
+def test_a_finished_encoder_gets_a_new_predictor(tmp_path: Path) -> None:
+    """Of another kind and size, its first weights by the seed; encoder and body are those of before."""
+    start = checkpoint.load(toy_checkpoint(tmp_path / "start"), task="TwoRoom").model
+    main(f"collect TwoRoom --episodes 3 --steps 20 --size {SIZE} --workers 1 --out play".split())
+    threads = torch.get_num_threads()
+    words = "polish TwoRoom --data play --checkpoint start --threads 1 --predictor gated --hidden 24 --depth 1"
+    small = "--training.steps 4 --training.batch 4 --training.horizon 1"
+    for i, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(i)
+        main(f"{words} {small} --training.seed {seed} --save done{i} --out run{i}".split())
+    torch.set_num_threads(threads)
+    first, same, other = (checkpoint.load(tmp_path / f"done{i}", task="TwoRoom") for i in range(3))
+    assert first.sha256 == same.sha256 != other.sha256
+    shape = first.model.config
+    assert (shape.predictor, shape.hidden, shape.depth) == ("gated", 24, 1)
+    kept = {name: value for name, value in start.state_dict().items() if not name.startswith("predictor.")}
+    assert kept and all(torch.equal(value, first.model.state_dict()[name]) for name, value in kept.items())
+    assert "new (gated, 1 x 24)" in (tmp_path / "done0" / "card.md").read_text()
 
 
 @pytest.mark.slow

@@ -40,7 +40,9 @@ def lively(shape: JEPAConfig) -> JEPA:
 
 
 SHAPES = pytest.mark.parametrize(
-    "shape", [SHAPE, replace(SHAPE, depth=3), TRANSFORMER], ids=["mlp", "deep", "transformer"]
+    "shape",
+    [SHAPE, replace(SHAPE, depth=3), replace(SHAPE, predictor="gated"), TRANSFORMER],
+    ids=["mlp", "deep", "gated", "transformer"],
 )
 
 

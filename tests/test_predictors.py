@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from planner.models.predictors import MLPPredictor, Predictor, TransformerPredictor
+from planner.models.predictors import GatedPredictor, MLPPredictor, Predictor, TransformerPredictor
 
 D, A, E, S = 6, 4, 2, 3
 
@@ -15,6 +15,16 @@ D, A, E, S = 6, 4, 2, 3
 def mlp(history: int) -> MLPPredictor:
     torch.manual_seed(history)
     return MLPPredictor(D, A, history, hidden=16, depth=2, dropout=0.0).double()
+
+
+def gated(history: int) -> GatedPredictor:
+    """Weights that are all at work: as it is made, its blocks add nothing."""
+    torch.manual_seed(history)
+    made = GatedPredictor(D, A, history, hidden=16, depth=2, dropout=0.0).double()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.normal_(std=0.3)
+    return made
 
 
 def transformer(history: int, width: int = D) -> TransformerPredictor:
@@ -34,7 +44,8 @@ def start(frames: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     return latents, past, actions
 
 
-CASES = [(mlp(h), h) for h in (1, 2, 3)] + [(transformer(h), n) for h in (1, 2, 3, 4) for n in range(1, h + 1)]
+CASES: list[tuple[Predictor, int]] = [(made(h), h) for made in (mlp, gated) for h in (1, 2, 3)]
+CASES += [(transformer(h), n) for h in (1, 2, 3, 4) for n in range(1, h + 1)]
 
 
 @pytest.mark.parametrize(("predictor", "frames"), CASES, ids=[f"{type(p).__name__}-{p.history}-{n}" for p, n in CASES])

@@ -52,7 +52,7 @@ class _InPixels(JEPATraining):
         first = torch.where(cold[:, None, None, None], pixels[:, 1], pixels[:, 0])
         rest = torch.where(cold[:, None], self.still, actions[:, 0])
         pixels = torch.cat([first[:, None], pixels[:, 1:]], 1)
-        looks = vary(pixels, self.config.augment) if self.config.augment else pixels
+        looks = vary(pixels, self.config.augment, shift=self.config.shift) if self.config.augment else pixels
         targets = pixels if self.targets == "plain" else looks
         return looks, targets, torch.cat([rest[:, None], actions[:, 1:]], 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tensordict import TensorDict
@@ -115,6 +115,24 @@ class JEPA(nn.Module):
         self.inverse = nn.Sequential(
             nn.Linear(2 * config.latent_dim, 256), nn.SiLU(inplace=True), nn.Linear(256, action.dim)
         )
+
+    def with_predictor(self, kind: str, hidden: int = 0, depth: int = 0, heads: int = 0) -> JEPA:
+        """A copy with an untrained predictor of another kind or shape; everything else has this one's weights.
+
+        Args:
+            kind: name in `PREDICTORS`.
+            hidden, depth: its width, and its layers or blocks; where 0, this one's.
+            heads: attention heads of a transformer.
+
+        Raises:
+            BadInput: if there is no such predictor, or a size is off.
+        """
+        hidden, depth = hidden or self.config.hidden, depth or self.config.depth
+        config = replace(self.config, predictor=kind, hidden=hidden, depth=depth, heads=heads)
+        other = JEPA(config, self.action)
+        kept = {name: value for name, value in self.state_dict().items() if not name.startswith("predictor.")}
+        other.load_state_dict(kept | {f"predictor.{name}": v for name, v in other.predictor.state_dict().items()})
+        return other.train(self.training)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Pictures `[..., size, size, 3]` uint8 to latents `[..., D]`."""
