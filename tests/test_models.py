@@ -382,7 +382,9 @@ class Live(TorchDispatchMode):
 TRANSFORMER = replace(SHAPE, predictor="transformer", heads=2, history=3, depth=2)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, TRANSFORMER], ids=["mlp", "transformer"])
+@pytest.mark.parametrize(
+    "shape", [SHAPE, replace(SHAPE, predictor="gated"), TRANSFORMER], ids=["mlp", "gated", "transformer"]
+)
 @pytest.mark.parametrize(("environments", "candidates", "horizon"), [(1, 64, 5), (4, 32, 2), (2, 50, 12)])
 def test_memory_stays_within_what_is_promised(
     shape: JEPAConfig, environments: int, candidates: int, horizon: int
