@@ -164,7 +164,7 @@ def _stopped(state: Path) -> NoReturn:
     raise SystemExit(130)
 
 
-def _keep(folder: Path, options: Polish | Prior | Looks, loaded: Checkpoint, model: JEPA, told: str) -> None:
+def _keep(folder: Path, options: Polish | Prior | Temporal | Looks, loaded: Checkpoint, model: JEPA, told: str) -> None:
     """Writes a checkpoint that was trained further; its card says `told` after what it said before."""
     from . import checkpoint
 
@@ -294,6 +294,56 @@ class Prior:
         loaded = replace(loaded, planner=replace(loaded.planner, proposals=self.proposals))
         _keep(folder, self, loaded, done, training.prior_card(store, shape, self.training, out, _typed()))
         console.print(f"{folder}: knows what play would do; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+@dataclass(frozen=True)
+class Temporal:
+    """Teach a checkpoint how many steps lie between two latents; its planner then goes by steps left."""
+
+    task: Task
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
+    data: Path | None = None
+    """Dataset; data/TASK by default."""
+    checkpoint: Path | None = None
+    """Checkpoint to start from; checkpoints/TASK by default."""
+    save: Path | None = None
+    """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/temporal/TASK by default."""
+    features: int = 64
+    """Features of the head."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    """How it is trained; what only the other parts need is not read."""
+
+    def run(self) -> None:
+        import torch
+
+        from . import training
+        from .data import EpisodeStore
+
+        _check_task(self.task)
+        for name in ("threads", "features"):
+            if (value := getattr(self, name)) < 1:
+                raise BadInput(f"temporal: {name} is off", expected="at least 1", got=str(value))
+        torch.set_num_threads(self.threads)
+        loaded = _load(self.task, self.checkpoint)
+        store = EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
+        _check_data(store, self.task)
+        out = self.out or Path("runs/temporal") / folder_name(self.task)
+        shape = replace(loaded.model.config, temporal=self.features)
+        done = training.add_temporal(
+            loaded.model, shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
+        )
+        if done is None:
+            _stopped(out / "temporal/last.ckpt")
+        folder = self.save or out / "checkpoint"
+        loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal"))
+        _keep(folder, self, loaded, done, training.temporal_card(store, shape, self.training, out, _typed()))
+        console.print(f"{folder}: plans by steps left; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
 @dataclass(frozen=True)
@@ -701,6 +751,7 @@ COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "polish": Polish,
     "prior": Prior,
+    "temporal": Temporal,
     "looks": Looks,
     "evaluate": Evaluate,
     "compare": Compare,

@@ -361,17 +361,58 @@ def add_prior(
     Raises:
         BadInput: if `out` holds another run, dataset and model do not fit, or the loss is no longer finite.
     """
+    grown = _grown(model, shape, "prior", store, config, out, weights)
+    assert grown.prior is not None
+    return grown.eval() if train_prior(grown, grown.prior, store, config, out, tensorboard) else None
+
+
+def add_temporal(
+    model: JEPA,
+    shape: JEPAConfig,
+    store: EpisodeStore,
+    config: TrainConfig,
+    out: Path,
+    *,
+    weights: str,
+    tensorboard: bool,
+) -> JEPA | None:
+    """Gives a finished model a temporal distance, or a new one; all else stays as it is. Resumes from `out/temporal`.
+
+    Args:
+        model: what the head is to be added to.
+        shape: the model's, with the head's features.
+        store: play of the same task, already verified.
+        config: `temporal_steps`, `temporal_reach`, `temporal_expectile`, `learning_rate`, `weight_decay`, `held_out`,
+            `seed` and `save_every` are read.
+        out: folder for the state to resume from and the logs.
+        weights: SHA-256 of the weights started from, so that a run is not resumed on others.
+        tensorboard: also log for TensorBoard.
+
+    Returns:
+        The model with its head, or None if it was interrupted (run again to go on).
+
+    Raises:
+        BadInput: if `out` holds another run, dataset and model do not fit, or the loss is no longer finite.
+    """
+    grown = _grown(model, shape, "temporal", store, config, out, weights)
+    assert grown.temporal is not None
+    return grown.eval() if _train_temporal(grown, grown.temporal, store, config, out, tensorboard) else None
+
+
+def _grown(
+    model: JEPA, shape: JEPAConfig, part: str, store: EpisodeStore, config: TrainConfig, out: Path, weights: str
+) -> JEPA:
+    """A copy of `model` in which `part` alone is new, and alone learns; `out` is noted as the run that trains it."""
     if (got := (store.info.size, store.info.action_spec)) != (want := (shape.image_size, model.action)):
         raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
     run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
-    _same_run(out, run | {"model": asdict(shape), "training": asdict(config)}, state=out / "prior" / "last.ckpt")
+    _same_run(out, run | {"model": asdict(shape), "training": asdict(config)}, state=out / part / "last.ckpt")
     lightning.seed_everything(config.seed, verbose=False)
     grown = JEPA(shape, model.action).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kept = {name: value for name, value in model.state_dict().items() if not name.startswith("prior.")}
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{part}.")}
     grown.load_state_dict(grown.state_dict() | kept)
-    assert grown.prior is not None
-    grown.requires_grad_(False).prior.requires_grad_(True)
-    return grown.eval() if train_prior(grown, grown.prior, store, config, out, tensorboard) else None
+    grown.requires_grad_(False).get_submodule(part).requires_grad_(True)
+    return grown
 
 
 def learn_looks(
@@ -636,6 +677,23 @@ def prior_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
             f" {store.info.seed}), goals up to {config.prior_reach} model steps ahead, plans of"
             f" {shape.prior_horizon}: `{command}`.",
             f"Held-out error of the flow, first and last check: {' and '.join(f'{end:.3f}' for end in ends)}.",
+            "",
+        ]
+    )
+
+
+def temporal_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
+    """What a card says of a temporal distance that was added later."""
+    checks = curves(out / "temporal")
+    ends = [checks[step]["val/temporal_near"] for step in (min(checks), max(checks))] if checks else []
+    return "\n".join(
+        [
+            "## Temporal distance",
+            "",
+            f"{config.temporal_steps} updates of a head of {shape.temporal} features on {store.info.episodes} episodes"
+            f" of {store.info.policy} (seed {store.info.seed}), gaps of up to {config.temporal_reach} steps taught as"
+            f" they are: `{command}`.",
+            f"Held-out error of these gaps, first and last check: {' and '.join(f'{e:.2f}' for e in ends)} steps.",
             "",
         ]
     )

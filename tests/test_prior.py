@@ -176,6 +176,25 @@ def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
     assert isinstance(after.planner.energy(after.model), LatentDistance)
 
 
+def test_a_finished_checkpoint_is_given_a_temporal_distance(tmp_path: Path) -> None:
+    """It had one: that one is replaced, everything else stays to the bit; the planner then goes by steps left."""
+    dot_store(tmp_path / "data")
+    start = toy_checkpoint(tmp_path / "start", shape=replace(SHAPE, temporal=4))
+    words = ["temporal", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(start), "--features", "4"]
+    words += ["--out", str(tmp_path / "out"), "--training.temporal-steps", "3", "--training.held-out", "0.25"]
+    main(words)
+    before, after = checkpoint.load(start), checkpoint.load(tmp_path / "out/checkpoint")
+    assert after.planner == replace(before.planner, metric="temporal") != before.planner
+    assert after.model.config == before.model.config
+    kept = after.model.state_dict()
+    for name, value in before.model.state_dict().items():
+        assert name.startswith("temporal.") or torch.equal(value, kept[name]), name
+    assert not all(torch.equal(value, kept[name]) for name, value in before.model.state_dict().items())
+    assert "3 updates of a head of 4 features on 6 episodes" in (tmp_path / "out/checkpoint/card.md").read_text()
+    with pytest.raises(SystemExit):
+        main([*words, "--features", "0"])
+
+
 def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> None:
     ours, bare = recipe_for("Cube").model, replace(recipe_for("Cube").model, prior=0, temporal=0)
     assert planner_for("Cube", ours) == recipe_for("Cube").planner and planner_for("Cube", ours).proposals

@@ -73,9 +73,9 @@ def toy_model(seed: int = 0, shape: JEPAConfig = SHAPE) -> JEPA:
     return model.eval().requires_grad_(False)
 
 
-def toy_checkpoint(path: Path, task: str = "TwoRoom") -> Path:
+def toy_checkpoint(path: Path, task: str = "TwoRoom", shape: JEPAConfig = SHAPE) -> Path:
     """A checkpoint folder with random weights."""
-    checkpoint.save(path, toy_model(), task=task, renderer="none", planner=PLANNER, card=f"# {task}\n")
+    checkpoint.save(path, toy_model(shape=shape), task=task, renderer="none", planner=PLANNER, card=f"# {task}\n")
     return path
 
 
