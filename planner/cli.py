@@ -231,7 +231,9 @@ class Polish:
 
         if self.predictor:
             torch.manual_seed(self.training.seed)
-            return model.with_predictor(self.predictor, self.hidden, self.depth, self.heads)
+            hidden, depth = self.hidden or model.config.hidden, self.depth or model.config.depth
+            shape = replace(model.config, predictor=self.predictor, hidden=hidden, depth=depth, heads=self.heads)
+            return model.renewed("predictor", shape)
         if given := [f"--{name}" for name in ("hidden", "depth", "heads") if getattr(self, name)]:
             raise BadInput(
                 f"polish: {' and '.join(given)} without a new predictor",
@@ -240,6 +242,27 @@ class Polish:
                 do="name the kind of the new predictor, or leave the size out",
             )
         return model
+
+
+def _ready(options: Prior | Temporal | Looks, *sizes: str) -> tuple[Checkpoint, EpisodeStore, Path]:
+    """What a command that trains a part of a checkpoint on one dataset starts from, and its folder to resume in.
+
+    Its threads, and the options named by `sizes`, have to be at least 1.
+    """
+    import torch
+
+    from .data import EpisodeStore
+
+    _check_task(options.task)
+    command = type(options).__name__.lower()
+    for name in ("threads", *sizes):
+        if (value := getattr(options, name)) < 1:
+            raise BadInput(f"{command}: {name} is off", expected="at least 1", got=str(value))
+    torch.set_num_threads(options.threads)
+    loaded = _load(options.task, options.checkpoint)
+    store = EpisodeStore.open(options.data or Path("data") / folder_name(options.task))
+    _check_data(store, options.task)
+    return loaded, store, options.out or Path("runs") / command / folder_name(options.task)
 
 
 @dataclass(frozen=True)
@@ -270,23 +293,12 @@ class Prior:
     """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        import torch
-
         from . import training
-        from .data import EpisodeStore
 
-        _check_task(self.task)
-        for name in ("threads", "width", "horizon", "proposals"):
-            if (value := getattr(self, name)) < 1:
-                raise BadInput(f"prior: {name} is off", expected="at least 1", got=str(value))
-        torch.set_num_threads(self.threads)
-        loaded = _load(self.task, self.checkpoint)
-        store = EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
-        _check_data(store, self.task)
-        out = self.out or Path("runs/prior") / folder_name(self.task)
-        shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
-        done = training.add_prior(
-            loaded.model, shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
+        loaded, store, out = _ready(self, "width", "horizon", "proposals")
+        model, shape = loaded.model, replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
+        done = training.add_part(
+            model, "prior", shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
         )
         if done is None:
             _stopped(out / "prior/last.ckpt")
@@ -320,23 +332,12 @@ class Temporal:
     """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        import torch
-
         from . import training
-        from .data import EpisodeStore
 
-        _check_task(self.task)
-        for name in ("threads", "features"):
-            if (value := getattr(self, name)) < 1:
-                raise BadInput(f"temporal: {name} is off", expected="at least 1", got=str(value))
-        torch.set_num_threads(self.threads)
-        loaded = _load(self.task, self.checkpoint)
-        store = EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
-        _check_data(store, self.task)
-        out = self.out or Path("runs/temporal") / folder_name(self.task)
-        shape = replace(loaded.model.config, temporal=self.features)
-        done = training.add_temporal(
-            loaded.model, shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
+        loaded, store, out = _ready(self, "features")
+        model, shape = loaded.model, replace(loaded.model.config, temporal=self.features)
+        done = training.add_part(
+            model, "temporal", shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
         )
         if done is None:
             _stopped(out / "temporal/last.ckpt")
@@ -368,24 +369,15 @@ class Looks:
     """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        import torch
-
         from . import training
-        from .data import EpisodeStore
 
-        _check_task(self.task)
-        if self.threads < 1:
-            raise BadInput("looks: threads is off", expected="at least 1", got=str(self.threads))
-        torch.set_num_threads(self.threads)
-        loaded = _load(self.task, self.checkpoint)
-        store = EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
-        _check_data(store, self.task)
+        loaded, store, out = _ready(self)
         if store.info.renderer != loaded.renderer:
             do = f"collect it again with JEPA_MPC_RENDERER={loaded.renderer}"
             raise BadInput(
                 "looks: the pictures are another renderer's", expected=loaded.renderer, got=store.info.renderer, do=do
             )
-        out, start = self.out or Path("runs/looks") / folder_name(self.task), loaded.sha256
+        start = loaded.sha256
         done = training.learn_looks(
             loaded.model, store, self.training, out, weights=start, tensorboard=self.tensorboard
         )

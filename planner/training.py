@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -333,8 +333,9 @@ def train_prior(
     return _run(PriorTraining(prior, settings), settings, out / "prior", tensorboard, draws)
 
 
-def add_prior(
+def add_part(
     model: JEPA,
+    part: Literal["prior", "temporal"],
     shape: JEPAConfig,
     store: EpisodeStore,
     config: TrainConfig,
@@ -343,76 +344,37 @@ def add_prior(
     weights: str,
     tensorboard: bool,
 ) -> JEPA | None:
-    """Gives a finished model an action prior, or a new one; all else stays as it is. Resumes from `out/prior`.
+    """Gives a finished model an action prior or a temporal distance, or a new one; all else stays as it is.
 
     Args:
-        model: what the prior is to be added to.
-        shape: the model's, with the prior's width and horizon.
+        model: what the part is to be added to.
+        part: which; it is trained, and resumes, in the folder of that name in `out`.
+        shape: the model's, with the part's sizes.
         store: play of the same task, already verified.
-        config: `prior_steps`, `prior_reach`, `learning_rate`, `weight_decay`, `cold_starts`, `held_out`, `seed` and
-            `save_every` are read.
+        config: `learning_rate`, `weight_decay`, `held_out`, `seed` and `save_every` are read, of a prior also
+            `prior_steps`, `prior_reach` and `cold_starts`, of a temporal distance also `temporal_steps`,
+            `temporal_reach` and `temporal_expectile`.
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
 
     Returns:
-        The model with its prior, or None if it was interrupted (run again to go on).
+        The model with its part, or None if it was interrupted (run again to go on).
 
     Raises:
         BadInput: if `out` holds another run, dataset and model do not fit, or the loss is no longer finite.
     """
-    grown = _grown(model, shape, "prior", store, config, out, weights)
-    assert grown.prior is not None
-    return grown.eval() if train_prior(grown, grown.prior, store, config, out, tensorboard) else None
-
-
-def add_temporal(
-    model: JEPA,
-    shape: JEPAConfig,
-    store: EpisodeStore,
-    config: TrainConfig,
-    out: Path,
-    *,
-    weights: str,
-    tensorboard: bool,
-) -> JEPA | None:
-    """Gives a finished model a temporal distance, or a new one; all else stays as it is. Resumes from `out/temporal`.
-
-    Args:
-        model: what the head is to be added to.
-        shape: the model's, with the head's features.
-        store: play of the same task, already verified.
-        config: `temporal_steps`, `temporal_reach`, `temporal_expectile`, `learning_rate`, `weight_decay`, `held_out`,
-            `seed` and `save_every` are read.
-        out: folder for the state to resume from and the logs.
-        weights: SHA-256 of the weights started from, so that a run is not resumed on others.
-        tensorboard: also log for TensorBoard.
-
-    Returns:
-        The model with its head, or None if it was interrupted (run again to go on).
-
-    Raises:
-        BadInput: if `out` holds another run, dataset and model do not fit, or the loss is no longer finite.
-    """
-    grown = _grown(model, shape, "temporal", store, config, out, weights)
-    assert grown.temporal is not None
-    return grown.eval() if _train_temporal(grown, grown.temporal, store, config, out, tensorboard) else None
-
-
-def _grown(
-    model: JEPA, shape: JEPAConfig, part: str, store: EpisodeStore, config: TrainConfig, out: Path, weights: str
-) -> JEPA:
-    """A copy of `model` in which `part` alone is new, and alone learns; `out` is noted as the run that trains it."""
     if (got := (store.info.size, store.info.action_spec)) != (want := (shape.image_size, model.action)):
         raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
     run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
     _same_run(out, run | {"model": asdict(shape), "training": asdict(config)}, state=out / part / "last.ckpt")
     lightning.seed_everything(config.seed, verbose=False)
-    grown = JEPA(shape, model.action).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kept = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{part}.")}
-    grown.load_state_dict(grown.state_dict() | kept)
-    grown.requires_grad_(False).get_submodule(part).requires_grad_(True)
-    return grown
+    grown = model.renewed(part, shape).train().requires_grad_(False)
+    learner, train_it = grown.get_submodule(part).requires_grad_(True), TRAINERS[part]
+    return grown.eval() if train_it(grown, learner, store, config, out, tensorboard) else None
+
+
+TRAINERS: dict[str, Callable[..., bool]] = {"prior": train_prior, "temporal": _train_temporal}
 
 
 def learn_looks(

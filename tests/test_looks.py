@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import dot_store, toy_checkpoint, toy_model
+from toys import SIZE, dot_store, toy_checkpoint, toy_model
 
 from planner import checkpoint
 from planner.augment import vary
@@ -44,6 +44,22 @@ def learn(path: Path, config: TrainConfig = CONFIG, **facts: Any) -> Any:
     store = scenes(path / "data", **facts)
     model = seeing(store.data["pixels"].flatten(0, 1))
     return learn_looks(model, store, config, path / "out", weights="abc", tensorboard=False)
+
+
+def test_looks_that_do_not_move(tmp_path: Path) -> None:
+    """`training.shift` reaches what draws the looks: with the same draws for all else, edges stand still without."""
+    model = seeing(scenes(tmp_path / "data").data["pixels"].flatten(0, 1))
+    floor = torch.full((64, SIZE, SIZE, 3), 120, dtype=torch.uint8)
+    floor[:, :, SIZE // 2 :] = 40
+
+    def smeared(shift: bool) -> float:
+        """Share of pictures whose edge is not where it was."""
+        torch.manual_seed(0)
+        looks = LooksTraining(model.encoder, replace(CONFIG, shift=shift)).varied(floor).float().mean((1, 3))
+        step = looks[:, SIZE // 2 - 1] - looks[:, SIZE // 2]
+        return float((step < 0.5 * (looks[:, 2] - looks[:, -3])).float().mean())
+
+    assert smeared(False) == 0 and smeared(True) > 0.1
 
 
 def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:

@@ -98,11 +98,9 @@ def least_flops(problem: Problem) -> int:
     Rollouts start from n known frames and slide a window of H over T steps. What depends on the context alone is done
     once an environment, the rest once a candidate and iteration; the optimizer's own arithmetic is left out.
     """
-    once_a_candidate, once_an_env = {
-        "mlp": _least_mlp,
-        "gated": _least_gated,
-        "transformer": _least_transformer,
-    }[problem.model.config.predictor](problem)
+    once_a_candidate, once_an_env = {"mlp": _least_mlp, "transformer": _least_transformer}[
+        problem.model.config.predictor
+    ](problem)
     budget = problem.budget
     return problem.envs * budget.iterations * (budget.samples * once_a_candidate + once_an_env)
 
@@ -114,21 +112,11 @@ def _least_mlp(problem: Problem) -> tuple[int, int]:
     own: 2 h (D sum min(t, H) + A sum min(t + 1, H)), and the rest of the windows is shared. Then every step has
     2 h h (L - 1) + 2 h D.
     """
-    return _least_windowed(problem, problem.model.config.hidden * (problem.model.config.depth - 1))
-
-
-def _least_gated(problem: Problem) -> tuple[int, int]:
-    """As `_least_mlp`; a block has three products of h by h."""
-    return _least_windowed(problem, 3 * problem.model.config.hidden * problem.model.config.depth)
-
-
-def _least_windowed(problem: Problem, inner: int) -> tuple[int, int]:
-    """Own and shared FLOPs where the layers between the first and the last have `inner` inputs of h outputs in all."""
     config, steps = problem.model.config, range(problem.budget.horizon)
     history, hidden, actions = config.history, config.hidden, problem.model.action.dim
     own_latents, own_actions = sum(min(t, history) for t in steps), sum(min(t + 1, history) for t in steps)
     own = 2 * hidden * (config.latent_dim * own_latents + actions * own_actions)
-    own += len(steps) * 2 * hidden * (inner + config.latent_dim)
+    own += len(steps) * 2 * hidden * (hidden * (config.depth - 1) + config.latent_dim)
     every = 2 * hidden * len(steps) * history * (config.latent_dim + actions)
     return own, every - 2 * hidden * (config.latent_dim * own_latents + actions * own_actions)
 

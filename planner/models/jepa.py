@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDict
@@ -116,23 +116,18 @@ class JEPA(nn.Module):
             nn.Linear(2 * config.latent_dim, 256), nn.SiLU(inplace=True), nn.Linear(256, action.dim)
         )
 
-    def with_predictor(self, kind: str, hidden: int = 0, depth: int = 0, heads: int = 0) -> JEPA:
-        """A copy with an untrained predictor of another kind or shape; everything else has this one's weights.
+    def renewed(self, part: str, config: JEPAConfig) -> JEPA:
+        """A copy in which one part is new and untrained; everything else has this one's weights.
 
         Args:
-            kind: name in `PREDICTORS`.
-            hidden, depth: its width, and its layers or blocks; where 0, this one's.
-            heads: attention heads of a transformer.
-
-        Raises:
-            BadInput: if there is no such predictor, or a size is off.
+            part: "predictor", "temporal" or "prior"; this one need not have the last two.
+            config: the copy's shape, which differs from this one's in that part alone.
         """
-        hidden, depth = hidden or self.config.hidden, depth or self.config.depth
-        config = replace(self.config, predictor=kind, hidden=hidden, depth=depth, heads=heads)
-        other = JEPA(config, self.action)
-        kept = {name: value for name, value in self.state_dict().items() if not name.startswith("predictor.")}
-        other.load_state_dict(kept | {f"predictor.{name}": v for name, v in other.predictor.state_dict().items()})
-        return other.train(self.training)
+        other = JEPA(config, self.action).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        kept = {name: value for name, value in self.state_dict().items() if not name.startswith(f"{part}.")}
+        other.load_state_dict(other.state_dict() | kept)
+        copy: JEPA = other.train(self.training)
+        return copy
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Pictures `[..., size, size, 3]` uint8 to latents `[..., D]`."""

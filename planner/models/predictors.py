@@ -141,6 +141,7 @@ class GatedPredictor(ResidualPredictor):
         self.body = nn.Sequential(
             SplitLinear(inputs, hidden), *blocks, nn.LayerNorm(hidden), nn.Linear(hidden, latent_dim)
         )
+        # A step's inputs, the residual, its normalised form, gate and value, and what comes out.
         self.floats = 2 * inputs + 4 * hidden + latent_dim
 
 
