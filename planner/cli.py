@@ -57,6 +57,10 @@ class Collect:
     """Episode k is made from (seed, k)."""
     checkpoint: Path | None = None
     """Let this checkpoint's planner act, and not play; needs --out."""
+    goal_distance: tuple[int, int] = (15, 30)
+    """Steps of play that lie between such a planner and each of its goals, at least and at most."""
+    goal_time: int = 50
+    """Environment steps that it has for each."""
     workers: int = field(default_factory=_cores)
     """Processes; one a core by default."""
 
@@ -68,6 +72,10 @@ class Collect:
         check_seed("collect", self.seed)
         if self.checkpoint and not self.out:
             raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
+        if not self.checkpoint and (self.goal_distance, self.goal_time) != (Collect.goal_distance, Collect.goal_time):
+            raise BadInput(
+                "collect: play pursues no goals", do="give --checkpoint, or neither --goal-distance nor -time"
+            )
         store = _collect(self)
         store.verify()
         frames = store.info.episodes * (store.info.steps + 1)
@@ -75,7 +83,7 @@ class Collect:
 
 
 def _collect(options: Collect) -> EpisodeStore:
-    from .collect import collect
+    from .collect import Pursuit, collect
 
     path = options.out or Path("data") / folder_name(options.task)
     recipe = recipe_for(options.task)
@@ -89,6 +97,7 @@ def _collect(options: Collect) -> EpisodeStore:
             seed=options.seed,
             workers=options.workers,
             checkpoint=options.checkpoint,
+            pursuit=Pursuit(*options.goal_distance, options.goal_time),
             progress=advance,
         )
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,29 @@ PLANNED_STREAM = 4
 """First number of the seeds of episodes in which a planner acts."""
 CALIBRATE_STREAM = 5
 """First number of the seeds of episodes that thresholds are fitted on; neither training nor evaluation uses them."""
-GOAL_STEPS = 50
-"""Environment steps that a collecting planner has for each goal."""
+
+
+@dataclass(frozen=True)
+class Pursuit:
+    """What a collecting planner is asked for, in environment steps.
+
+    Attributes:
+        nearest: of play that lie between it and a goal, at least.
+        farthest: of play that lie between it and a goal, at most.
+        time: that it has for each goal.
+    """
+
+    nearest: int = 15
+    farthest: int = 30
+    time: int = 50
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nearest <= self.farthest or self.time < 1:
+            expected = "1 <= nearest <= farthest, and time from 1"
+            raise BadInput("collect: the goals of a planner's episodes are off", expected=expected, got=str(self))
+
+    def __str__(self) -> str:
+        return f"{self.nearest} to {self.farthest} steps away, {self.time} each"
 
 
 def play_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -54,11 +76,11 @@ def record_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.n
 
 
 def record_planned(
-    env: Any, planner: MPC, steps: int, rng: np.random.Generator
+    env: Any, planner: MPC, steps: int, rng: np.random.Generator, pursuit: Pursuit = Pursuit()
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An episode of a planner that pursues one goal after the other, `GOAL_STEPS` each; arrays as `record_episode`.
+    """An episode of a planner that pursues one goal after the other; arrays as `record_episode`.
 
-    It starts where play left off, and every goal is where play would get to from there in 15 to 30 steps.
+    It starts where play left off, and every goal is where play would get to from there.
     """
     size = (env.size, env.size, 3)
     pixels, actions, states = np.empty((steps + 1, *size), np.uint8), [], [play_on(env, None, rng, 0, 76)]
@@ -68,8 +90,8 @@ def record_planned(
         if step == steps:
             break
         look = _look(pixels[step])
-        if step % GOAL_STEPS == 0:
-            goal = env.picture(play_on(env, states[-1], rng, 15, 31))
+        if step % pursuit.time == 0:
+            goal = env.picture(play_on(env, states[-1], rng, pursuit.nearest, pursuit.farthest + 1))
             env.set_state(states[-1])
             planner.seed = int(rng.integers(2**31))
             planner.reset(look, _look(goal))
@@ -103,6 +125,7 @@ def collect(
     seed: int,
     workers: int,
     checkpoint: Path | None = None,
+    pursuit: Pursuit = Pursuit(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> EpisodeStore:
     """Collects `episodes` of `task` at `path`, or what is missing of them; `progress(done, total)` after each.
@@ -135,7 +158,7 @@ def collect(
         action_high=spec.high,
         action_units=spec.units,
         block=spec.block,
-        policy=f"planner {planned.sha256[:12]}" if planned else "play",
+        policy=f"planner {planned.sha256[:12]}, goals {pursuit}" if planned else "play",
     )
     if (path / "dataset.json").exists():
         store = EpisodeStore.open(path)
@@ -145,7 +168,7 @@ def collect(
     missing = store.missing()
     done = episodes - len(missing)
     progress(done, episodes)
-    for _ in _work(task, path, missing, min(workers, max(1, len(missing))), checkpoint):
+    for _ in _work(task, path, missing, min(workers, max(1, len(missing))), checkpoint, pursuit):
         done += 1
         progress(done, episodes)
     return store
@@ -162,26 +185,27 @@ def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
             )
 
 
-def _work(task: str, path: Path, rows: list[int], workers: int, checkpoint: Path | None) -> Any:
+def _work(task: str, path: Path, rows: list[int], workers: int, checkpoint: Path | None, pursuit: Pursuit) -> Any:
     """Yields once for every episode that some worker finished; stops the workers when abandoned."""
     if not rows:
         return
     # Fresh interpreters: a GL context does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start_worker, (task, path, checkpoint)) as pool:
+    with context.Pool(workers, _start_worker, (task, path, checkpoint, pursuit)) as pool:
         yield from pool.imap_unordered(_record_row, rows)
 
 
 _env: Any = None
 _store: EpisodeStore
 _planner: MPC | None = None
+_pursuit: Pursuit
 
 
-def _start_worker(task: str, path: Path, checkpoint: Path | None) -> None:
-    global _env, _store, _planner
+def _start_worker(task: str, path: Path, checkpoint: Path | None, pursuit: Pursuit) -> None:
+    global _env, _store, _planner, _pursuit
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the pool from the parent, between episodes
     os.environ["LP_NUM_THREADS"] = "0"  # a software GL that spawns threads in every worker slows all of them
-    _store = EpisodeStore.open(path)
+    _store, _pursuit = EpisodeStore.open(path), pursuit
     _env = load_envs().make(task, size=_store.info.size)
     if checkpoint:
         torch.set_num_threads(1)
@@ -193,7 +217,7 @@ def _record_row(row: int) -> int:
     stream = PLANNED_STREAM if _planner else COLLECT_STREAM
     rng = np.random.default_rng([stream, _store.info.seed, row])
     if _planner:
-        _store.write(row, *record_planned(_env, _planner, _store.info.steps, rng))
+        _store.write(row, *record_planned(_env, _planner, _store.info.steps, rng, _pursuit))
     else:
         _store.write(row, *record_episode(_env, _store.info.steps, rng))
     return row

@@ -97,6 +97,11 @@ BAD = [
         "collect TwoRoom --out {room}/file --size 32 --episodes 1", "cannot write or read .*/file.*; name another path"
     ),
     Case("collect TwoRoom --checkpoint {room}/good", "a planner's episodes need a folder of their own; give --out"),
+    Case("collect TwoRoom --goal-time 60", "play pursues no goals; give --checkpoint"),
+    Case(
+        "collect TwoRoom --checkpoint {room}/good --out {room}/new --goal-distance 9 5",
+        "the goals of a planner's episodes are off; expected 1 <= nearest <= farthest, and time from 1; got 9 to 5",
+    ),
     Case("collect TwoRoom --out x --checkpoint {room}/reacher", "is for another task; expected TwoRoom; got Reacher"),
     Case("collect TwoRoom --out x --checkpoint {room}/cut", "was altered or cut short"),
     Case("collect TwoRoom --size 64 --out x --checkpoint {room}/good", "pictures of 32 pixels; got 64"),

@@ -16,7 +16,16 @@ import torch
 from toys import toy_checkpoint
 
 from planner import checkpoint
-from planner.collect import COLLECT_STREAM, PLANNED_STREAM, collect, play_episode, record_episode, record_planned
+from planner.collect import (
+    COLLECT_STREAM,
+    PLANNED_STREAM,
+    Pursuit,
+    collect,
+    play_episode,
+    play_on,
+    record_episode,
+    record_planned,
+)
 from planner.data import KEYS, DatasetInfo, EpisodeStore
 from planner.errors import BadInput
 from planner.evaluate.protocol import EVALUATE_STREAM
@@ -133,7 +142,7 @@ def dying(*arrays):
     return honest(*arrays)
 
 data._checksum = dying
-collect._start_worker("TwoRoom", Path(sys.argv[1]), None)
+collect._start_worker("TwoRoom", Path(sys.argv[1]), None, collect.Pursuit())
 for row in range(5):
     collect._record_row(row)
 """
@@ -203,3 +212,32 @@ def test_a_planner_s_episode_is_one_of_the_simulator(tmp_path: Path) -> None:
         env.advance(actions[k])
         np.testing.assert_allclose(env.state, states[k + 1], atol=1e-9)
     env.close()
+
+
+def test_a_planner_s_goals_lie_as_far_away_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many steps of play lead to each goal, and how many goals an episode has."""
+    env = load_envs().make("TwoRoom", size=SIZE)
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    planner = loaded.planner.build(loaded.model, seed=0)
+    played: list[int] = []
+
+    def counted(env: Any, state: Any, rng: Any, least: int, most: int) -> Any:
+        steps = int(rng.integers(least, most))
+        played.append(steps)
+        return play_on(env, state, rng, steps, steps + 1)
+
+    monkeypatch.setattr("planner.collect.play_on", counted)
+    seen = set()
+    for seed in range(6):
+        played.clear()
+        record_planned(env, planner, 6, np.random.default_rng(seed), Pursuit(7, 9, time=2))
+        assert len(played) == 1 + 3  # how the episode starts, and three goals
+        seen |= set(played[1:])
+    assert seen == {7, 8, 9}
+    env.close()
+
+
+@pytest.mark.parametrize("wrong", [(0, 3, 5), (4, 3, 5), (1, 1, 0)])
+def test_goals_that_no_planner_can_pursue(wrong: tuple[int, int, int]) -> None:
+    with pytest.raises(BadInput, match="the goals of a planner's episodes are off"):
+        Pursuit(*wrong)
