@@ -351,7 +351,7 @@ class Temporal:
         if done is None:
             _stopped(out / "temporal/last.ckpt")
         folder = self.save or out / "checkpoint"
-        loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal"))
+        loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal", body=1.0))  # it does not read body
         _keep(folder, self, loaded, done, training.temporal_card(store, shape, self.training, out, _typed()))
         console.print(f"{folder}: plans by steps left; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from toys import SHAPE, SPEC, TRAINING, dot_store, toy_checkpoint, toy_model
+from toys import PLANNER, SHAPE, SPEC, TRAINING, dot_store, toy_checkpoint, toy_model
 
 from planner import checkpoint
 from planner.actions import ActionSpec
@@ -177,14 +177,18 @@ def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
 
 
 def test_a_finished_checkpoint_is_given_a_temporal_distance(tmp_path: Path) -> None:
-    """It had one: that one is replaced, everything else stays to the bit; the planner then goes by steps left."""
+    """It had one: that one is replaced, everything else stays to the bit; the planner then goes by steps left.
+
+    It had played the robot's body down, which steps left do not read: refused at the end, and the training was lost.
+    """
     dot_store(tmp_path / "data")
-    start = toy_checkpoint(tmp_path / "start", shape=replace(SHAPE, temporal=4))
+    start, model = tmp_path / "start", toy_model(shape=replace(SHAPE, temporal=4, body=1))
+    checkpoint.save(start, model, task="TwoRoom", renderer="none", planner=replace(PLANNER, body=0.3), card="")
     words = ["temporal", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(start), "--features", "4"]
     words += ["--out", str(tmp_path / "out"), "--training.temporal-steps", "3", "--training.held-out", "0.25"]
     main(words)
     before, after = checkpoint.load(start), checkpoint.load(tmp_path / "out/checkpoint")
-    assert after.planner == replace(before.planner, metric="temporal") != before.planner
+    assert after.planner == replace(before.planner, metric="temporal", body=1.0) != before.planner
     assert after.model.config == before.model.config
     kept = after.model.state_dict()
     for name, value in before.model.state_dict().items():
