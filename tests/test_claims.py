@@ -13,17 +13,20 @@ import toys
 from tensordict import TensorDict
 
 import envs
-from benchmarks.claims import contenders, noise, quality, report
+from benchmarks.claims import contenders, ensemble, expectation, noise, quality, report
 from benchmarks.claims.clips import Probe, disturbed, readable, variance_share
 from benchmarks.claims.cost import Renderer, in_turn
+from benchmarks.claims.impossible import Film
 from benchmarks.claims.nuisance import KINDS, Stream, disturb
 from benchmarks.claims.rival import TRAININGS, Options, train, training_config
 from benchmarks.claims.rows import Rows, read
 from benchmarks.claims.weights import RIVALS, load, save
 from benchmarks.claims.worlds import InPixels, RecurrentConfig, Rival, scaled, shown
+from planner import checkpoint, surprise
 from planner.checkpoint import Checkpoint
 from planner.energies import LatentDistance
 from planner.errors import BadInput
+from planner.models.ensemble import Ensemble
 from planner.models.jepa import JEPAConfig
 from planner.testing import check_world_model
 from planner.training import _draws, curves
@@ -121,6 +124,50 @@ def test_weights_come_back_as_they_were_saved_and_altered_ones_do_not(kind: str,
     toys.flip_byte(tmp_path / "model.safetensors", -1)
     with pytest.raises(BadInput, match="altered"):
         load(tmp_path)
+
+
+def test_an_ensemble_keeps_its_predictors_for_one_encoder_alone(tmp_path: Path) -> None:
+    """Trained by its command; what comes back foresees as the members do, and not on another encoder."""
+    toys.dot_store(tmp_path / "data", steps=60)
+    start = tmp_path / "start"
+    toys.toy_checkpoint(start)
+    words = {"data": tmp_path / "data", "out": tmp_path / "out", "save": tmp_path / "kept", "checkpoint": start}
+    ensemble.main(ensemble.Options(members=2, steps=2, **words))
+    loaded = checkpoint.load(start)
+    found, digest = ensemble.load(tmp_path / "kept", loaded)
+    again = ensemble.load(tmp_path / "kept", loaded)[0]
+    assert len(digest) == 64 and len(found.members) == 2
+    context, actions = Context(found.encode(observations(1, 2)), torch.zeros(1, 1, 10)), torch.rand(1, 3, 2, 10)
+    views = found.rollout(context, actions)["members"]
+    assert torch.equal(views, again.rollout(context, actions)["members"])
+    assert not torch.allclose(views[:, :, :, 0], views[:, :, :, 1])  # seeds of their own
+    for name, value in loaded.model.state_dict().items():
+        assert name.startswith("predictor.") or torch.equal(value, found.members[1].state_dict()[name])
+    with pytest.raises(BadInput, match="is for another encoder"):
+        ensemble.load(tmp_path / "kept", replace(loaded, sha256="0" * 64))
+
+
+class Says:
+    """A world model that foresees the same number whatever happens."""
+
+    def __init__(self, number: float) -> None:
+        self.number, model = number, toys.toy_model()
+        self.action, self.history, self.encode = model.action, model.history, model.encode
+
+    def rollout(self, context: Context, actions: torch.Tensor) -> TensorDict:
+        batch = actions.shape[:3]
+        return TensorDict({"latent": torch.full((*batch, 8), self.number)}, batch_size=batch)
+
+
+def test_doubt_is_the_variance_of_what_members_foresee() -> None:
+    """Whatever then comes; nothing is foreseen of the first frames."""
+    pixels = np.random.default_rng(0).integers(256, size=(31, toys.SIZE, toys.SIZE, 3), dtype=np.uint8)
+    film = Film("plain", pixels, np.zeros((30, 2)), np.zeros((31, 2)), 0)
+    for numbers, variance in (((2.0, 2.0), 0.0), ((1.0, 3.0), 1.0), ((0.0, 0.0, 3.0), 2.0)):
+        judge = expectation.InDoubt("", Ensemble([Says(number) for number in numbers]), "")
+        for ahead, energy in judge.energies(film, (1, 3)).items():
+            first = surprise.first_step(judge.model, ahead)
+            assert np.isnan(energy[:first]).all() and np.allclose(energy[first:], variance)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -26,7 +26,7 @@ from planner.evaluate.statistics import wilson
 from planner.tasks import load_envs
 from planner.types import Context
 
-from . import belief
+from . import belief, ensemble
 from .detection import auroc, auroc_interval, average_precision
 from .expectation_plots import plot
 from .impossible import CLIP_STREAM, LOOKS, SCENES, Film, Studio, kinds_of
@@ -127,13 +127,41 @@ class _Drawn:
         return TensorDict({"latent": self.model.decode(futures)}, batch_size=futures.shape[:3])
 
 
+@dataclass
+class InDoubt(InLatents):
+    """How much an ensemble of predictors disagrees about what comes; it does not look at what then came."""
+
+    def energies(self, film: Film, ahead: tuple[int, ...] = AHEAD) -> dict[int, np.ndarray]:
+        latents, views = self.encode(film.pixels), _Deviations(self.model)
+        agreed = latents.new_zeros(len(latents), len(self.model.members), latents.shape[-1])
+        return {k: surprise.energies(views, latents, film.actions, k, seen=agreed).numpy() for k in ahead}
+
+
+@dataclass
+class _Deviations:
+    """An ensemble whose rollouts end in how far each member is from their mean, so that a mean square is a variance."""
+
+    model: Any
+
+    def __post_init__(self) -> None:
+        self.action, self.history = self.model.action, self.model.history
+
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        futures = self.model.rollout(context, actions)
+        apart = futures["members"] - futures["latent"].unsqueeze(3)
+        return TensorDict({"latent": apart}, batch_size=actions.shape[:3])
+
+
 def scorers(task: str) -> Iterator[InLatents]:
     """Ours as shipped, then everybody whose weights lie in `WEIGHTS`."""
     loaded = checkpoint.load(checkpoint.find(task, None), task=task)
     yield InLatents("jepa", loaded.model, loaded.sha256)
     for folder in sorted(WEIGHTS.glob(f"{task.lower()}-*")):
         name = folder.name.removeprefix(f"{task.lower()}-")
-        if name.startswith("jepa"):
+        if name == "ensemble":
+            doubting, sha256 = ensemble.load(folder, loaded)
+            yield InDoubt("jepa, ensemble's disagreement", doubting, sha256)
+        elif name.startswith("jepa"):
             other = checkpoint.load(folder)
             yield InLatents(name, other.model, other.sha256)
         else:

@@ -31,8 +31,8 @@ from .worlds import Belief, Rival, divergence, scaled
 
 FREE_NATS = 1.0
 """Least divergence of prior and posterior that is punished, nats a frame (DreamerV3, arXiv 2301.04104)."""
-TOWARDS_PRIOR = 0.5
-"""Share of the divergence that pulls the posterior; the rest trains the prior (KL balancing, DreamerV2, 2010.02193)."""
+DYNAMICS = 0.5
+"""Weight of the divergence that trains the prior (DreamerV3); that which pulls the posterior is an option, `pull`."""
 DRAWN = 3, 5
 """Frames of a window that are drawn as seen, and as foreseen."""
 
@@ -41,6 +41,7 @@ class _InPixels(JEPATraining):
     """What the training of both rivals shares: batches, updates, schedule and probes are a JEPA's."""
 
     targets = "plain"
+    pull = 0.5
 
     def draw(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures to see, each with a look of its own, pictures to draw, both uint8 `[B, F, ...]`, and actions.
@@ -123,8 +124,7 @@ class RecurrentTraining(_InPixels):
         return terms | {"dynamics": dynamics, "representation": representation, "latents": posterior.mean}
 
     def weights(self) -> dict[str, float]:
-        pull = {"dynamics": 1 - TOWARDS_PRIOR, "representation": TOWARDS_PRIOR}
-        return {"reconstruction": 1.0, "prediction": 1.0} | pull
+        return {"reconstruction": 1.0, "prediction": 1.0, "dynamics": DYNAMICS, "representation": self.pull}
 
     def foreseen(self, latents: Tensor, actions: Tensor) -> Tensor:
         """Means of the latents after H, `[B, H, D]`, open loop to the end of the window, `[B, F - H, D]`."""
@@ -159,6 +159,8 @@ class Options:
         augment: how much the frames of a window differ in look, 0 to 1.
         targets: "plain" to draw what is seen without its look, which says what is nuisance and what is not, more than a
             JEPA is told; "seen" to draw it as it looks.
+        pull: weight of the divergence that draws a recurrent rival's posterior to its prior; 0.5 pulls the prior
+            towards the posterior as much, DreamerV3 has 0.1. The next-frame rival has none.
         steps: updates; as many as the JEPA's by default.
         width: channels of the encoder's first layer.
         learning_rate: at its peak.
@@ -173,6 +175,7 @@ class Options:
     kind: str = "recurrent"
     augment: float = 0.0
     targets: str = "plain"
+    pull: float = 0.5
     steps: int | None = None
     width: int = 48
     learning_rate: float = 2e-3
@@ -192,10 +195,17 @@ def training_config(options: Options) -> TrainConfig:
 
 
 def train(
-    store: EpisodeStore, kind: str, config: TrainConfig, out: Path, shape: Any, targets: str = "plain"
+    store: EpisodeStore,
+    kind: str,
+    config: TrainConfig,
+    out: Path,
+    shape: Any,
+    *,
+    targets: str = "plain",
+    pull: float = 0.5,
 ) -> Rival | None:
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
-    described = {"kind": kind, "targets": targets} | asdict(shape)
+    described = {"kind": kind, "targets": targets, "pull": pull} | asdict(shape)
     run = {"task": store.info.task, "model": described, "training": asdict(config)}
     _same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
@@ -204,7 +214,7 @@ def train(
     with torch.no_grad():
         model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
     training = TRAININGS[kind](model, config, store.info)
-    training.targets = targets
+    training.targets, training.pull = targets, pull
     done = _run(training, config, out, False, lambda: _draws(model, store, config))
     return model.eval().requires_grad_(False) if done else None
 
@@ -222,14 +232,14 @@ def main(options: Options) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
     shape = RIVALS[options.kind][1](image_size=store.info.size, width=options.width)
-    model = train(store, options.kind, config, out, shape, options.targets)
+    model = train(store, options.kind, config, out, shape, targets=options.targets, pull=options.pull)
     if model is None:
         print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
         raise SystemExit(130)
     checks = curves(out)
     notes = {
         "command": f"python -m benchmarks.claims.rival {shlex.join(sys.argv[1:])}",
-        "training": asdict(config) | {"targets": options.targets},
+        "training": asdict(config) | {"targets": options.targets, "pull": options.pull},
         "validation": checks[max(checks)] if checks else {},
         "commit": commit(),
     }

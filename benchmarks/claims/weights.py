@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from planner.actions import ActionSpec
 from planner.checkpoint import Checkpoint
@@ -29,17 +30,37 @@ RIVALS: dict[str, tuple[type[Rival], type[JEPAConfig] | type[RecurrentConfig]]] 
 
 def save(folder: Path, model: Rival, *, task: str, renderer: str, planner: PlannerConfig, notes: dict[str, Any]) -> str:
     """Writes `config.json` and `model.safetensors`; returns the weights' SHA-256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = save_tensors({name: value.contiguous() for name, value in model.state_dict().items()})
-    digest = hashlib.sha256(weights).hexdigest()
     kind = next(name for name, (make, _) in RIVALS.items() if type(model) is make)
-    config = {"kind": kind, "task": task, "renderer": renderer, "sha256": digest}
+    config = {"kind": kind, "task": task, "renderer": renderer}
     config |= {"model": asdict(model.config), "action": asdict(model.action), "planner": asdict(planner)}
+    return write(folder, model.state_dict(), config | notes)
+
+
+def write(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> str:
+    """Writes weights and what is said of them, with their SHA-256, which it returns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors({name: value.contiguous() for name, value in tensors.items()})
+    digest = hashlib.sha256(weights).hexdigest()
     temporary = folder / ".model.safetensors"
     temporary.write_bytes(weights)
     temporary.replace(folder / "model.safetensors")
-    write_atomically(folder / "config.json", json.dumps(config | notes, indent=1) + "\n")
+    write_atomically(folder / "config.json", json.dumps(config | {"sha256": digest}, indent=1) + "\n")
     return digest
+
+
+def intact(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """What `write` wrote: what is said of the weights, and they themselves, not yet decoded.
+
+    Raises:
+        BadInput: if they are missing, or altered.
+    """
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"no weights at {folder}", do="train them as `make train-rivals` does")
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    weights = (folder / "model.safetensors").read_bytes()
+    if (digest := hashlib.sha256(weights).hexdigest()) != config["sha256"]:
+        raise BadInput(f"weights {folder} were altered", expected=f"SHA-256 {config['sha256']}", got=digest)
+    return config, weights
 
 
 def load(folder: Path) -> Checkpoint:
@@ -48,12 +69,7 @@ def load(folder: Path) -> Checkpoint:
     Raises:
         BadInput: if it is missing, altered or of an unknown kind.
     """
-    if not (folder / "config.json").is_file():
-        raise BadInput(f"no rival at {folder}", do="train one with `python -m benchmarks.claims.rival TASK`")
-    config = json.loads((folder / "config.json").read_text())
-    weights = (folder / "model.safetensors").read_bytes()
-    if (digest := hashlib.sha256(weights).hexdigest()) != config["sha256"]:
-        raise BadInput(f"rival {folder} was altered", expected=f"SHA-256 {config['sha256']}", got=digest)
+    config, weights = intact(folder)
     if config["kind"] not in RIVALS:
         raise BadInput(f"rival {folder}: unknown kind", expected=" or ".join(RIVALS), got=repr(config["kind"]))
     make, shape = RIVALS[config["kind"]]
@@ -62,4 +78,4 @@ def load(folder: Path) -> Checkpoint:
     model.load_state_dict(load_tensors(weights))
     model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     planner = PlannerConfig(**config["planner"])
-    return Checkpoint(model, config["task"], config["renderer"], planner, digest)
+    return Checkpoint(model, config["task"], config["renderer"], planner, config["sha256"])
