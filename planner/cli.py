@@ -211,20 +211,9 @@ class Polish:
     """How it is trained; what only the encoder needs is not read."""
 
     def run(self) -> None:
-        import torch
-
         from . import training
-        from .data import EpisodeStore
 
-        _check_task(self.task)
-        if self.threads < 1:
-            raise BadInput("polish: threads is off", expected="at least 1", got=str(self.threads))
-        torch.set_num_threads(self.threads)
-        loaded = _load(self.task, self.checkpoint)
-        stores = [EpisodeStore.open(path) for path in self.data or (Path("data") / folder_name(self.task),)]
-        for store in stores:
-            _check_data(store, self.task)
-        out = self.out or Path("runs/polish") / folder_name(self.task)
+        loaded, stores, out = _ready(self)
         start, model = loaded.sha256, self._model(loaded.model)
         done = training.polish(model, stores, self.training, out, encoder=start, tensorboard=self.tensorboard)
         if done is None:
@@ -253,8 +242,8 @@ class Polish:
         return model
 
 
-def _ready(options: Prior | Temporal | Looks, *sizes: str) -> tuple[Checkpoint, EpisodeStore, Path]:
-    """What a command that trains a part of a checkpoint on one dataset starts from, and its folder to resume in.
+def _ready(options: Polish | Prior | Temporal | Looks, *sizes: str) -> tuple[Checkpoint, list[EpisodeStore], Path]:
+    """What a command that trains a part of a checkpoint starts from, its datasets, and its folder to resume in.
 
     Its threads, and the options named by `sizes`, have to be at least 1.
     """
@@ -269,9 +258,11 @@ def _ready(options: Prior | Temporal | Looks, *sizes: str) -> tuple[Checkpoint, 
             raise BadInput(f"{command}: {name} is off", expected="at least 1", got=str(value))
     torch.set_num_threads(options.threads)
     loaded = _load(options.task, options.checkpoint)
-    store = EpisodeStore.open(options.data or Path("data") / folder_name(options.task))
-    _check_data(store, options.task)
-    return loaded, store, options.out or Path("runs") / command / folder_name(options.task)
+    given = (options.data,) if isinstance(options.data, Path) else options.data
+    stores = [EpisodeStore.open(path) for path in given or (Path("data") / folder_name(options.task),)]
+    for store in stores:
+        _check_data(store, options.task)
+    return loaded, stores, options.out or Path("runs") / command / folder_name(options.task)
 
 
 @dataclass(frozen=True)
@@ -280,8 +271,8 @@ class Prior:
 
     task: Task
     """TwoRoom, PointMaze, Reacher, PushT or Cube."""
-    data: Path | None = None
-    """Dataset; data/TASK by default."""
+    data: tuple[Path, ...] = ()
+    """Datasets, of which every episode counts alike; data/TASK by default."""
     checkpoint: Path | None = None
     """Checkpoint to start from; checkpoints/TASK by default."""
     save: Path | None = None
@@ -304,16 +295,16 @@ class Prior:
     def run(self) -> None:
         from . import training
 
-        loaded, store, out = _ready(self, "width", "horizon", "proposals")
+        loaded, stores, out = _ready(self, "width", "horizon", "proposals")
         model, shape = loaded.model, replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
         done = training.add_part(
-            model, "prior", shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
+            model, "prior", shape, stores, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
         )
         if done is None:
             _stopped(out / "prior/last.ckpt")
         folder = self.save or out / "checkpoint"
         loaded = replace(loaded, planner=replace(loaded.planner, proposals=self.proposals))
-        _keep(folder, self, loaded, done, training.prior_card(store, shape, self.training, out, _typed()))
+        _keep(folder, self, loaded, done, training.prior_card(stores, shape, self.training, out, _typed()))
         console.print(f"{folder}: knows what play would do; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
@@ -323,8 +314,8 @@ class Temporal:
 
     task: Task
     """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
-    data: Path | None = None
-    """Dataset; data/TASK by default."""
+    data: tuple[Path, ...] = ()
+    """Datasets, of which every episode counts alike; data/TASK by default."""
     checkpoint: Path | None = None
     """Checkpoint to start from; checkpoints/TASK by default."""
     save: Path | None = None
@@ -343,16 +334,16 @@ class Temporal:
     def run(self) -> None:
         from . import training
 
-        loaded, store, out = _ready(self, "features")
+        loaded, stores, out = _ready(self, "features")
         model, shape = loaded.model, replace(loaded.model.config, temporal=self.features)
         done = training.add_part(
-            model, "temporal", shape, store, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
+            model, "temporal", shape, stores, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
         )
         if done is None:
             _stopped(out / "temporal/last.ckpt")
         folder = self.save or out / "checkpoint"
         loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal", body=1.0))  # it does not read body
-        _keep(folder, self, loaded, done, training.temporal_card(store, shape, self.training, out, _typed()))
+        _keep(folder, self, loaded, done, training.temporal_card(stores, shape, self.training, out, _typed()))
         console.print(f"{folder}: plans by steps left; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
@@ -380,7 +371,7 @@ class Looks:
     def run(self) -> None:
         from . import training
 
-        loaded, store, out = _ready(self)
+        loaded, (store,), out = _ready(self)
         if store.info.renderer != loaded.renderer:
             do = f"collect it again with JEPA_MPC_RENDERER={loaded.renderer}"
             raise BadInput(

@@ -291,42 +291,58 @@ def train(
             return None
     if model.body is not None:
         model.body.copy_(find_body(model.eval(), store, config.held_out))
-    if model.temporal is not None and not _train_temporal(model, model.temporal, store, config, out, tensorboard):
+    if model.temporal is not None and not _train_temporal(model, model.temporal, [store], config, out, tensorboard):
         return None
-    if model.prior is not None and not train_prior(model, model.prior, store, config, out, tensorboard):
+    if model.prior is not None and not train_prior(model, model.prior, [store], config, out, tensorboard):
         return None
     return model.eval()
 
 
+def _episodes(
+    model: JEPA, stores: Sequence[EpisodeStore], held_out: float
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Latents `[N, L + 1, D]` and actions `[N, L, a]` of all datasets' episodes to fit, and of those to check."""
+    fit: list[tuple[Tensor, Tensor]] = []
+    check: list[tuple[Tensor, Tensor]] = []
+    for store in stores:
+        latents, actions = cache_latents(model, store).unflatten(0, (store.info.episodes, -1)), store.data["actions"][:]
+        for part, rows in zip((fit, check), split_rows(store.info.episodes, held_out), strict=True):
+            part.append((latents[rows], actions[rows]))
+    (fits, fit_actions), (checks, check_actions) = (map(torch.cat, zip(*part, strict=True)) for part in (fit, check))
+    return (fits, fit_actions), (checks, check_actions)
+
+
 def _train_temporal(
-    model: JEPA, head: TemporalDistance, store: EpisodeStore, config: TrainConfig, out: Path, tensorboard: bool
+    model: JEPA,
+    head: TemporalDistance,
+    stores: Sequence[EpisodeStore],
+    config: TrainConfig,
+    out: Path,
+    tensorboard: bool,
 ) -> bool:
     """The last stage, on cached latents; False if it was interrupted."""
-    settings, block = replace(config, steps=config.temporal_steps), store.info.action_spec.block
+    settings, block = replace(config, steps=config.temporal_steps), model.action.block
 
     def draws() -> tuple[Ways, Ways]:
-        latents = cache_latents(model, store).unflatten(0, (store.info.episodes, -1))
-        parts = split_rows(store.info.episodes, config.held_out)
-        fit, check = (Ways(latents[rows], block, config.temporal_reach, 1024, config.seed) for rows in parts)
+        parts = _episodes(model, stores, config.held_out)
+        fit, check = (Ways(latents, block, config.temporal_reach, 1024, config.seed) for latents, _ in parts)
         return fit, check
 
-    reach = min(config.temporal_reach, store.info.steps / block)
+    reach = min(config.temporal_reach, stores[0].info.steps / block)
     return _run(DistanceTraining(head, settings, reach), settings, out / "temporal", tensorboard, draws)
 
 
 def train_prior(
-    model: JEPA, prior: ActionPrior, store: EpisodeStore, config: TrainConfig, out: Path, tensorboard: bool
+    model: JEPA, prior: ActionPrior, stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, tensorboard: bool
 ) -> bool:
     """Trains the action prior on cached latents, in `out/prior`, where it resumes; False if it was interrupted."""
-    settings, spec = replace(config, steps=config.prior_steps), store.info.action_spec
+    settings = replace(config, steps=config.prior_steps)
     shape = {"history": model.history, "horizon": prior.horizon, "reach": config.prior_reach}
 
     def draws() -> tuple[Hindsight, Hindsight]:
-        latents = cache_latents(model, store).unflatten(0, (store.info.episodes, -1))
-        actions = store.data["actions"][:]
         fit, check = (
-            Hindsight(latents[rows], actions[rows], spec, batch=512, seed=config.seed, **shape)
-            for rows in split_rows(store.info.episodes, config.held_out)
+            Hindsight(latents, actions, model.action, batch=512, seed=config.seed, **shape)
+            for latents, actions in _episodes(model, stores, config.held_out)
         )
         return fit, check
 
@@ -337,7 +353,7 @@ def add_part(
     model: JEPA,
     part: Literal["prior", "temporal"],
     shape: JEPAConfig,
-    store: EpisodeStore,
+    stores: Sequence[EpisodeStore],
     config: TrainConfig,
     out: Path,
     *,
@@ -350,7 +366,7 @@ def add_part(
         model: what the part is to be added to.
         part: which; it is trained, and resumes, in the folder of that name in `out`.
         shape: the model's, with the part's sizes.
-        store: play of the same task, already verified.
+        stores: datasets of the same task, of episodes as long, already verified; every episode counts alike.
         config: `learning_rate`, `weight_decay`, `held_out`, `seed` and `save_every` are read, of a prior also
             `prior_steps`, `prior_reach` and `cold_starts`, of a temporal distance also `temporal_steps`,
             `temporal_reach` and `temporal_expectile`.
@@ -362,16 +378,17 @@ def add_part(
         The model with its part, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds another run, dataset and model do not fit, or the loss is no longer finite.
+        BadInput: if `out` holds another run, datasets and model do not fit, or the loss is no longer finite.
     """
-    if (got := (store.info.size, store.info.action_spec)) != (want := (shape.image_size, model.action)):
-        raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
-    run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
+    run = _fitting(stores, model, weights)
+    if len(lengths := sorted({store.info.steps for store in stores})) > 1:
+        got = " and ".join(map(str, lengths))
+        raise BadInput(f"{part}: episodes of different lengths", expected="as many steps in every dataset", got=got)
     _same_run(out, run | {"model": asdict(shape), "training": asdict(config)}, state=out / part / "last.ckpt")
     lightning.seed_everything(config.seed, verbose=False)
     grown = model.renewed(part, shape).train().requires_grad_(False)
     learner, train_it = grown.get_submodule(part).requires_grad_(True), TRAINERS[part]
-    return grown.eval() if train_it(grown, learner, store, config, out, tensorboard) else None
+    return grown.eval() if train_it(grown, learner, stores, config, out, tensorboard) else None
 
 
 TRAINERS: dict[str, Callable[..., bool]] = {"prior": train_prior, "temporal": _train_temporal}
@@ -472,11 +489,7 @@ def polish(
     Raises:
         BadInput: if `out` holds another run, datasets and model do not fit, or the loss is no longer finite.
     """
-    for store in stores:
-        if (got := (store.info.size, store.info.action_spec)) != (want := (model.config.image_size, model.action)):
-            raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
-    data = [{"path": str(store.path), "seed": store.info.seed, "policy": store.info.policy} for store in stores]
-    run = {"task": stores[0].info.task, "encoder": encoder, "data": data}
+    run = _fitting(stores, model, encoder)
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
@@ -487,6 +500,20 @@ def polish(
     model.train().requires_grad_(False).predictor.requires_grad_(True)
     done = _run(PredictorTraining(model, config, stores[0].info), config, out, tensorboard, draws)
     return model.eval() if done else None
+
+
+def _fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str) -> dict[str, Any]:
+    """What a run of a finished model on datasets is known by; raises `BadInput` where one does not fit the model."""
+    for store in stores:
+        if (got := (store.info.size, store.info.action_spec)) != (want := (model.config.image_size, model.action)):
+            raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
+    data = [{"path": str(store.path), "seed": store.info.seed, "policy": store.info.policy} for store in stores]
+    return {"task": stores[0].info.task, "encoder": weights, "data": data}
+
+
+def _sets(stores: Sequence[EpisodeStore]) -> str:
+    """Datasets, as a card names them."""
+    return " and ".join(f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores)
 
 
 def _draws(
@@ -609,12 +636,11 @@ def polish_card(
     """
     predictor = f", new ({new.predictor}, {new.depth} x {new.hidden})" if new else ""
     checks = curves(out)
-    sets = [f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores]
     lines = [
         "## Polished further",
         "",
         f"The predictor alone{predictor}, {config.steps} updates of {config.batch} windows, {config.horizon} steps",
-        f"ahead, from the weights {encoder[:12]}, on {' and '.join(sets)}, in equal shares: `{command}`.",
+        f"ahead, from the weights {encoder[:12]}, on {_sets(stores)}, in equal shares: `{command}`.",
         "",
         "| held-out figure | first check | last check |",
         "|---|---|---|",
@@ -627,7 +653,7 @@ def polish_card(
     return "\n".join([*lines, ""])
 
 
-def prior_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
+def prior_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
     """What a card says of an action prior that was added later."""
     checks = curves(out / "prior")
     ends = [checks[step]["val/prior"] for step in (min(checks), max(checks))] if checks else []
@@ -635,16 +661,17 @@ def prior_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
         [
             "## Action prior",
             "",
-            f"{config.prior_steps} updates on {store.info.episodes} episodes of {store.info.policy} (seed"
-            f" {store.info.seed}), goals up to {config.prior_reach} model steps ahead, plans of"
-            f" {shape.prior_horizon}: `{command}`.",
+            f"{config.prior_steps} updates on {_sets(stores)}, goals up to {config.prior_reach} model steps ahead,"
+            f" plans of {shape.prior_horizon}: `{command}`.",
             f"Held-out error of the flow, first and last check: {' and '.join(f'{end:.3f}' for end in ends)}.",
             "",
         ]
     )
 
 
-def temporal_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
+def temporal_card(
+    stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str
+) -> str:
     """What a card says of a temporal distance that was added later."""
     checks = curves(out / "temporal")
     ends = [checks[step]["val/temporal_near"] for step in (min(checks), max(checks))] if checks else []
@@ -652,9 +679,8 @@ def temporal_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, o
         [
             "## Temporal distance",
             "",
-            f"{config.temporal_steps} updates of a head of {shape.temporal} features on {store.info.episodes} episodes"
-            f" of {store.info.policy} (seed {store.info.seed}), gaps of up to {config.temporal_reach} steps taught as"
-            f" they are: `{command}`.",
+            f"{config.temporal_steps} updates of a head of {shape.temporal} features on {_sets(stores)}, gaps of up to"
+            f" {config.temporal_reach} steps taught as they are: `{command}`.",
             f"Held-out error of these gaps, first and last check: {' and '.join(f'{e:.2f}' for e in ends)} steps.",
             "",
         ]

@@ -23,7 +23,7 @@ from planner.prior import Hindsight, PriorTraining
 from planner.proposals import proposer
 from planner.recipes import planner_for, recipe_for
 from planner.settings import PlannerConfig, TrainConfig
-from planner.training import _run, train
+from planner.training import _episodes, _run, train
 from planner.types import Context
 
 LINE = ActionSpec((-1.0,), (1.0,), ("m/s",), 2)
@@ -197,6 +197,23 @@ def test_a_finished_checkpoint_is_given_a_temporal_distance(tmp_path: Path) -> N
     assert "3 updates of a head of 4 features on 6 episodes" in (tmp_path / "out/checkpoint/card.md").read_text()
     with pytest.raises(SystemExit):
         main([*words, "--features", "0"])
+
+
+def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(tmp_path: Path) -> None:
+    """Play never shows what a planner does when it fails, and steps left have to know; every episode counts alike."""
+    stores = [dot_store(tmp_path / name, episodes=n, seed=seed) for name, n, seed in (("play", 8, 0), ("own", 4, 1))]
+    (fit, fit_actions), (check, check_actions) = _episodes(toy_model(), stores, 0.25)
+    assert len(fit) == len(fit_actions) == 6 + 3 and len(check) == len(check_actions) == 2 + 1
+    for half, rows in ((fit_actions, slice(0, -2)), (check_actions, slice(-2, None))):
+        assert all(any(torch.equal(own, one) for one in half) for own in stores[0].data["actions"][rows])
+    words = ["temporal", "TwoRoom", "--checkpoint", str(toy_checkpoint(tmp_path / "start")), "--features", "4"]
+    words += ["--training.temporal-steps", "3", "--training.held-out", "0.25", "--out", str(tmp_path / "out")]
+    main([*words, "--data", str(tmp_path / "play"), str(tmp_path / "own")])
+    card = (tmp_path / "out/checkpoint/card.md").read_text()
+    assert "on 8 episodes of play (seed 0) and 4 episodes of play (seed 1), gaps" in card
+    dot_store(tmp_path / "short", steps=20)
+    with pytest.raises(SystemExit):
+        main([*words, "--out", str(tmp_path / "other"), "--data", str(tmp_path / "play"), str(tmp_path / "short")])
 
 
 def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> None:
