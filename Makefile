@@ -103,8 +103,8 @@ train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without var
 	@$(RIVAL) --kind next_frame --save $(RIVALS)-next_frame-0
 	@$(BIN)/jepa-mpc train TwoRoom --threads 1 --training.steps $(UPDATES) --training.augment 0 --model.width $(WIDTH) \
 	  --model.temporal 0 --out runs/rivals/tworoom-jepa-0 --checkpoint $(RIVALS)-jepa-0
-	@$(RIVAL) --kind recurrent --augment 0.8 --pull 0.1 --save $(RIVALS)-recurrent-0.8
-	@$(RIVAL) --kind next_frame --augment 0.8 --save $(RIVALS)-next_frame-0.8
+	@$(RIVAL) --kind recurrent --augment 0.8 --pull 0.1 --start $(RIVALS)-recurrent-0 --save $(RIVALS)-recurrent-0.8
+	@$(RIVAL) --kind next_frame --augment 0.8 --start $(RIVALS)-next_frame-0 --save $(RIVALS)-next_frame-0.8
 	@$(BIN)/python -m benchmarks.claims.ensemble TwoRoom --save $(RIVALS)-ensemble
 
 bench-claims: $(STAMP)  ## a JEPA beside models that predict pictures: noise, cost, energy; goes on where it stopped; QUICK=1, FRESH=1

@@ -115,6 +115,17 @@ def test_training_resumes_and_minds_its_configuration(kind: str, tmp_path: Path)
 
 
 @each_rival
+def test_a_rival_goes_on_from_weights_that_it_is_given(kind: str, tmp_path: Path) -> None:
+    store, start = toys.dot_store(tmp_path / "data", steps=60), toy_rival(kind)
+    config = replace(training_config(Options("TwoRoom", kind=kind, steps=2)), batch=8, held_out=0.25, horizon=3)
+    config = replace(config, learning_rate=1e-9, weight_decay=0)
+    model = train(store, kind, config, tmp_path / "run", SHAPES[kind], start=start)
+    assert model is not None
+    for (name, value), wanted in zip(model.named_parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(value, wanted, atol=1e-6, rtol=0, msg=name)
+
+
+@each_rival
 def test_weights_come_back_as_they_were_saved_and_altered_ones_do_not(kind: str, tmp_path: Path) -> None:
     model, obs = toy_rival(kind), observations(1, 2)
     digest = save(tmp_path, model, task="TwoRoom", renderer="none", planner=toys.PLANNER, notes={})

@@ -57,12 +57,13 @@ class Contender:
 
 
 def contenders(energy: str = "latent") -> Iterator[Contender]:
-    """Everybody who has such an energy and whose weights are there; ours first, and as shipped."""
+    """Everybody who has such an energy and whose weights are there; ours first, with varied looks as it ships."""
     if energy == "latent":
-        yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(TASK, None)), "as shipped, 2,500 updates")
-    for model in ("jepa", "recurrent", "next_frame"):
+        yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(TASK, None)))
+        if (plain := WEIGHTS / f"{TASK.lower()}-jepa-0").exists():
+            yield Contender("jepa", 0.0, energy, checkpoint.load(plain))
+    for model in ("recurrent", "next_frame"):
         for augment, which in ((0.0, ""), (0.8, ""), (0.8, "-seen")):
             folder = WEIGHTS / f"{TASK.lower()}-{model}-{augment:g}{which}"
-            if (folder / "config.json").exists() and (model != "jepa" or energy == "latent"):
-                loaded = checkpoint.load(folder) if model == "jepa" else load(folder)
-                yield Contender(model, augment, energy, loaded, SEEN if which else "")
+            if (folder / "config.json").exists():
+                yield Contender(model, augment, energy, load(folder), SEEN if which else "")

@@ -6,7 +6,8 @@ what then happens. `python -m benchmarks.claims.ensemble` trains them.
 
 from __future__ import annotations
 
-import json
+import shlex
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,7 +104,8 @@ def main(options: Options) -> None:
             print("stopped after a whole step; the same command goes on from there")
             raise SystemExit(130)
         members.append(member)
-    notes = {"command": json.dumps(vars(options), default=str), "commit": commit()}
+    command = f"python -m benchmarks.claims.ensemble {shlex.join(sys.argv[1:])}"
+    notes = {"command": command, "steps": options.steps, "commit": commit()}
     save(options.save, members, loaded.sha256, options.task, notes)
     print(f"{options.save}: {len(members)} predictors on the encoder of {loaded.sha256[:12]}")
 

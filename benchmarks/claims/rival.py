@@ -26,7 +26,7 @@ from planner.training import JEPATraining, _draws, _run, _same_run, curves
 from planner.types import Context
 from planner.versions import commit
 
-from .weights import RIVALS, save
+from .weights import RIVALS, load, save
 from .worlds import Belief, Rival, divergence, scaled
 
 FREE_NATS = 1.0
@@ -161,6 +161,8 @@ class Options:
             JEPA is told; "seen" to draw it as it looks.
         pull: weight of the divergence that draws a recurrent rival's posterior to its prior; 0.5 pulls the prior
             towards the posterior as much, DreamerV3 has 0.1. The next-frame rival has none.
+        start: weights to go on from, as they were saved; fresh ones by default. With varied looks from the first update
+            on, rivals keep to the mean picture; those trained on plain pictures have something to lose.
         steps: updates; as many as the JEPA's by default.
         width: channels of the encoder's first layer.
         learning_rate: at its peak.
@@ -176,6 +178,7 @@ class Options:
     augment: float = 0.0
     targets: str = "plain"
     pull: float = 0.5
+    start: Path | None = None
     steps: int | None = None
     width: int = 48
     learning_rate: float = 2e-3
@@ -203,6 +206,7 @@ def train(
     *,
     targets: str = "plain",
     pull: float = 0.5,
+    start: Rival | None = None,
 ) -> Rival | None:
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
     described = {"kind": kind, "targets": targets, "pull": pull} | asdict(shape)
@@ -211,8 +215,11 @@ def train(
     lightning.seed_everything(config.seed, verbose=False)
     model = RIVALS[kind][0](shape, store.info.action_spec).to(memory_format=torch.channels_last)
     fit_rows, _ = split_rows(store.info.episodes, config.held_out)
-    with torch.no_grad():
-        model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+    else:
+        with torch.no_grad():
+            model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
     training = TRAININGS[kind](model, config, store.info)
     training.targets, training.pull = targets, pull
     done = _run(training, config, out, False, lambda: _draws(model, store, config))
@@ -232,7 +239,8 @@ def main(options: Options) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
     shape = RIVALS[options.kind][1](image_size=store.info.size, width=options.width)
-    model = train(store, options.kind, config, out, shape, targets=options.targets, pull=options.pull)
+    start = load(options.start).model if options.start else None
+    model = train(store, options.kind, config, out, shape, targets=options.targets, pull=options.pull, start=start)
     if model is None:
         print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
         raise SystemExit(130)
