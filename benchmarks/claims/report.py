@@ -142,7 +142,8 @@ def draw_success(rows: Sequence[Row]) -> Figure | None:
     for panel, kind in zip(panels, KINDS, strict=True):
         for shift, (who, mine) in enumerate(_by_contender(found).items()):
             points = sorted((r for r in mine if r["nuisance"] in (kind, "none")), key=lambda r: r["severity"])
-            _curve(panel, points, who, 0.04 * (shift - 3))
+            if points:  # a run that goes on later may have left some out
+                _curve(panel, points, who, 0.04 * (shift - 3))
         panel.set(title=kind, xlabel="severity", xticks=list(SEVERITIES), ylim=(-3, 103))
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("goals reached, %")
