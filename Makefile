@@ -95,7 +95,7 @@ bench-speed: $(STAMP) $(PEERS)/.installed  ## ms a plan, beside other planners o
 	@$(BIN)/python -m benchmarks.speed.plots $(SPEED_RESULTS) --pictures $(SPEED_PICTURES)
 
 # Everybody who is compared: same encoder, same data, same number of updates; goes on where it stopped. Our JEPA with
-# varied looks is the one that ships. Two hours of one core.
+# varied looks is the one that ships.
 RIVAL = $(BIN)/python -m benchmarks.claims.rival TwoRoom --steps $(UPDATES) --width $(WIDTH)
 RIVALS = benchmarks/claims/weights/tworoom
 train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without varied looks, our JEPA without, and an ensemble

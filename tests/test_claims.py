@@ -118,9 +118,12 @@ def test_training_resumes_and_minds_its_configuration(kind: str, tmp_path: Path)
 def test_a_rival_goes_on_from_weights_that_it_is_given(kind: str, tmp_path: Path) -> None:
     store, start = toys.dot_store(tmp_path / "data", steps=60), toy_rival(kind)
     config = replace(training_config(Options("TwoRoom", kind=kind, steps=2)), batch=8, held_out=0.25, horizon=3)
-    config = replace(config, learning_rate=1e-9, weight_decay=0)
-    model = train(store, kind, config, tmp_path / "run", SHAPES[kind], start=start)
+    config = replace(config, learning_rate=1e-9, weight_decay=0, save_every=1)
+    given = Checkpoint(start, "TwoRoom", "none", toys.PLANNER, "abc")
+    model = train(store, kind, config, tmp_path / "run", SHAPES[kind], start=given)
     assert model is not None
+    with pytest.raises(BadInput, match="another configuration"):
+        train(store, kind, config, tmp_path / "run", SHAPES[kind])
     for (name, value), wanted in zip(model.named_parameters(), start.parameters(), strict=True):
         torch.testing.assert_close(value, wanted, atol=1e-6, rtol=0, msg=name)
 

@@ -199,7 +199,9 @@ def test_a_finished_checkpoint_is_given_a_temporal_distance(tmp_path: Path) -> N
         main([*words, "--features", "0"])
 
 
-def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(tmp_path: Path) -> None:
+def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Play never shows what a planner does when it fails, and steps left have to know; every episode counts alike."""
     stores = [dot_store(tmp_path / name, episodes=n, seed=seed) for name, n, seed in (("play", 8, 0), ("own", 4, 1))]
     (fit, fit_actions), (check, check_actions) = _episodes(toy_model(), stores, 0.25)
@@ -214,6 +216,7 @@ def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(t
     dot_store(tmp_path / "short", steps=20)
     with pytest.raises(SystemExit):
         main([*words, "--out", str(tmp_path / "other"), "--data", str(tmp_path / "play"), str(tmp_path / "short")])
+    assert "temporal: episodes of different lengths" in capsys.readouterr().err
 
 
 def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> None:

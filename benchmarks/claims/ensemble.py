@@ -22,7 +22,6 @@ from planner.errors import BadInput
 from planner.models.ensemble import Ensemble
 from planner.models.jepa import JEPA
 from planner.recipes import POLISH
-from planner.training import polish
 from planner.versions import commit
 
 from .weights import intact, write
@@ -90,6 +89,10 @@ class Options:
 
 def main(options: Options) -> None:
     """Trains one member after the other; a finished one is not trained again."""
+    from planner.training import polish  # brings Lightning, which those who only load do not need
+
+    if options.members < 2:
+        raise BadInput("ensemble: members is off", expected="at least 2", got=str(options.members))
     torch.set_num_threads(options.threads)
     loaded = checkpoint.load(checkpoint.find(options.task, options.checkpoint), task=options.task)
     store = EpisodeStore.open(options.data or Path("data") / options.task.lower())

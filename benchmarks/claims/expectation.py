@@ -109,22 +109,8 @@ class InPictures(InLatents):
     def energies(self, film: Film, ahead: tuple[int, ...] = AHEAD) -> dict[int, np.ndarray]:
         latents = self.encode(film.pixels)
         seen = torch.from_numpy(film.pixels).float() / 127.5 - 1
-        drawn = _Drawn(self.model)
+        drawn = _Seen(self.model, lambda futures: self.model.decode(futures["latent"][:, :, -1:]))
         return {k: surprise.energies(drawn, latents, film.actions, k, seen=seen).numpy() for k in ahead}
-
-
-@dataclass
-class _Drawn:
-    """A rival whose rollouts end in pictures in place of latents."""
-
-    model: Any
-
-    def __post_init__(self) -> None:
-        self.action, self.history = self.model.action, self.model.history
-
-    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
-        futures = self.model.rollout(context, actions)["latent"][:, :, -1:]
-        return TensorDict({"latent": self.model.decode(futures)}, batch_size=futures.shape[:3])
 
 
 @dataclass
@@ -132,24 +118,26 @@ class InDoubt(InLatents):
     """How much an ensemble of predictors disagrees about what comes; it does not look at what then came."""
 
     def energies(self, film: Film, ahead: tuple[int, ...] = AHEAD) -> dict[int, np.ndarray]:
-        latents, views = self.encode(film.pixels), _Deviations(self.model)
+        latents = self.encode(film.pixels)
+        # How far each member is from their mean: the mean square of that is a variance.
+        apart = _Seen(self.model, lambda futures: futures["members"] - futures["latent"].unsqueeze(3))
         agreed = latents.new_zeros(len(latents), len(self.model.members), latents.shape[-1])
-        return {k: surprise.energies(views, latents, film.actions, k, seen=agreed).numpy() for k in ahead}
+        return {k: surprise.energies(apart, latents, film.actions, k, seen=agreed).numpy() for k in ahead}
 
 
 @dataclass
-class _Deviations:
-    """An ensemble whose rollouts end in how far each member is from their mean, so that a mean square is a variance."""
+class _Seen:
+    """A model whose rollouts end in what `view` makes of its futures, `[E, S, T, ...]`, in place of latents."""
 
     model: Any
+    view: Callable[[TensorDict], Tensor]
 
     def __post_init__(self) -> None:
         self.action, self.history = self.model.action, self.model.history
 
     def rollout(self, context: Context, actions: Tensor) -> TensorDict:
-        futures = self.model.rollout(context, actions)
-        apart = futures["members"] - futures["latent"].unsqueeze(3)
-        return TensorDict({"latent": apart}, batch_size=actions.shape[:3])
+        viewed = self.view(self.model.rollout(context, actions))
+        return TensorDict({"latent": viewed}, batch_size=viewed.shape[:3])
 
 
 def scorers(task: str) -> Iterator[InLatents]:

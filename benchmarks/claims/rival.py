@@ -18,6 +18,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from planner.augment import vary
+from planner.checkpoint import Checkpoint
 from planner.data import EpisodeStore, split_rows
 from planner.errors import BadInput
 from planner.recipes import recipe_for
@@ -206,17 +207,18 @@ def train(
     *,
     targets: str = "plain",
     pull: float = 0.5,
-    start: Rival | None = None,
+    start: Checkpoint | None = None,
 ) -> Rival | None:
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
     described = {"kind": kind, "targets": targets, "pull": pull} | asdict(shape)
+    described |= {"start": start.sha256 if start else None}
     run = {"task": store.info.task, "model": described, "training": asdict(config)}
     _same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
     model = RIVALS[kind][0](shape, store.info.action_spec).to(memory_format=torch.channels_last)
     fit_rows, _ = split_rows(store.info.episodes, config.held_out)
     if start is not None:
-        model.load_state_dict(start.state_dict())
+        model.load_state_dict(start.model.state_dict())
     else:
         with torch.no_grad():
             model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
@@ -239,7 +241,7 @@ def main(options: Options) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
     shape = RIVALS[options.kind][1](image_size=store.info.size, width=options.width)
-    start = load(options.start).model if options.start else None
+    start = load(options.start) if options.start else None
     model = train(store, options.kind, config, out, shape, targets=options.targets, pull=options.pull, start=start)
     if model is None:
         print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
