@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from planner.training import curves
+from planner.cards import curves
 
 
 @dataclass(frozen=True)

@@ -83,18 +83,7 @@ def load(path: Path, *, task: str | None = None) -> Checkpoint:
     config = _read_config(path)
     if task is not None and config["task"] != task:
         raise BadInput(f"checkpoint {path} is for another task", expected=task, got=str(config["task"]))
-    file = path / "model.safetensors"
-    if not file.is_file():
-        raise BadInput(f"checkpoint {path} has no weights", expected=str(file))
-    weights = file.read_bytes()
-    digest = hashlib.sha256(weights).hexdigest()
-    if digest != config["sha256"]:
-        raise BadInput(
-            f"checkpoint {path} was altered or cut short: model.safetensors",
-            expected=f"SHA-256 {config['sha256']}",
-            got=digest,
-            do="restore it, for example with `git checkout`",
-        )
+    weights = sound_weights(path / "model.safetensors", config["sha256"])
     shape, action = _from_dict(JEPAConfig, config["model"], path), _from_dict(ActionSpec, config["action"], path)
     planner = _from_dict(PlannerConfig, config["planner"], path)
     try:
@@ -106,7 +95,22 @@ def load(path: Path, *, task: str | None = None) -> Checkpoint:
     model.eval().requires_grad_(False)
     # Planning and training want the memory layout that a CPU's convolutions are fastest in.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Checkpoint(model, config["task"], config["renderer"], planner, digest)
+    return Checkpoint(model, config["task"], config["renderer"], planner, config["sha256"])
+
+
+def sound_weights(file: Path, sha256: str) -> bytes:
+    """What a file of weights holds; `BadInput` if it is missing, or has another SHA-256 than it should."""
+    if not file.is_file():
+        raise BadInput(f"checkpoint {file.parent} has no weights", expected=str(file))
+    weights = file.read_bytes()
+    if (digest := hashlib.sha256(weights).hexdigest()) != sha256:
+        raise BadInput(
+            f"checkpoint {file.parent} was altered or cut short: {file.name}",
+            expected=f"SHA-256 {sha256}",
+            got=digest,
+            do="restore it, for example with `git checkout`",
+        )
+    return weights
 
 
 def find(task: str, given: Path | None) -> Path:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from .errors import BadInput, check_seed
 from .models.jepa import JEPAConfig
-from .recipes import LOOKS, POLISH, RECIPES, planner_for, recipe_for
+from .recipes import LOOKS, POLISH, PRETRAIN, RECIPES, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
 from .tasks import folder_name, load_envs
 
@@ -121,6 +121,8 @@ class Train:
     """Folder for logs and the state to resume from; runs/train/TASK by default."""
     checkpoint: Path | None = None
     """Folder of the finished checkpoint; OUT/checkpoint by default."""
+    encoder: Path | None = None
+    """Encoder to start from: a folder that `pretrain` wrote, or a checkpoint; --training.freeze leaves it as it is."""
     tensorboard: bool = False
     """Also write logs for TensorBoard."""
     threads: int = field(default_factory=_cores)
@@ -135,8 +137,7 @@ class Train:
     def run(self) -> None:
         import torch
 
-        from . import checkpoint, training
-        from .data import EpisodeStore
+        from . import cards, checkpoint, pretrained, training
         from .evaluate.probe import success_probe
 
         _check_task(self.task)
@@ -144,22 +145,73 @@ class Train:
             if (value := getattr(self, name)) < least:
                 raise BadInput(f"train: {name} is off", expected=f"at least {least}", got=str(value))
         torch.set_num_threads(self.threads)
-        data = self.data or Path("data") / folder_name(self.task)
-        # A dataset that was named has to be there: a mistyped path shall not fill a disk.
-        missing = self.data is None and not (data / "dataset.json").exists()
-        store = _collect(Collect(self.task)) if missing else EpisodeStore.open(data)
-        _check_data(store, self.task)
+        start = pretrained.load(self.encoder) if self.encoder else None
+        store = _play(self.task, self.data)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model), None
         if self.probe:
             success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
-        model = training.train(store, self.model, self.training, out, tensorboard=self.tensorboard, success=success)
+        model = training.train(
+            store, self.model, self.training, out, tensorboard=self.tensorboard, success=success, start=start
+        )
         if model is None:
             _stopped(out / "last.ckpt")
         folder = self.checkpoint or out / "checkpoint"
-        card = training.card(store, self.model, self.training, out, _typed())
+        card = cards.card(store, self.model, self.training, out, _typed(), start)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+def _play(task: str, given: Path | None) -> EpisodeStore:
+    """The dataset to train on; the task's own is collected if it is not there."""
+    from .data import EpisodeStore
+
+    data = given or Path("data") / folder_name(task)
+    # A dataset that was named has to be there: a mistyped path shall not fill a disk.
+    missing = given is None and not (data / "dataset.json").exists()
+    store = _collect(Collect(task)) if missing else EpisodeStore.open(data)
+    _check_data(store, task)
+    return store
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train an encoder on a task's pictures alone, from masked ones to whole ones, for `train --encoder`."""
+
+    task: Task
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
+    data: Path | None = None
+    """Dataset; data/TASK by default."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/pretrain/TASK by default."""
+    save: Path | None = None
+    """Folder of the finished encoder; OUT/encoder by default."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+    model: JEPAConfig = field(default_factory=JEPAConfig)
+    """Shape of the JEPA that the encoder is for; what is not the encoder's is not read."""
+    training: TrainConfig = field(default_factory=lambda: PRETRAIN)
+    """How it is trained; what only the other parts need is not read."""
+
+    def run(self) -> None:
+        import torch
+
+        from . import cards, pretrained, training
+
+        _check_task(self.task)
+        if self.threads < 1:
+            raise BadInput("pretrain: threads is off", expected="at least 1", got=str(self.threads))
+        torch.set_num_threads(self.threads)
+        store, out = _play(self.task, self.data), self.out or Path("runs/pretrain") / folder_name(self.task)
+        encoder = training.pretrain(store, self.model, self.training, out, tensorboard=self.tensorboard)
+        if encoder is None:
+            _stopped(out / "last.ckpt")
+        folder, story = self.save or out / "encoder", cards.pretrained_story(store, self.training)
+        card = cards.pretrained_card(store, self.model, self.training, out, _typed())
+        pretrained.save(folder, encoder, self.model, story=story, card=card)
+        console.print(f"{folder}: pretrained; try `jepa-mpc train {self.task} --encoder {folder} --training.freeze`")
 
 
 def _typed() -> str:
@@ -211,7 +263,7 @@ class Polish:
     """How it is trained; what only the encoder needs is not read."""
 
     def run(self) -> None:
-        from . import training
+        from . import cards, training
 
         loaded, stores, out = _ready(self)
         start, model = loaded.sha256, self._model(loaded.model)
@@ -220,7 +272,7 @@ class Polish:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
         new = done.config if self.predictor else None
-        _keep(folder, self, loaded, done, training.polish_card(stores, self.training, out, start, _typed(), new))
+        _keep(folder, self, loaded, done, cards.polish_card(stores, self.training, out, start, _typed(), new))
         console.print(f"{folder}: polished; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
     def _model(self, model: JEPA) -> JEPA:
@@ -293,7 +345,7 @@ class Prior:
     """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        from . import training
+        from . import cards, training
 
         loaded, stores, out = _ready(self, "width", "horizon", "proposals")
         model, shape = loaded.model, replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
@@ -304,7 +356,7 @@ class Prior:
             _stopped(out / "prior/last.ckpt")
         folder = self.save or out / "checkpoint"
         loaded = replace(loaded, planner=replace(loaded.planner, proposals=self.proposals))
-        _keep(folder, self, loaded, done, training.prior_card(stores, shape, self.training, out, _typed()))
+        _keep(folder, self, loaded, done, cards.prior_card(stores, shape, self.training, out, _typed()))
         console.print(f"{folder}: knows what play would do; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
@@ -332,7 +384,7 @@ class Temporal:
     """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        from . import training
+        from . import cards, training
 
         loaded, stores, out = _ready(self, "features")
         model, shape = loaded.model, replace(loaded.model.config, temporal=self.features)
@@ -343,7 +395,7 @@ class Temporal:
             _stopped(out / "temporal/last.ckpt")
         folder = self.save or out / "checkpoint"
         loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal", body=1.0))  # it does not read body
-        _keep(folder, self, loaded, done, training.temporal_card(stores, shape, self.training, out, _typed()))
+        _keep(folder, self, loaded, done, cards.temporal_card(stores, shape, self.training, out, _typed()))
         console.print(f"{folder}: plans by steps left; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
@@ -369,7 +421,7 @@ class Looks:
     """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        from . import training
+        from . import cards, training
 
         loaded, (store,), out = _ready(self)
         if store.info.renderer != loaded.renderer:
@@ -384,7 +436,7 @@ class Looks:
         if done is None:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
-        _keep(folder, self, loaded, done, training.looks_card(store, self.training, out, start, _typed()))
+        _keep(folder, self, loaded, done, cards.looks_card(store, self.training, out, start, _typed()))
         console.print(
             f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"
         )
@@ -740,6 +792,7 @@ def _rate(arm: dict[str, Any] | None) -> str:
 
 COMMANDS: dict[str, type[Any]] = {
     "collect": Collect,
+    "pretrain": Pretrain,
     "train": Train,
     "polish": Polish,
     "prior": Prior,
@@ -754,7 +807,7 @@ COMMANDS: dict[str, type[Any]] = {
 
 
 def _parse(words: list[str]) -> Any:
-    """The options as a dataclass; the defaults of `train` are those of the task's recipe, so that --help shows them."""
+    """The options as a dataclass; defaults of training are those of the task's recipe, so that --help shows them."""
     if not words or words[0] not in COMMANDS:
         if words and words[0] not in ("-h", "--help"):
             raise BadInput("unknown command", expected=" or ".join(COMMANDS), got=repr(words[0]))
@@ -763,15 +816,16 @@ def _parse(words: list[str]) -> Any:
             console.print(f"  {name:10}{(command.__doc__ or '').splitlines()[0]}", highlight=False)
         raise SystemExit(0)
     command, prog, options = COMMANDS[words[0]], f"jepa-mpc {words[0]}", words[1:]
-    if command is not Train:
+    if command not in (Train, Pretrain):
         return tyro.cli(command, prog=prog, args=options)
     # Which recipe gives the defaults is known once the task is: a first look finds it. Help has to do with a guess.
     if {"-h", "--help"} & set(options):
         task = next((word for word in options if word in RECIPES), "")
     else:
-        task = tyro.cli(Train, prog=prog, args=options).task
+        task = tyro.cli(command, prog=prog, args=options).task
     recipe = recipe_for(task)
-    return tyro.cli(Train, prog=prog, args=options, default=Train(task, model=recipe.model, training=recipe.training))
+    training = recipe.training if command is Train else PRETRAIN
+    return tyro.cli(command, prog=prog, args=options, default=command(task, model=recipe.model, training=training))
 
 
 def main(words: list[str] | None = None) -> None:

@@ -111,3 +111,6 @@ POLISH = TrainConfig(steps=12000, batch=128, horizon=5, learning_rate=6e-4, movi
 
 LOOKS = TrainConfig(steps=3000, batch=192, augment=0.8)
 """How `jepa-mpc looks` teaches an encoder to see through looks."""
+
+PRETRAIN = TrainConfig(steps=3000, batch=96)
+"""How `jepa-mpc pretrain` teaches an encoder, on pictures; the model's shape is that of the task's recipe."""

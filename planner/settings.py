@@ -170,6 +170,8 @@ class TrainConfig:
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         shift: whether looks differ by a shift of up to a pixel too.
+        masked: share of each picture that masked pretraining hides, above 0 to below 1.
+        freeze: leave the encoder, pretrained or somebody else's, as it is: the predictor alone learns, on its latents.
         held_out: share of the episodes kept for validation, above 0 to below 1.
         polish_steps: updates of the predictor alone, afterwards, on the latents of the finished encoder, >= 0. They are
             cached, so that an update costs a fraction and can look further ahead.
@@ -199,6 +201,8 @@ class TrainConfig:
     moving: float = 0.0
     augment: float = 0.0
     shift: bool = True
+    masked: float = 0.5
+    freeze: bool = False
     held_out: float = 0.05
     polish_steps: int = 0
     polish_horizon: int = 5
@@ -227,6 +231,8 @@ class TrainConfig:
         for name in ("cold_starts", "moving", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"training: {name} is off", expected="0 to 1", got=str(getattr(self, name)))
+        if not 0 < self.masked < 1:
+            raise BadInput("training: masked is off", expected="more than 0, less than 1", got=str(self.masked))
         if not 0 < self.temporal_expectile <= 0.5:
             got = str(self.temporal_expectile)
             raise BadInput("training: temporal_expectile is off", expected="more than 0, at most 0.5", got=got)

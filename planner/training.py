@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import logging
@@ -11,7 +10,9 @@ import signal
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,21 +21,23 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from .augment import vary
 from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write_atomically
 from .errors import BadInput
 from .looks import LooksTraining, Pictures
+from .masked import MaskedTraining
+from .models.encoders import FeatureEncoder
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, effective_rank, rollout_loss, sigreg
 from .models.prior import ActionPrior
 from .models.temporal import TemporalDistance
+from .pretrained import Pretrained, settle
 from .prior import Hindsight, PriorTraining
 from .settings import TrainConfig
 from .temporal import DistanceTraining, Ways
-from .versions import commit, versions
 
 
 class JEPATraining(lightning.LightningModule):
@@ -255,6 +258,7 @@ def train(
     *,
     tensorboard: bool,
     success: Callable[[JEPA], float] | None = None,
+    start: Pretrained | None = None,
 ) -> JEPA | None:
     """Trains a JEPA on `store`, resuming from `out/last.ckpt` if there is one.
 
@@ -265,29 +269,37 @@ def train(
         out: folder for `last.ckpt`, `train.json` and the logs (`metrics.csv`).
         tensorboard: also log for TensorBoard (the `tensorboard` extra).
         success: asked at every check how often the model as it is then reaches goals, 0 to 1; logged as `val/success`.
+        start: an encoder to start from, or to leave as it is where `config.freeze` says so.
 
     Returns:
         The trained model, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds a run of another configuration, or the loss is no longer finite.
+        BadInput: if `out` holds a run of another configuration, `start` does not fit `shape`, or the loss is no longer
+            finite.
     """
-    if shape.image_size != store.info.size:
-        raise BadInput("image sizes differ", expected=f"{store.info.size} (the dataset's)", got=str(shape.image_size))
-    _same_run(out, {"task": store.info.task, "model": asdict(shape), "training": asdict(config)})
+    _check_size(store, shape)
+    run = {"task": store.info.task} | ({"encoder": start.sha256} if start else {})
+    _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    first = JEPATraining(model, config, store.info, success)
-    if not _run(first, config, out, tensorboard, lambda: _draws(model, store, config)):
-        return None
+    if start:
+        start.check(shape)
+        start.put_into(model.encoder)
+    first: JEPATraining
+    if config.freeze:
+        _freeze(model, store, config, untrained=start is None)
+        first = PredictorTraining(model, config, store.info, success)
+        drawn = partial(_cached_draws, model, store, config)
+    else:
+        first, drawn = JEPATraining(model, config, store.info, success), partial(_draws, model, store, config)
+    with _modes_are_meant() if config.freeze else nullcontext():
+        if not _run(first, config, out, tensorboard, drawn):
+            return None
     if config.polish_steps:
         second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
-        training = PredictorTraining(model, second, store.info)
-
-        def cached() -> tuple[Windows, Windows]:
-            return _draws(model, store, second, cache_latents(model, store))
-
-        if not _run(training, second, out / "polish", tensorboard, cached):
+        training, drawn = PredictorTraining(model, second, store.info), partial(_cached_draws, model, store, second)
+        if not _run(training, second, out / "polish", tensorboard, drawn):
             return None
     if model.body is not None:
         model.body.copy_(find_body(model.eval(), store, config.held_out))
@@ -296,6 +308,64 @@ def train(
     if model.prior is not None and not train_prior(model, model.prior, [store], config, out, tensorboard):
         return None
     return model.eval()
+
+
+def _check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
+    if shape.image_size != store.info.size:
+        raise BadInput("image sizes differ", expected=f"{store.info.size} (the dataset's)", got=str(shape.image_size))
+
+
+def _freeze(model: JEPA, store: EpisodeStore, config: TrainConfig, *, untrained: bool) -> None:
+    """Makes the encoder stand still; one that somebody else trained gets the statistics of its features first."""
+    if untrained and not isinstance(model.encoder, FeatureEncoder):
+        do = "give --encoder, from `jepa-mpc pretrain` or a checkpoint"
+        raise BadInput("training: freeze would leave the encoder untrained", expected="a pretrained one", do=do)
+    if untrained:
+        settle(model.encoder, _some_pictures(store, config))
+    model.encoder.requires_grad_(False)
+
+
+@contextmanager
+def _modes_are_meant() -> Iterator[None]:
+    """Without Lightning's warning of modules in evaluation mode."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*in eval mode")
+        yield
+
+
+def _some_pictures(store: EpisodeStore, config: TrainConfig) -> Iterator[Tensor]:
+    """Batches of random training pictures, enough for the statistics of a normalisation."""
+    pictures = Pictures(store, split_rows(store.info.episodes, config.held_out)[0], 256, config.seed)
+    return (pictures[i]["pixels"] for i in range(16))
+
+
+def pretrain(
+    store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, *, tensorboard: bool
+) -> nn.Module | None:
+    """Trains an encoder on single pictures of `store` (`masked.MaskedTraining`); resumes from `out/last.ckpt`.
+
+    Args:
+        store: the dataset, already verified; its actions are not read.
+        shape: its `encoder`, `image_size` (the dataset's), `width` and `latent_dim` are read.
+        config: what `MaskedTraining` reads, `batch` (pictures), `held_out` and `save_every`.
+        out: folder for the state to resume from and the logs.
+        tensorboard: also log for TensorBoard.
+
+    Returns:
+        The encoder, or None if it was interrupted (run again to go on).
+
+    Raises:
+        BadInput: if `out` holds another run, or the loss is no longer finite.
+    """
+    _check_size(store, shape)
+    _same_run(out, {"task": store.info.task, "model": asdict(shape), "training": asdict(config)})
+    lightning.seed_everything(config.seed, verbose=False)
+    encoder = JEPA(shape, store.info.action_spec).encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training = MaskedTraining(encoder, shape.latent_dim, config)
+    if not _run(training, config, out, tensorboard, partial(_pictures, store, config)):
+        return None
+    settle(encoder, _some_pictures(store, config))  # training saw pictures with holes too
+    return encoder.eval()
 
 
 def _episodes(
@@ -423,14 +493,9 @@ def learn_looks(
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
-    def draws() -> tuple[Pictures, Pictures]:
-        fit, check = split_rows(store.info.episodes, config.held_out)
-        return Pictures(store, fit, config.batch, config.seed), Pictures(store, check, config.batch, config.seed + 1)
-
     model.requires_grad_(False).encoder.requires_grad_(True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="(?s).*in eval mode")  # as it should be, here alone
-        done = _run(LooksTraining(model.encoder, config), config, out, tensorboard, draws)
+    with _modes_are_meant():
+        done = _run(LooksTraining(model.encoder, config), config, out, tensorboard, partial(_pictures, store, config))
     return model.eval() if done else None
 
 
@@ -511,11 +576,6 @@ def _fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str) -> dict[
     return {"task": stores[0].info.task, "encoder": weights, "data": data}
 
 
-def _sets(stores: Sequence[EpisodeStore]) -> str:
-    """Datasets, as a card names them."""
-    return " and ".join(f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores)
-
-
 def _draws(
     model: JEPA, store: EpisodeStore, config: TrainConfig, latents: Tensor | None = None, share: int = 1
 ) -> tuple[Windows, Windows]:
@@ -524,6 +584,17 @@ def _draws(
     frames, batch = model.history + config.horizon, max(1, config.batch // share)
     fit = Windows(store, fit_rows, frames, batch, config.seed, config.moving, latents)
     return fit, Windows(store, held_out, frames, batch, config.seed + 1, latents=latents)
+
+
+def _cached_draws(model: JEPA, store: EpisodeStore, config: TrainConfig) -> tuple[Windows, Windows]:
+    """`_draws` of latents that do not change any more."""
+    return _draws(model, store, config, cache_latents(model, store))
+
+
+def _pictures(store: EpisodeStore, config: TrainConfig) -> tuple[Pictures, Pictures]:
+    """Single pictures to fit and to validate on."""
+    fit, check = split_rows(store.info.episodes, config.held_out)
+    return Pictures(store, fit, config.batch, config.seed), Pictures(store, check, config.batch, config.seed + 1)
 
 
 def _run(
@@ -613,151 +684,3 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
             do="give the same options, another --out, or remove it",
         )
     write_atomically(file, json.dumps(run, indent=1))
-
-
-def curves(out: Path) -> dict[int, dict[str, float]]:
-    """The validation figures of a run by step, over all its resumptions (each logs to a file of its own)."""
-    checks: dict[int, dict[str, float]] = {}
-    for log in sorted((out / "logs").glob("**/metrics.csv"), key=lambda file: file.stat().st_mtime):
-        with log.open() as file:
-            for row in csv.DictReader(file):
-                figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
-                if figures:
-                    checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
-    return checks
-
-
-def polish_card(
-    stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, encoder: str, command: str, new: JEPAConfig | None
-) -> str:
-    """What a card says of a polishing: data, command, and how well the predictor foresees held-out windows.
-
-    `new` is the model's shape where its predictor started afresh.
-    """
-    predictor = f", new ({new.predictor}, {new.depth} x {new.hidden})" if new else ""
-    checks = curves(out)
-    lines = [
-        "## Polished further",
-        "",
-        f"The predictor alone{predictor}, {config.steps} updates of {config.batch} windows, {config.horizon} steps",
-        f"ahead, from the weights {encoder[:12]}, on {_sets(stores)}, in equal shares: `{command}`.",
-        "",
-        "| held-out figure | first check | last check |",
-        "|---|---|---|",
-    ]
-    if checks:
-        first, last = checks[min(checks)], checks[max(checks)]
-        lines += [
-            f"| {key.removeprefix('val/')} | {first[key]:.3f} | {last[key]:.3f} |" for key in last if "error" in key
-        ]
-    return "\n".join([*lines, ""])
-
-
-def prior_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
-    """What a card says of an action prior that was added later."""
-    checks = curves(out / "prior")
-    ends = [checks[step]["val/prior"] for step in (min(checks), max(checks))] if checks else []
-    return "\n".join(
-        [
-            "## Action prior",
-            "",
-            f"{config.prior_steps} updates on {_sets(stores)}, goals up to {config.prior_reach} model steps ahead,"
-            f" plans of {shape.prior_horizon}: `{command}`.",
-            f"Held-out error of the flow, first and last check: {' and '.join(f'{end:.3f}' for end in ends)}.",
-            "",
-        ]
-    )
-
-
-def temporal_card(
-    stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str
-) -> str:
-    """What a card says of a temporal distance that was added later."""
-    checks = curves(out / "temporal")
-    ends = [checks[step]["val/temporal_near"] for step in (min(checks), max(checks))] if checks else []
-    return "\n".join(
-        [
-            "## Temporal distance",
-            "",
-            f"{config.temporal_steps} updates of a head of {shape.temporal} features on {_sets(stores)}, gaps of up to"
-            f" {config.temporal_reach} steps taught as they are: `{command}`.",
-            f"Held-out error of these gaps, first and last check: {' and '.join(f'{e:.2f}' for e in ends)} steps.",
-            "",
-        ]
-    )
-
-
-def looks_card(store: EpisodeStore, config: TrainConfig, out: Path, start: str, command: str) -> str:
-    """What a card says of an encoder that was taught to see through looks."""
-    checks = curves(out)
-    last = checks[max(checks)] if checks else {}
-    rows = []
-    if {"val/plain", "val/varied", "val/untaught"} <= set(last):
-        rows = [f"| plain | 0 | {last['val/plain']:.3f} |"]
-        rows += [f"| varied | {last['val/untaught']:.3f} | {last['val/varied']:.3f} |"]
-    return "\n".join(
-        [
-            "## Sees through looks",
-            "",
-            f"The encoder alone, {config.steps} updates of {config.batch} pictures of {store.info.episodes} episodes of"
-            f" {store.info.policy} (seed {store.info.seed}), looks varied by {config.augment}, from the weights"
-            f" {start[:12]}: `{command}`.",
-            "Mean square distance to the latent that the encoder had for the plain picture (a feature has variance 1):",
-            "",
-            "| held-out pictures | before | after |",
-            "|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
-
-
-LEGEND = {
-    "success": "`success`: share of held-out goals that the planner reached with the model as it was then, by the plain"
-    " latent distance.",
-    "temporal_near": "`temporal_near`: error of the steps between two frames that are few steps apart, model steps.",
-    "prior": "`prior`: error of the flow from noise to the plans of play; 1 or more where it knows nothing.",
-}
-"""What a card says of figures that not every training has."""
-
-
-def card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
-    """A checkpoint's `card.md`: what it was trained on and how, and its last validation figures."""
-    polished, checks = curves(out / "polish"), curves(out)
-    last = checks[max(checks)] if checks else {}
-    figures = [(f"{key.removeprefix('val/')}", value) for key, value in sorted(last.items())]
-    if polished:
-        ahead = polished[max(polished)].items()
-        figures += [(f"{key.removeprefix('val/')}, polished", value) for key, value in ahead if "error" in key]
-    for stage in ("temporal", "prior"):
-        later = curves(out / stage)
-        figures += [(key.removeprefix("val/"), value) for key, value in later.get(max(later, default=0), {}).items()]
-    info = store.info
-    lines = [
-        f"# {info.task}",
-        "",
-        f"A JEPA for the task {info.task}, trained on its own play data. Nothing was pretrained.",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| data | {info.episodes} episodes of {info.steps} steps, seed {info.seed}, renderer {info.renderer} |",
-        f"| command | `{command}` |",
-        f"| training | {config.steps} updates of {config.batch} windows of {shape.history + config.horizon} frames |",
-        f"| polishing | {config.polish_steps} updates of the predictor, {config.polish_horizon} steps ahead |",
-        f"| temporal distance | {config.temporal_steps if shape.temporal else 0} updates of its head |",
-        f"| action prior | {config.prior_steps if shape.prior else 0} updates |",
-        f"| commit | {commit()} |",
-        f"| versions | {', '.join(f'{name} {value}' for name, value in versions().items())} |",
-        "",
-        f"Validation, {len(checks)} checks, the last one at step {max(checks, default=0)}:",
-        "",
-        "| figure | value |",
-        "|---|---|",
-        *(f"| {name} | {value:.3f} |" for name, value in figures),
-        "",
-        "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
-        "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",
-        *(text for name, text in LEGEND.items() if name in dict(figures)),
-        "",
-    ]
-    return "\n".join(lines)

@@ -23,13 +23,14 @@ from benchmarks.claims.rows import Rows, read
 from benchmarks.claims.weights import RIVALS, load, save
 from benchmarks.claims.worlds import InPixels, RecurrentConfig, Rival, scaled, shown
 from planner import checkpoint, surprise
+from planner.cards import curves
 from planner.checkpoint import Checkpoint
 from planner.energies import LatentDistance
 from planner.errors import BadInput
 from planner.models.ensemble import Ensemble
 from planner.models.jepa import JEPAConfig
 from planner.testing import check_world_model
-from planner.training import _draws, curves
+from planner.training import _draws
 from planner.types import Context
 
 SHAPES: dict[str, Any] = {

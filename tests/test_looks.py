@@ -13,6 +13,7 @@ from toys import SIZE, dot_store, toy_checkpoint, toy_model
 
 from planner import checkpoint
 from planner.augment import vary
+from planner.cards import curves
 from planner.cli import main
 from planner.data import EpisodeStore
 from planner.errors import BadInput
@@ -20,7 +21,7 @@ from planner.looks import LooksTraining, Pictures
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
 from planner.stages import one_cycle
-from planner.training import curves, learn_looks
+from planner.training import learn_looks
 
 CONFIG = TrainConfig(steps=12, batch=8, augment=0.8, held_out=0.25, save_every=5)
 

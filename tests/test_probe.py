@@ -12,10 +12,11 @@ from toys import SHAPE, dot_store, toy_model
 
 import envs
 from planner import checkpoint
+from planner.cards import curves
 from planner.evaluate import probe
 from planner.models.jepa import JEPA
 from planner.settings import PlannerConfig
-from planner.training import curves, train
+from planner.training import train
 
 
 def test_a_good_model_scores_and_a_random_one_does_not() -> None:

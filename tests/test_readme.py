@@ -41,6 +41,7 @@ SMALLER = {
         "--probe",
         "2",
     ],
+    "pretrain": ["--training.steps", "4", "--training.batch", "8", "--threads", "1"],
     "evaluate": ["--episodes", "2"],
     "compare": [],
     "plan": [],

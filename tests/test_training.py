@@ -21,12 +21,13 @@ from torch import Tensor
 from toys import PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, toy_model
 
 from planner import checkpoint
+from planner.cards import card, curves
 from planner.data import EpisodeStore, Windows
 from planner.energies import ObjectDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
-from planner.training import JEPATraining, body_directions, cache_latents, card, curves, probe, train
+from planner.training import JEPATraining, body_directions, cache_latents, probe, train
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +330,7 @@ def test_a_quantity_that_never_changes_is_finite() -> None:
 
 
 def test_the_card_says_where_it_comes_from(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:
-    text = card(store, SHAPE, TRAINING, straight[1], "jepa-mpc train TwoRoom")
+    text = card(store, SHAPE, TRAINING, straight[1], "jepa-mpc train TwoRoom", None)
     for name in ("success", "temporal_near", "prior"):
         assert (f"| {name} |" in text) == (f"`{name}`:" in text), "explained where there is one, and only there"
     assert "`success`:" not in text  # no probe of success ran

@@ -18,12 +18,13 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from planner.augment import vary
+from planner.cards import curves
 from planner.checkpoint import Checkpoint
 from planner.data import EpisodeStore, split_rows
 from planner.errors import BadInput
 from planner.recipes import recipe_for
 from planner.settings import TrainConfig
-from planner.training import JEPATraining, _draws, _run, _same_run, curves
+from planner.training import JEPATraining, _draws, _run, _same_run
 from planner.types import Context
 from planner.versions import commit
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -108,6 +110,38 @@ class ViTEncoder(nn.Module):
         return self.normalise(self.project(self.blocks(tokens)[:, 0]))
 
 
+class FeatureEncoder(nn.Module):
+    """Somebody else's pretrained features, as an encoder: they stand still, and their scale is taken off.
+
+    `ENCODERS["mine"] = lambda size, width, latent_dim: FeatureEncoder(backbone, latent_dim)` makes it a choice of
+    `JEPAConfig.encoder`. Predictors expect latents of variance 1; the statistics come from the data
+    (`planner.pretrained.settle`).
+
+    Args:
+        backbone: float32 pictures `[B, 3, size, size]` in [-1, 1] to features `[B, D]`.
+        latent_dim: D, >= 1.
+    """
+
+    def __init__(self, backbone: nn.Module, latent_dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.normalise = nn.BatchNorm1d(latent_dim, affine=False)
+
+    def train(self, mode: bool = True) -> FeatureEncoder:
+        """Only the statistics of normalisation know training; the backbone stays as it came."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
+        features = self.backbone(_image(pixels))
+        if features.shape != (want := (len(pixels), self.normalise.num_features)):
+            expected, got = str(tuple(want)), str(tuple(features.shape))
+            raise BadInput("the backbone's features are off", expected=expected, got=got, do="set model.latent_dim")
+        return self.normalise(features)
+
+
 def places(maps: Tensor, cells: Tensor) -> Tensor:
     """Mean place of each map's softmax: log-weights `[B, K, n, n]`, coordinates `[n]` to `[B, 2 K]`, every x first."""
     share = maps.flatten(2).softmax(-1).unflatten(2, maps.shape[2:])
@@ -120,4 +154,9 @@ def _image(pixels: Tensor) -> Tensor:
     return pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
 
 
-ENCODERS = {"conv": ConvEncoder, "keypoints": KeypointEncoder, "vit": ViTEncoder}
+ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "conv": ConvEncoder,
+    "keypoints": KeypointEncoder,
+    "vit": ViTEncoder,
+}
+"""By name; each is made from image_size, width and latent_dim. Yours may join them, before checkpoints with it load."""

@@ -56,7 +56,8 @@ class JEPAConfig:
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
-            raise BadInput("unknown encoder", expected=" or ".join(ENCODERS), got=repr(self.encoder))
+            do = "put one of your own into planner.models.encoders.ENCODERS first"
+            raise BadInput("unknown encoder", expected=" or ".join(ENCODERS), got=repr(self.encoder), do=do)
         if self.predictor not in PREDICTORS:
             raise BadInput("unknown predictor", expected=" or ".join(PREDICTORS), got=repr(self.predictor))
         ranges = {

@@ -1,0 +1,203 @@
+"""What the cards of checkpoints and encoders say: data, command, and figures read off the logs of the training."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from .data import EpisodeStore
+from .models.jepa import JEPAConfig
+from .pretrained import Pretrained
+from .settings import TrainConfig
+from .versions import commit, versions
+
+
+def curves(out: Path) -> dict[int, dict[str, float]]:
+    """The validation figures of a run by step, over all its resumptions (each logs to a file of its own)."""
+    checks: dict[int, dict[str, float]] = {}
+    for log in sorted((out / "logs").glob("**/metrics.csv"), key=lambda file: file.stat().st_mtime):
+        with log.open() as file:
+            for row in csv.DictReader(file):
+                figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
+                if figures:
+                    checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
+    return checks
+
+
+def polish_card(
+    stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, encoder: str, command: str, new: JEPAConfig | None
+) -> str:
+    """What a card says of a polishing: data, command, and how well the predictor foresees held-out windows.
+
+    `new` is the model's shape where its predictor started afresh.
+    """
+    predictor = f", new ({new.predictor}, {new.depth} x {new.hidden})" if new else ""
+    checks = curves(out)
+    lines = [
+        "## Polished further",
+        "",
+        f"The predictor alone{predictor}, {config.steps} updates of {config.batch} windows, {config.horizon} steps",
+        f"ahead, from the weights {encoder[:12]}, on {_sets(stores)}, in equal shares: `{command}`.",
+        "",
+        "| held-out figure | first check | last check |",
+        "|---|---|---|",
+    ]
+    if checks:
+        first, last = checks[min(checks)], checks[max(checks)]
+        lines += [
+            f"| {key.removeprefix('val/')} | {first[key]:.3f} | {last[key]:.3f} |" for key in last if "error" in key
+        ]
+    return "\n".join([*lines, ""])
+
+
+def prior_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
+    """What a card says of an action prior that was added later."""
+    checks = curves(out / "prior")
+    ends = [checks[step]["val/prior"] for step in (min(checks), max(checks))] if checks else []
+    return "\n".join(
+        [
+            "## Action prior",
+            "",
+            f"{config.prior_steps} updates on {_sets(stores)}, goals up to {config.prior_reach} model steps ahead,"
+            f" plans of {shape.prior_horizon}: `{command}`.",
+            f"Held-out error of the flow, first and last check: {' and '.join(f'{end:.3f}' for end in ends)}.",
+            "",
+        ]
+    )
+
+
+def temporal_card(
+    stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str
+) -> str:
+    """What a card says of a temporal distance that was added later."""
+    checks = curves(out / "temporal")
+    ends = [checks[step]["val/temporal_near"] for step in (min(checks), max(checks))] if checks else []
+    return "\n".join(
+        [
+            "## Temporal distance",
+            "",
+            f"{config.temporal_steps} updates of a head of {shape.temporal} features on {_sets(stores)}, gaps of up to"
+            f" {config.temporal_reach} steps taught as they are: `{command}`.",
+            f"Held-out error of these gaps, first and last check: {' and '.join(f'{e:.2f}' for e in ends)} steps.",
+            "",
+        ]
+    )
+
+
+def looks_card(store: EpisodeStore, config: TrainConfig, out: Path, start: str, command: str) -> str:
+    """What a card says of an encoder that was taught to see through looks."""
+    checks = curves(out)
+    last = checks[max(checks)] if checks else {}
+    rows = []
+    if {"val/plain", "val/varied", "val/untaught"} <= set(last):
+        rows = [f"| plain | 0 | {last['val/plain']:.3f} |"]
+        rows += [f"| varied | {last['val/untaught']:.3f} | {last['val/varied']:.3f} |"]
+    return "\n".join(
+        [
+            "## Sees through looks",
+            "",
+            f"The encoder alone, {config.steps} updates of {config.batch} pictures of {store.info.episodes} episodes of"
+            f" {store.info.policy} (seed {store.info.seed}), looks varied by {config.augment}, from the weights"
+            f" {start[:12]}: `{command}`.",
+            "Mean square distance to the latent that the encoder had for the plain picture (a feature has variance 1):",
+            "",
+            "| held-out pictures | before | after |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+LEGEND = {
+    "success": "`success`: share of held-out goals that the planner reached with the model as it was then, by the plain"
+    " latent distance.",
+    "temporal_near": "`temporal_near`: error of the steps between two frames that are few steps apart, model steps.",
+    "prior": "`prior`: error of the flow from noise to the plans of play; 1 or more where it knows nothing.",
+}
+"""What a card says of figures that not every training has."""
+
+
+def pretrained_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
+    """What the card of an encoder says that `pretrain` trained."""
+    checks = curves(out)
+    last = checks[max(checks)] if checks else {}
+    return "\n".join(
+        [
+            f"# An encoder for {store.info.task}",
+            "",
+            f"{shape.encoder}, {shape.image_size} pixels, width {shape.width}, {shape.latent_dim} features;"
+            f" {pretrained_story(store, config)}: `{command}`.",
+            "",
+            "| held-out figure | value |",
+            "|---|---|",
+            *(f"| {key.removeprefix('val/')} | {value:.3f} |" for key, value in sorted(last.items())),
+            "",
+            "`masked`: error of the latent guessed from what is left of a picture, relative to guessing the mean.",
+            "",
+        ]
+    )
+
+
+def _origin(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None) -> str:
+    """Where a JEPA's encoder is from, as its card says it."""
+    stays = "it was left as it is" if config.freeze else "it learned on with the predictor"
+    if start:
+        return f"Its encoder ({start.sha256[:12]}) was {start.story}; {stays}."
+    return f"Its encoder, `{shape.encoder}`, came trained; {stays}." if config.freeze else "Nothing was pretrained."
+
+
+def pretrained_story(store: EpisodeStore, config: TrainConfig) -> str:
+    """One sentence about an encoder that `pretrain` trained."""
+    how = f"{config.steps} updates of {config.batch}"
+    return f"trained on pictures of {_sets([store])} with {config.masked:.0%} of each hidden, {how}"
+
+
+def card(
+    store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str, start: Pretrained | None
+) -> str:
+    """A checkpoint's `card.md`: what it was trained on and how, from which encoder, and its last validation figures."""
+    polished, checks = curves(out / "polish"), curves(out)
+    last = checks[max(checks)] if checks else {}
+    figures = [(f"{key.removeprefix('val/')}", value) for key, value in sorted(last.items())]
+    if polished:
+        ahead = polished[max(polished)].items()
+        figures += [(f"{key.removeprefix('val/')}, polished", value) for key, value in ahead if "error" in key]
+    for stage in ("temporal", "prior"):
+        later = curves(out / stage)
+        figures += [(key.removeprefix("val/"), value) for key, value in later.get(max(later, default=0), {}).items()]
+    info = store.info
+    lines = [
+        f"# {info.task}",
+        "",
+        f"A JEPA for the task {info.task}, trained on its own play data. {_origin(shape, config, start)}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| data | {info.episodes} episodes of {info.steps} steps, seed {info.seed}, renderer {info.renderer} |",
+        f"| command | `{command}` |",
+        f"| training | {config.steps} updates of {config.batch} windows of {shape.history + config.horizon} frames |",
+        f"| polishing | {config.polish_steps} updates of the predictor, {config.polish_horizon} steps ahead |",
+        f"| temporal distance | {config.temporal_steps if shape.temporal else 0} updates of its head |",
+        f"| action prior | {config.prior_steps if shape.prior else 0} updates |",
+        f"| commit | {commit()} |",
+        f"| versions | {', '.join(f'{name} {value}' for name, value in versions().items())} |",
+        "",
+        f"Validation, {len(checks)} checks, the last one at step {max(checks, default=0)}:",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        *(f"| {name} | {value:.3f} |" for name, value in figures),
+        "",
+        "`error_k`: error of a prediction k model steps ahead, relative to predicting no change. `probe/...`: R2 of a",
+        "linear read-out of that physical quantity from one frame's latent (speeds are not in one frame).",
+        *(text for name, text in LEGEND.items() if name in dict(figures)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _sets(stores: Sequence[EpisodeStore]) -> str:
+    """Datasets, as a card names them."""
+    return " and ".join(f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores)
