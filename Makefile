@@ -22,7 +22,7 @@ SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
 TESTING := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture test-adapters train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean bench-claims train-rivals
+.PHONY: help setup demo test torture test-adapters train freeze bench-success bench-distances bench-speed mujoco4 lint format types wheel-check clean bench-claims train-rivals bench-lewm
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -109,6 +109,9 @@ train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without var
 
 bench-claims: $(STAMP)  ## a JEPA beside models that predict pictures: noise, cost, energy; goes on where it stopped; QUICK=1, FRESH=1
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.claims $(if $(QUICK),--quick)
+
+bench-lewm: $(STAMP)  ## LeWM's recipe trained on the same play and played on the same pairs as ours: make bench-lewm TASK=PushT
+	@$(BIN)/python -m benchmarks.lewm $(TASK)
 
 # Newer simulator, same tests: an environment laid over .venv, so that only MuJoCo differs.
 mujoco4: $(STAMP)  ## the tasks' tests on MuJoCo 4.0.0 (downloads it)

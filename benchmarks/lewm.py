@@ -1,0 +1,150 @@
+"""LeWM's recipe beside ours: its losses, predictor and planner with our encoder, on the same play and the same pairs.
+
+The recipe is that of arXiv 2603.19312: one-step prediction and SIGReg, a transformer with adaptive layer norms over
+three frames, and CEM with 300 candidates and 30 iterations, five model steps ahead, all of them done before it looks
+again. A row a task is appended; training resumes, and what is measured is not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+from planner import cards, checkpoint, training
+from planner.data import EpisodeStore
+from planner.errors import BadInput
+from planner.evaluate.compare import compare, read_side
+from planner.evaluate.run import Protocol, evaluate, write_results
+from planner.models.jepa import JEPAConfig
+from planner.recipes import recipe_for
+from planner.settings import PlannerConfig, TrainConfig
+from planner.tasks import folder_name, load_envs
+
+SHAPE = JEPAConfig(
+    predictor="transformer", latent_dim=192, history=3, hidden=2048, depth=6, heads=16, dropout=0.1, temporal=0
+)
+"""Of its model; the encoder is the one that our recipe of the task has."""
+TRAINING = TrainConfig(batch=32, horizon=1, inverse_weight=0, sigreg_directions=1024)
+PLANNER = PlannerConfig(optimizer="cem", samples=300, iterations=30, horizon=5, execute=5, hold=1, std=1.0, over="last")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure LeWM's recipe beside ours.
+
+    Attributes:
+        task: one with a shipped checkpoint.
+        data: play to train on; data/TASK by default.
+        updates: of its training; as many as take the wall time that ours had.
+        episodes: pairs, 25 steps apart.
+        precision: that it rehearses in, float32 or bfloat16; ours keeps its own.
+        threads: CPU threads.
+        folder: of its run and of both evaluations.
+        out: rows, one a task.
+    """
+
+    task: tyro.conf.Positional[str]
+    data: Path | None = None
+    updates: int = 5000
+    episodes: int = 100
+    precision: str = "float32"
+    threads: int = 1
+    folder: Path = Path("runs/lewm")
+    out: Path = Path("benchmarks/results/lewm.jsonl")
+
+
+def main(options: Options) -> None:
+    """Trains it unless it is trained, plays both, appends the row, and prints it."""
+    console, folder = Console(), options.folder / folder_name(options.task)
+    torch.set_num_threads(options.threads)
+    theirs = trained(options, folder)
+    if theirs is None:
+        console.print("stopped after a whole step; the same command goes on")
+        raise SystemExit(130)
+    ours = checkpoint.load(checkpoint.find(options.task, None), task=options.task)
+    sides = {
+        "ours": (ours, ours.planner),
+        "lewm": (theirs, replace(PLANNER, precision=options.precision)),
+    }
+    for name, (loaded, settings) in sides.items():
+        play(options, name, loaded, settings, folder / name, console)
+    row = facts(options, *(read_side(folder / name) for name in sides))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    known = options.out.read_text() if options.out.exists() else ""
+    if (line := json.dumps(row)) not in known.splitlines():
+        options.out.write_text(f"{known}{line}\n")
+    console.print(told(row), highlight=False)
+
+
+def trained(options: Options, folder: Path) -> checkpoint.Checkpoint | None:
+    """Its checkpoint in `folder`, trained unless it is there; None if that was interrupted."""
+    if not (folder / "checkpoint/config.json").exists():
+        store = EpisodeStore.open(options.data or Path("data") / folder_name(options.task))
+        store.verify()
+        shape = replace(SHAPE, encoder=recipe_for(options.task).model.encoder, image_size=store.info.size)
+        config = replace(TRAINING, steps=options.updates)
+        model = training.train(store, shape, config, folder, tensorboard=False)
+        if model is None:
+            return None
+        card = cards.card(store, shape, config, folder, f"python -m benchmarks.lewm {options.task}", None)
+        about = {"task": options.task, "renderer": store.info.renderer, "planner": PLANNER, "card": card}
+        checkpoint.save(folder / "checkpoint", model, **about)
+    return checkpoint.load(folder / "checkpoint", task=options.task)
+
+
+def play(
+    options: Options, name: str, loaded: checkpoint.Checkpoint, settings: PlannerConfig, out: Path, console: Console
+) -> None:
+    """One side's evaluation, into `out`; one of the same weights, settings and pairs is not played again."""
+    wanted = {"checkpoint_sha256": loaded.sha256, "planner": asdict(settings), "n": options.episodes}
+    if (out / "results.json").exists():
+        found = json.loads((out / "results.json").read_text())
+        if all(found.get(key) == value for key, value in wanted.items()):
+            return
+    with Progress(console=console, transient=True) as bars:
+        line = bars.add_task(name, total=options.episodes)
+
+        def advance(policy: str, done: int, total: int, successes: int) -> None:
+            bars.update(line, description=f"{name}, {policy}: {successes} reached", completed=done, total=total)
+
+        protocol = Protocol(options.episodes, oracle=False)
+        write_results(out, [evaluate(load_envs(), options.task, loaded, settings, protocol, advance)])
+
+
+def facts(options: Options, ours: Any, theirs: Any) -> dict[str, Any]:
+    """The row: both sides, and the paired test."""
+    kept = ("successes", "interval", "plan_ms", "checkpoint_sha256", "planner")
+    found = compare(ours, theirs)
+    shared = ("n", "distance", "budget", "seed", "hardware", "versions", "commit", "date")
+    return {
+        "task": options.task,
+        "updates": options.updates,
+        **{key: ours.result[key] for key in shared},
+        "ours": {key: ours.result[key] for key in kept},
+        "lewm": {key: theirs.result[key] for key in kept},
+        **{key: found[key] for key in ("only_first", "only_second", "p", "times_faster")},
+    }
+
+
+def told(row: dict[str, Any]) -> str:
+    """The row in a sentence."""
+    ours, theirs = (
+        f"{row[side]['successes']}/{row['n']} in {row[side]['plan_ms']['median']:.0f} ms a plan"
+        for side in ("ours", "lewm")
+    )
+    alone = f"reached by one alone {row['only_first']} and {row['only_second']}, McNemar p = {row['p']:.2g}"
+    return f"{row['task']}: ours {ours}, LeWM's recipe {theirs}; {alone}"
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options))
+    except BadInput as error:
+        raise SystemExit(f"lewm: {error}") from None

@@ -1,0 +1,51 @@
+"""LeWM's recipe beside ours: trained once, played once, on the same pairs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import lewm
+from planner import checkpoint
+from planner.collect import Pursuit, collect
+
+pytestmark = pytest.mark.skipif(
+    not (checkpoint.SHIPPED / "tworoom" / "config.json").exists(), reason="needs the shipped TwoRoom checkpoint"
+)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> lewm.Options:
+    """The recipe at toy size, and a little play to train it on."""
+    monkeypatch.setattr(lewm, "SHAPE", replace(lewm.SHAPE, width=8, latent_dim=8, hidden=16, depth=1, heads=1))
+    monkeypatch.setattr(lewm, "TRAINING", replace(lewm.TRAINING, batch=4, sigreg_directions=4, held_out=0.5))
+    monkeypatch.setattr(lewm, "PLANNER", replace(lewm.PLANNER, samples=4, iterations=1))
+    facts = {"episodes": 4, "steps": 30, "size": 64, "seed": 0, "workers": 1, "checkpoint": None}
+    collect("TwoRoom", tmp_path / "data", pursuit=Pursuit(), progress=lambda *_: None, **facts)
+    places = {"data": tmp_path / "data", "folder": tmp_path / "runs", "out": tmp_path / "lewm.jsonl"}
+    return lewm.Options("TwoRoom", updates=2, episodes=2, **places)
+
+
+def test_both_sides_play_the_same_pairs_and_nothing_is_done_twice(
+    small: lewm.Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lewm.main(small)
+    first = json.loads(small.out.read_text())
+    shipped = json.loads((checkpoint.SHIPPED / "tworoom/config.json").read_text())
+    assert first["ours"]["checkpoint_sha256"] == shipped["sha256"] != first["lewm"]["checkpoint_sha256"]
+    assert first["ours"]["planner"] == shipped["planner"]
+    assert first["lewm"]["planner"]["execute"] == 5 and first["lewm"]["planner"]["over"] == "last"
+    assert first["n"] == 2 and first["only_first"] + first["only_second"] <= 2
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("done twice")
+
+    monkeypatch.setattr(lewm.training, "train", never)
+    monkeypatch.setattr(lewm, "evaluate", never)
+    lewm.main(small)
+    assert [json.loads(line) for line in small.out.read_text().splitlines()] == [first]
+    with pytest.raises(AssertionError, match="done twice"):  # more pairs are another measurement
+        lewm.main(replace(small, episodes=3))
