@@ -279,7 +279,7 @@ def train(
             finite.
     """
     _check_size(store, shape)
-    run = {"task": store.info.task} | ({"encoder": start.sha256} if start else {})
+    run = {"task": store.info.task, "encoder": start.sha256 if start else None}
     _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
