@@ -146,6 +146,7 @@ class Train:
                 raise BadInput(f"train: {name} is off", expected=f"at least {least}", got=str(value))
         torch.set_num_threads(self.threads)
         start = pretrained.load(self.encoder) if self.encoder else None
+        training.check_start(self.model, self.training, start)  # before minutes of collecting
         store = _play(self.task, self.data)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model), None

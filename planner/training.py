@@ -29,7 +29,7 @@ from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write
 from .errors import BadInput
 from .looks import LooksTraining, Pictures
 from .masked import MaskedTraining
-from .models.encoders import FeatureEncoder
+from .models.encoders import BUILT_IN, FeatureEncoder
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, effective_rank, rollout_loss, sigreg
 from .models.prior import ActionPrior
@@ -275,20 +275,20 @@ def train(
         The trained model, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds a run of another configuration, `start` does not fit `shape`, or the loss is no longer
-            finite.
+        BadInput: if `out` holds a run of another configuration, `start` does not fit `shape`, an encoder is to stand
+            still that nobody has trained, or the loss is no longer finite.
     """
     _check_size(store, shape)
+    check_start(shape, config, start)
     run = {"task": store.info.task, "encoder": start.sha256 if start else None}
     _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
-        start.check(shape)
         start.put_into(model.encoder)
     first: JEPATraining
     if config.freeze:
-        _freeze(model, store, config, untrained=start is None)
+        _freeze(model.encoder, store, config, pretrained=start is not None)
         first = PredictorTraining(model, config, store.info, success)
         drawn = partial(_cached_draws, model, store, config)
     else:
@@ -315,14 +315,20 @@ def _check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
         raise BadInput("image sizes differ", expected=f"{store.info.size} (the dataset's)", got=str(shape.image_size))
 
 
-def _freeze(model: JEPA, store: EpisodeStore, config: TrainConfig, *, untrained: bool) -> None:
-    """Makes the encoder stand still; one that somebody else trained gets the statistics of its features first."""
-    if untrained and not isinstance(model.encoder, FeatureEncoder):
+def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None) -> None:
+    """Raises `BadInput` if `start` does not fit `shape`, or an encoder is to stand still that nobody has trained."""
+    if start:
+        start.check(shape)
+    elif config.freeze and shape.encoder in BUILT_IN:
         do = "give --encoder, from `jepa-mpc pretrain` or a checkpoint"
         raise BadInput("training: freeze would leave the encoder untrained", expected="a pretrained one", do=do)
-    if untrained:
-        settle(model.encoder, _some_pictures(store, config))
-    model.encoder.requires_grad_(False)
+
+
+def _freeze(encoder: nn.Module, store: EpisodeStore, config: TrainConfig, *, pretrained: bool) -> None:
+    """Makes an encoder stand still; somebody else's features get the statistics of their normalisation first."""
+    if isinstance(encoder, FeatureEncoder) and not pretrained:
+        settle(encoder, _some_pictures(store, config))
+    encoder.requires_grad_(False)
 
 
 @contextmanager

@@ -277,3 +277,22 @@ def test_a_share_that_hides_nothing_or_all_is_refused(share: str, capsys: pytest
     with pytest.raises(SystemExit, match="2"):
         main(["pretrain", "TwoRoom", "--training.masked", share])
     assert "masked is off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "freeze would leave the encoder untrained"),
+        (["--encoder", "nowhere"], "no encoder at nowhere"),
+        (["--encoder", "narrow"], "expected width 48, latent_dim 64; got width 8, latent_dim 8"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_collected(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "narrow", shape=replace(SHAPE, image_size=64))
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "TwoRoom", "--training.freeze", *words])
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()

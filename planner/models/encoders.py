@@ -160,3 +160,5 @@ ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "vit": ViTEncoder,
 }
 """By name; each is made from image_size, width and latent_dim. Yours may join them, before checkpoints with it load."""
+BUILT_IN = tuple(ENCODERS)
+"""Ours, which are random before they are trained."""
