@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .data import EpisodeStore
+from .models.encoders import BUILT_IN
 from .models.jepa import JEPAConfig
 from .pretrained import Pretrained
 from .settings import TrainConfig
@@ -145,13 +146,15 @@ def _origin(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None) ->
     stays = "it was left as it is" if config.freeze else "it learned on with the predictor"
     if start:
         return f"Its encoder ({start.sha256[:12]}) was {start.story}; {stays}."
-    return f"Its encoder, `{shape.encoder}`, came trained; {stays}." if config.freeze else "Nothing was pretrained."
+    if shape.encoder not in BUILT_IN:
+        return f"Its encoder, `{shape.encoder}`, is somebody else's; {stays}."
+    return "Nothing was pretrained."
 
 
 def pretrained_story(store: EpisodeStore, config: TrainConfig) -> str:
     """One sentence about an encoder that `pretrain` trained."""
     how = f"{config.steps} updates of {config.batch}"
-    return f"trained on pictures of {_sets([store])} with {config.masked:.0%} of each hidden, {how}"
+    return f"trained on pictures of {store.info.task}, {_sets([store])}, with {config.masked:.0%} of each hidden, {how}"
 
 
 def card(

@@ -83,7 +83,7 @@ def load(path: Path, *, task: str | None = None) -> Checkpoint:
     config = _read_config(path)
     if task is not None and config["task"] != task:
         raise BadInput(f"checkpoint {path} is for another task", expected=task, got=str(config["task"]))
-    weights = sound_weights(path / "model.safetensors", config["sha256"])
+    weights = sound_weights(path / "model.safetensors", config["sha256"], f"checkpoint {path}")
     shape, action = _from_dict(JEPAConfig, config["model"], path), _from_dict(ActionSpec, config["action"], path)
     planner = _from_dict(PlannerConfig, config["planner"], path)
     try:
@@ -98,17 +98,17 @@ def load(path: Path, *, task: str | None = None) -> Checkpoint:
     return Checkpoint(model, config["task"], config["renderer"], planner, config["sha256"])
 
 
-def sound_weights(file: Path, sha256: str) -> bytes:
-    """What a file of weights holds; `BadInput` if it is missing, or has another SHA-256 than it should."""
+def sound_weights(file: Path, sha256: str, owner: str) -> bytes:
+    """What the file of an `owner`'s weights holds; `BadInput` if it is missing, or has another SHA-256."""
     if not file.is_file():
-        raise BadInput(f"checkpoint {file.parent} has no weights", expected=str(file))
+        raise BadInput(f"{owner} has no weights", expected=str(file))
     weights = file.read_bytes()
     if (digest := hashlib.sha256(weights).hexdigest()) != sha256:
         raise BadInput(
-            f"checkpoint {file.parent} was altered or cut short: {file.name}",
+            f"{owner} was altered or cut short: {file.name}",
             expected=f"SHA-256 {sha256}",
             got=digest,
-            do="restore it, for example with `git checkout`",
+            do="restore it, with `git checkout` where it came with the project, or train it again",
         )
     return weights
 

@@ -825,7 +825,9 @@ def _parse(words: list[str]) -> Any:
     else:
         task = tyro.cli(command, prog=prog, args=options).task
     recipe = recipe_for(task)
-    training = recipe.training if command is Train else PRETRAIN
+    training = recipe.training
+    if command is Pretrain:
+        training = replace(PRETRAIN, augment=training.augment, shift=training.shift)
     return tyro.cli(command, prog=prog, args=options, default=command(task, model=recipe.model, training=training))
 
 

@@ -10,9 +10,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from .augment import vary
-from .models.losses import covariance, effective_rank, sigreg
+from .models.losses import covariance, sigreg
 from .settings import TrainConfig
-from .stages import check_finite, one_cycle
+from .stages import check_finite, one_cycle, watch_rank
 
 CELLS = 4
 """Cells along each side of a picture; a cell is hidden or shown as a whole."""
@@ -94,7 +94,8 @@ class MaskedTraining(lightning.LightningModule):
         self.log("val/masked", terms["masked"] / spread, prog_bar=True)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val/effective_rank", effective_rank(torch.cat(self._latents)), prog_bar=True)
+        rank = watch_rank(torch.cat(self._latents), "masked pretraining", self.global_step, self.print)
+        self.log("val/effective_rank", rank, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         return one_cycle(self, self.config)

@@ -59,13 +59,18 @@ class Pretrained:
             encoder.load_state_dict(self.weights)
         except RuntimeError as error:
             first = str(error).strip().splitlines()[0]
-            raise BadInput(f"encoder {self.path}: the weights do not fit {FILE}", got=first) from error
+            raise BadInput(f"encoder {self.path}: the weights do not fit its shape", got=first) from error
+
+
+def packed(encoder: nn.Module) -> bytes:
+    """An encoder's state as the content of a safetensors file."""
+    return save_tensors({name: value.contiguous() for name, value in encoder.state_dict().items()})
 
 
 def save(path: Path, encoder: nn.Module, config: JEPAConfig, *, story: str, card: str) -> str:
     """Writes an encoder's folder, `encoder.json`, `encoder.safetensors` and `card.md`; returns its SHA-256."""
     path.mkdir(parents=True, exist_ok=True)
-    weights = save_tensors({name: value.contiguous() for name, value in encoder.state_dict().items()})
+    weights = packed(encoder)
     digest = hashlib.sha256(weights).hexdigest()
     temporary = path / ".encoder.safetensors"
     temporary.write_bytes(weights)
@@ -101,7 +106,7 @@ def _load_folder(path: Path) -> Pretrained:
         raise BadInput(f"{path / FILE} is damaged", got=repr(error), do="pretrain it again") from error
     if sorted(shape) != sorted(PARTS):
         raise BadInput(f"{path / FILE} is damaged", expected=f"the shape {sorted(PARTS)}", got=str(sorted(shape)))
-    weights = checkpoint.sound_weights(path / "encoder.safetensors", digest)
+    weights = checkpoint.sound_weights(path / "encoder.safetensors", digest, f"encoder {path}")
     try:
         return Pretrained(load_tensors(weights), shape, digest, path, story)
     except SafetensorError as error:
@@ -111,12 +116,14 @@ def _load_folder(path: Path) -> Pretrained:
 @torch.no_grad()
 def settle(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
     """Makes the statistics of an encoder's normalisation those of these pictures, uint8 `[B, size, size, 3]` each."""
-    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.BatchNorm1d)]
-    training, momenta = encoder.training, [layer.momentum for layer in layers]
+    training = encoder.training
+    encoder.train()
+    # A backbone that stays in evaluation mode keeps the statistics that it came with.
+    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.BatchNorm1d) and layer.training]
+    momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean over all batches
-    encoder.train()
     for pixels in batches:
         encoder(pixels)
     for layer, momentum in zip(layers, momenta, strict=True):

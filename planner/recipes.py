@@ -113,4 +113,4 @@ LOOKS = TrainConfig(steps=3000, batch=192, augment=0.8)
 """How `jepa-mpc looks` teaches an encoder to see through looks."""
 
 PRETRAIN = TrainConfig(steps=3000, batch=96)
-"""How `jepa-mpc pretrain` teaches an encoder, on pictures; the model's shape is that of the task's recipe."""
+"""How `jepa-mpc pretrain` teaches an encoder, on pictures; its shape and looks are those of the task's recipe."""

@@ -159,8 +159,8 @@ class TrainConfig:
         batch: windows an update, >= 2.
         horizon: K, steps of open-loop prediction in the loss, >= 1.
         decay: weight of each further predicted step, above 0 to 1.
-        learning_rate: AdamW's at its peak, > 0; warms up over 2 % of the steps (of an action prior and of looks 5 %),
-            then falls to zero as a cosine; a temporal head's is constant.
+        learning_rate: AdamW's at its peak, > 0; warms up over 2 % of the steps (of an action prior, of looks and of
+            masked pretraining 5 %), then falls to zero as a cosine; a temporal head's is constant.
         weight_decay: AdamW's, >= 0.
         sigreg_weight: weight of the regularisation against collapse, >= 0.
         sigreg_directions: random directions it looks along, >= 1.
@@ -172,6 +172,7 @@ class TrainConfig:
         shift: whether looks differ by a shift of up to a pixel too.
         masked: share of each picture that masked pretraining hides, above 0 to below 1.
         freeze: leave the encoder, pretrained or somebody else's, as it is: the predictor alone learns, on its latents.
+            What shapes latents is then not read: sigreg, covariance, inverse, augment and shift.
         held_out: share of the episodes kept for validation, above 0 to below 1.
         polish_steps: updates of the predictor alone, afterwards, on the latents of the finished encoder, >= 0. They are
             cached, so that an update costs a fraction and can look further ahead.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .errors import BadInput
+from .models.losses import effective_rank
 from .settings import TrainConfig
 
 
@@ -15,6 +17,16 @@ def check_finite(loss: Tensor, stage: str, step: int) -> None:
     """Raises `BadInput` if the loss of `stage` at that step is NaN or infinite."""
     if not torch.isfinite(loss):
         raise BadInput(f"{stage} diverged at step {step}", got=f"loss {loss}", do="lower learning_rate")
+
+
+def watch_rank(latents: Tensor, stage: str, step: int, say: Callable[[str], None]) -> Tensor:
+    """Effective rank of the latents `[N, D]`; says if they collapse, raises `BadInput` if they are not finite."""
+    if not latents.isfinite().all():
+        raise BadInput(f"{stage} diverged at step {step}", got="latents NaN", do="lower learning_rate")
+    rank = effective_rank(latents)
+    if rank < 0.1 * latents.shape[1]:
+        say(f"warning: the latents collapse: effective rank {rank:.1f} of {latents.shape[1]}; raise sigreg_weight")
+    return rank
 
 
 def one_cycle(module: nn.Module, config: TrainConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import logging
@@ -31,12 +32,13 @@ from .looks import LooksTraining, Pictures
 from .masked import MaskedTraining
 from .models.encoders import BUILT_IN, FeatureEncoder
 from .models.jepa import JEPA, JEPAConfig
-from .models.losses import covariance, effective_rank, rollout_loss, sigreg
+from .models.losses import covariance, rollout_loss, sigreg
 from .models.prior import ActionPrior
 from .models.temporal import TemporalDistance
-from .pretrained import Pretrained, settle
+from .pretrained import Pretrained, packed, settle
 from .prior import Hindsight, PriorTraining
 from .settings import TrainConfig
+from .stages import watch_rank
 from .temporal import DistanceTraining, Ways
 
 
@@ -139,20 +141,14 @@ class JEPATraining(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         latents, states = torch.cat(self._latents), torch.cat(self._states)
-        if not latents.isfinite().all():
-            raise BadInput(f"training diverged at step {self.global_step}", got="latents NaN", do="lower learning_rate")
+        rank = watch_rank(latents, "training", self.global_step, self.print)
         if self.success is not None:
             self.log("val/success", self.success(self.model), prog_bar=True)
-        rank = effective_rank(latents)
         self.log("val/effective_rank", rank, prog_bar=True)
         tested = torch.cat(self._episodes) % 2 == 0
         if tested.any() and not tested.all():  # a single held-out episode cannot be split
             for name, r2 in probe(latents, states, tested, self.info.state_names, self.info.state_units).items():
                 self.log(f"probe/{name}", r2)
-        if rank < 0.1 * latents.shape[1]:
-            self.print(
-                f"warning: the latents collapse: effective rank {rank:.1f} of {latents.shape[1]}; raise sigreg_weight"
-            )
 
     def configure_optimizers(self) -> Any:
         config = self.config
@@ -280,12 +276,13 @@ def train(
     """
     _check_size(store, shape)
     check_start(shape, config, start)
-    run = {"task": store.info.task, "encoder": start.sha256 if start else None}
-    _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
         start.put_into(model.encoder)
+    given = hashlib.sha256(packed(model.encoder)).hexdigest() if config.freeze or start else None
+    run = {"task": store.info.task, "data": _data(store), "encoder": given}
+    _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     first: JEPATraining
     if config.freeze:
         _freeze(model.encoder, store, config, pretrained=start is not None)
@@ -294,12 +291,7 @@ def train(
     else:
         first, drawn = JEPATraining(model, config, store.info, success), partial(_draws, model, store, config)
     with _modes_are_meant() if config.freeze else nullcontext():
-        if not _run(first, config, out, tensorboard, drawn):
-            return None
-    if config.polish_steps:
-        second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
-        training, drawn = PredictorTraining(model, second, store.info), partial(_cached_draws, model, store, second)
-        if not _run(training, second, out / "polish", tensorboard, drawn):
+        if not _run(first, config, out, tensorboard, drawn) or not _polished(model, store, config, out, tensorboard):
             return None
     if model.body is not None:
         model.body.copy_(find_body(model.eval(), store, config.held_out))
@@ -308,6 +300,20 @@ def train(
     if model.prior is not None and not train_prior(model, model.prior, [store], config, out, tensorboard):
         return None
     return model.eval()
+
+
+def _polished(model: JEPA, store: EpisodeStore, config: TrainConfig, out: Path, tensorboard: bool) -> bool:
+    """The stage of the predictor alone, where there is to be one; False if it was interrupted."""
+    if not config.polish_steps:
+        return True
+    second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
+    training, drawn = PredictorTraining(model, second, store.info), partial(_cached_draws, model, store, second)
+    return _run(training, second, out / "polish", tensorboard, drawn)
+
+
+def _data(store: EpisodeStore) -> dict[str, Any]:
+    """What a training on a dataset of its own knows it by, wherever it lies."""
+    return {"episodes": store.info.episodes, "seed": store.info.seed, "policy": store.info.policy}
 
 
 def _check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
@@ -326,7 +332,10 @@ def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None
 
 def _freeze(encoder: nn.Module, store: EpisodeStore, config: TrainConfig, *, pretrained: bool) -> None:
     """Makes an encoder stand still; somebody else's features get the statistics of their normalisation first."""
-    if isinstance(encoder, FeatureEncoder) and not pretrained:
+    if not pretrained:
+        if not isinstance(encoder, FeatureEncoder):
+            got = type(encoder).__name__
+            raise BadInput("training: freeze wants latents of variance 1", expected="a FeatureEncoder", got=got)
         settle(encoder, _some_pictures(store, config))
     encoder.requires_grad_(False)
 
@@ -364,7 +373,8 @@ def pretrain(
         BadInput: if `out` holds another run, or the loss is no longer finite.
     """
     _check_size(store, shape)
-    _same_run(out, {"task": store.info.task, "model": asdict(shape), "training": asdict(config)})
+    run = {"task": store.info.task, "data": _data(store)}
+    _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     encoder = JEPA(shape, store.info.action_spec).encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     training = MaskedTraining(encoder, shape.latent_dim, config)
@@ -493,6 +503,9 @@ def learn_looks(
     """
     if not config.augment:
         raise BadInput("looks: augment is off", expected="more than 0, at most 1", got="0")
+    if isinstance(model.encoder, FeatureEncoder):
+        do = "teach the backbone where it comes from"
+        raise BadInput("looks: somebody else's encoder stands still", expected=" or ".join(BUILT_IN), do=do)
     if (got := store.info.size) != (want := model.config.image_size):
         raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
     run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}

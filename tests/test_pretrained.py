@@ -21,7 +21,7 @@ from planner.masked import CELLS, GREY, MaskedTraining, draw_hidden, hide
 from planner.models.encoders import ENCODERS, FeatureEncoder
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.settings import TrainConfig
-from planner.training import cache_latents, pretrain, probe, train
+from planner.training import cache_latents, learn_looks, pretrain, probe, train
 
 CONFIG = TrainConfig(steps=12, batch=8, held_out=0.25, save_every=5, sigreg_directions=16)
 FROZEN = replace(TRAINING, freeze=True)
@@ -197,8 +197,12 @@ def test_somebody_elses_encoder_gets_a_predictor(
 
 def test_features_of_another_size_are_named(stranger: JEPAConfig) -> None:
     encoder = ENCODERS[stranger.encoder](SIZE, 8, 6)
-    with pytest.raises(BadInput, match=r"backbone's features are off.*\(2, 6\).*\(2, 4\).*model.latent_dim"):
-        encoder(torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8))
+    pictures = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
+    with pytest.raises(BadInput, match=r"backbone's features are off.*\(2, 6\).*\(2, 4\).*latent_dim"):
+        encoder(pictures)
+    encoder.backbone.forward = lambda pictures: {"last_hidden_state": pictures}  # as a transformers model answers
+    with pytest.raises(BadInput, match="got dict; return one vector a picture"):
+        encoder(pictures)
 
 
 def test_an_encoder_of_another_shape_is_named_with_what_to_type(tmp_path: Path) -> None:
@@ -262,7 +266,8 @@ def test_the_commands_hand_the_encoder_on(tmp_path: Path) -> None:
     main(["pretrain", *shared, "--out", str(tmp_path / "pretrain")])
     folder = tmp_path / "pretrain/encoder"
     assert (
-        "pictures of 6 episodes of play (seed 0) with 50% of each hidden, 4 updates" in (folder / "card.md").read_text()
+        "pictures of TwoRoom, 6 episodes of play (seed 0), with 50% of each hidden, 4 updates"
+        in (folder / "card.md").read_text()
     )
     given = ["--encoder", str(folder), "--training.freeze", "--training.horizon", "2", "--probe", "0"]
     main(["train", *shared, *given, "--model.temporal", "0", "--out", str(tmp_path / "train")])
@@ -296,3 +301,51 @@ def test_mistakes_are_told_before_anything_is_collected(
         main(["train", "TwoRoom", "--training.freeze", *words])
     assert said in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_a_backbone_keeps_its_own_statistics() -> None:
+    """Its normalisation stands still with it; resetting it ruined its features without a word."""
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 4), nn.BatchNorm1d(4))
+    backbone[2].running_mean.fill_(7.0)
+    backbone[2].running_var.fill_(9.0)
+    encoder = FeatureEncoder(backbone, 4)
+    pretrained.settle(encoder, [torch.randint(256, (16, SIZE, SIZE, 3), dtype=torch.uint8)])
+    assert (encoder.backbone[2].running_mean == 7).all() and (encoder.backbone[2].running_var == 9).all()
+    assert encoder.normalise.num_batches_tracked == 1
+    assert encoder.backbone is not backbone  # two models share nothing
+
+
+def test_a_frozen_run_is_not_resumed_on_another_backbone(
+    stranger: JEPAConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its predictor would go on with latents that the saved model does not have."""
+    store = dot_store(tmp_path / "data")
+    train(store, stranger, FROZEN, tmp_path / "out", tensorboard=False)
+    other = Places()
+    other.gain.data.neg_()
+    monkeypatch.setitem(ENCODERS, "places", lambda size, width, latent_dim: FeatureEncoder(other, latent_dim))
+    with pytest.raises(BadInput, match="a run of another configuration"):
+        train(store, stranger, FROZEN, tmp_path / "out", tensorboard=False)
+
+
+def test_pretraining_is_not_resumed_on_other_data(tmp_path: Path) -> None:
+    learn(tmp_path)
+    with pytest.raises(BadInput, match="a run of another configuration"):
+        pretrain(dot_store(tmp_path / "b", seed=9), SHAPE, CONFIG, tmp_path / "out", tensorboard=False)
+
+
+def test_pretraining_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="masked pretraining diverged.*lower learning_rate"):
+        learn(tmp_path, replace(CONFIG, learning_rate=1e30))
+
+
+def test_somebody_elses_encoder_is_not_taught_looks(stranger: JEPAConfig, tmp_path: Path) -> None:
+    model, store = toy_model(shape=stranger), dot_store(tmp_path / "data")
+    with pytest.raises(BadInput, match="somebody else's encoder stands still"):
+        learn_looks(model, store, replace(CONFIG, augment=0.5), tmp_path, weights="", tensorboard=False)
+
+
+def test_raw_features_are_not_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENCODERS, "raw", lambda size, width, latent_dim: Places())
+    with pytest.raises(BadInput, match="expected a FeatureEncoder; got Places"):
+        train(dot_store(tmp_path), replace(SHAPE, encoder="raw"), FROZEN, tmp_path / "out", tensorboard=False)

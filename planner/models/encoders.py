@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +125,7 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, backbone: nn.Module, latent_dim: int) -> None:
         super().__init__()
-        self.backbone = backbone.eval().requires_grad_(False)
+        self.backbone = deepcopy(backbone).eval().requires_grad_(False)  # every model has one of its own
         self.normalise = nn.BatchNorm1d(latent_dim, affine=False)
 
     def train(self, mode: bool = True) -> FeatureEncoder:
@@ -135,10 +136,12 @@ class FeatureEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
-        features = self.backbone(_image(pixels))
-        if features.shape != (want := (len(pixels), self.normalise.num_features)):
-            expected, got = str(tuple(want)), str(tuple(features.shape))
-            raise BadInput("the backbone's features are off", expected=expected, got=got, do="set model.latent_dim")
+        features, count = self.backbone(_image(pixels)), self.normalise.num_features
+        if not isinstance(features, Tensor) or features.shape != (len(pixels), count):
+            got = str(tuple(features.shape)) if isinstance(features, Tensor) else type(features).__name__
+            do = "return one vector a picture from the backbone, and set latent_dim to its length"
+            expected = f"a tensor {(len(pixels), count)}"
+            raise BadInput("the backbone's features are off", expected=expected, got=got, do=do)
         return self.normalise(features)
 
 
