@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 
 from planner import checkpoint
 from planner.evaluate.frozen import COLUMNS, read
-from planner.evaluate.run import Protocol, evaluate
+from planner.evaluate.run import Protocol
 from planner.tasks import load_envs
+
+from .bars import watched
 
 Row = dict[str, Any]
 
@@ -77,13 +78,7 @@ def main(options: Options) -> None:
 def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Options, console: Console) -> Row:
     """One row, with a bar while it is played."""
     protocol = Protocol(options.episodes, num_envs=options.num_envs, oracle=False, **COLUMNS[column])
-    with Progress(console=console, transient=True) as bars:
-        line = bars.add_task("", total=options.episodes)
-
-        def advance(policy: str, done: int, total: int, successes: int) -> None:
-            bars.update(line, description=f"{task} {column}, {policy}: {successes} reached", completed=done)
-
-        outcome = evaluate(load_envs(), task, loaded, loaded.planner, protocol, advance)
+    outcome = watched(task, loaded, loaded.planner, protocol, f"{task} {column}", console)
     what = {"task": task, "column": column, "protocol": COLUMNS[column], "frozen": frozen_name(task)}
     return what | {name: outcome.result[name] for name in KEPT}
 

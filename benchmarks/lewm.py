@@ -15,21 +15,20 @@ from typing import Any
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 
 from planner import cards, checkpoint, training
 from planner.data import EpisodeStore
 from planner.errors import BadInput
-from planner.evaluate.compare import compare, read_side
-from planner.evaluate.run import Protocol, evaluate, write_results
+from planner.evaluate.compare import Side, compare, read_side
+from planner.evaluate.run import Protocol, write_results
 from planner.models.jepa import JEPAConfig
 from planner.recipes import recipe_for
 from planner.settings import PlannerConfig, TrainConfig
-from planner.tasks import folder_name, load_envs
+from planner.tasks import folder_name
 
-SHAPE = JEPAConfig(
-    predictor="transformer", latent_dim=192, history=3, hidden=2048, depth=6, heads=16, dropout=0.1, temporal=0
-)
+from .bars import watched
+
+SHAPE = JEPAConfig(predictor="transformer", latent_dim=192, history=3, hidden=2048, depth=6, heads=16, dropout=0.1)
 """Of its model; the encoder is the one that our recipe of the task has."""
 TRAINING = TrainConfig(batch=32, horizon=1, inverse_weight=0, sigreg_directions=1024)
 PLANNER = PlannerConfig(optimizer="cem", samples=300, iterations=30, horizon=5, execute=5, hold=1, std=1.0, over="last")
@@ -42,7 +41,7 @@ class Options:
     Attributes:
         task: one with a shipped checkpoint.
         data: play to train on; data/TASK by default.
-        updates: of its training. Ours takes an hour or more of one core; 5,000 take some 45 minutes.
+        updates: of its training; 5,000 took 47 minutes on one core of a busy machine.
         episodes: pairs, 25 steps apart.
         precision: that it rehearses in, float32 or bfloat16; ours keeps its own.
         threads: CPU threads.
@@ -86,9 +85,7 @@ def main(options: Options) -> None:
 def trained(options: Options, folder: Path) -> checkpoint.Checkpoint | None:
     """Its checkpoint in `folder`; None if training was interrupted. A finished training is over at once."""
     store = EpisodeStore.open(options.data or Path("data") / folder_name(options.task))
-    store.verify()
-    if store.info.task != options.task:
-        raise BadInput(f"dataset {store.path} is of another task", expected=options.task, got=store.info.task)
+    store.verify(options.task)
     shape = replace(SHAPE, encoder=recipe_for(options.task).model.encoder, image_size=store.info.size)
     config = replace(TRAINING, steps=options.updates)
     model = training.train(store, shape, config, folder, tensorboard=False)
@@ -110,17 +107,11 @@ def play(
         timed_alike = found["hardware"].endswith(f" {options.threads} threads")
         if timed_alike and all(found.get(key) == value for key, value in wanted.items()):
             return
-    with Progress(console=console, transient=True) as bars:
-        line = bars.add_task(name, total=options.episodes)
-
-        def advance(policy: str, done: int, total: int, successes: int) -> None:
-            bars.update(line, description=f"{name}, {policy}: {successes} reached", completed=done, total=total)
-
-        protocol = Protocol(options.episodes, oracle=False)
-        write_results(out, [evaluate(load_envs(), options.task, loaded, settings, protocol, advance)])
+    protocol = Protocol(options.episodes, oracle=False)
+    write_results(out, [watched(options.task, loaded, settings, protocol, name, console)])
 
 
-def facts(options: Options, ours: Any, theirs: Any) -> dict[str, Any]:
+def facts(options: Options, ours: Side, theirs: Side) -> dict[str, Any]:
     """The row: both sides, and the paired test."""
     kept = ("successes", "interval", "plan_ms", "checkpoint_sha256", "planner")
     found = compare(ours, theirs)

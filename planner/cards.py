@@ -54,15 +54,14 @@ def polish_card(
 
 def prior_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
     """What a card says of an action prior that was added later."""
-    checks = curves(out / "prior")
-    ends = [checks[step]["val/prior"] for step in (min(checks), max(checks))] if checks else []
+    ends = [f"{end:.3f}" for end in _ends(out / "prior", "val/prior")]
     return "\n".join(
         [
             "## Action prior",
             "",
             f"{config.prior_steps} updates on {_sets(stores)}, goals up to {config.prior_reach} model steps ahead,"
             f" plans of {shape.prior_horizon}: `{command}`.",
-            f"Held-out error of the flow, first and last check: {' and '.join(f'{end:.3f}' for end in ends)}.",
+            f"Held-out error of the flow, first and last check: {' and '.join(ends)}.",
             "",
         ]
     )
@@ -72,15 +71,14 @@ def temporal_card(
     stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str
 ) -> str:
     """What a card says of a temporal distance that was added later."""
-    checks = curves(out / "temporal")
-    ends = [checks[step]["val/temporal_near"] for step in (min(checks), max(checks))] if checks else []
+    ends = [f"{end:.2f}" for end in _ends(out / "temporal", "val/temporal_near")]
     return "\n".join(
         [
             "## Temporal distance",
             "",
             f"{config.temporal_steps} updates of a head of {shape.temporal} features on {_sets(stores)}, gaps of up to"
             f" {config.temporal_reach} steps taught as they are: `{command}`.",
-            f"Held-out error of these gaps, first and last check: {' and '.join(f'{e:.2f}' for e in ends)} steps.",
+            f"Held-out error of these gaps, first and last check: {' and '.join(ends)} steps.",
             "",
         ]
     )
@@ -120,8 +118,8 @@ LEGEND = {
 """What a card says of figures that not every training has."""
 
 
-def pretrained_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
-    """What the card of an encoder says that `pretrain` trained."""
+def pretrained_card(store: EpisodeStore, shape: JEPAConfig, story: str, out: Path, command: str) -> str:
+    """What the card of an encoder says that `pretrain` trained, as `story` tells it."""
     checks = curves(out)
     last = checks[max(checks)] if checks else {}
     return "\n".join(
@@ -129,7 +127,7 @@ def pretrained_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig,
             f"# An encoder for {store.info.task}",
             "",
             f"{shape.encoder}, {shape.image_size} pixels, width {shape.width}, {shape.latent_dim} features;"
-            f" {pretrained_story(store, config)}: `{command}`.",
+            f" {story}: `{command}`.",
             "",
             "| held-out figure | value |",
             "|---|---|",
@@ -204,3 +202,9 @@ def card(
 def _sets(stores: Sequence[EpisodeStore]) -> str:
     """Datasets, as a card names them."""
     return " and ".join(f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores)
+
+
+def _ends(out: Path, figure: str) -> list[float]:
+    """A validation figure at the first and the last check of a run; empty where there was none."""
+    checks = curves(out)
+    return [checks[step][figure] for step in (min(checks), max(checks))] if checks else []

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import nn
 
 from .actions import ActionSpec
 from .data import write_atomically
@@ -53,9 +54,7 @@ class Checkpoint:
 def save(path: Path, model: JEPA, *, task: str, renderer: str, planner: PlannerConfig, card: str) -> str:
     """Writes a checkpoint folder and returns the weights' SHA-256."""
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    weights = save_tensors(tensors)
-    digest = hashlib.sha256(weights).hexdigest()
+    digest = write_weights(path / "model.safetensors", model)
     config = {
         "format": FORMAT,
         "task": task,
@@ -65,9 +64,6 @@ def save(path: Path, model: JEPA, *, task: str, renderer: str, planner: PlannerC
         "action": asdict(model.action),
         "planner": asdict(planner),
     }
-    temporary = path / ".model.safetensors"
-    temporary.write_bytes(weights)
-    temporary.replace(path / "model.safetensors")
     write_atomically(path / "config.json", json.dumps(config, indent=1) + "\n")
     write_atomically(path / "card.md", card)
     _keep_manifest(path)
@@ -96,6 +92,19 @@ def load(path: Path, *, task: str | None = None) -> Checkpoint:
     # Planning and training want the memory layout that a CPU's convolutions are fastest in.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Checkpoint(model, config["task"], config["renderer"], planner, config["sha256"])
+
+
+def weights_of(module: nn.Module) -> bytes:
+    """A module's state as the content of a safetensors file."""
+    return save_tensors({name: value.contiguous() for name, value in module.state_dict().items()})
+
+
+def write_weights(file: Path, module: nn.Module) -> str:
+    """Writes a module's state, the whole file or none of it, and returns its SHA-256."""
+    weights, temporary = weights_of(module), file.with_name(f".{file.name}")
+    temporary.write_bytes(weights)
+    temporary.replace(file)
+    return hashlib.sha256(weights).hexdigest()
 
 
 def sound_weights(file: Path, sha256: str, owner: str) -> bytes:

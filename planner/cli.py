@@ -102,13 +102,6 @@ def _collect(options: Collect) -> EpisodeStore:
         )
 
 
-def _check_data(store: EpisodeStore, task: str) -> None:
-    """Raises `BadInput` if a dataset is damaged or of another task."""
-    store.verify()
-    if store.info.task != task:
-        raise BadInput(f"dataset {store.path} is of another task", expected=task, got=store.info.task)
-
-
 @dataclass(frozen=True)
 class Train:
     """Train a JEPA on a task's play episodes (collected first if need be); run it again to go on where it stopped."""
@@ -171,7 +164,7 @@ def _play(task: str, given: Path | None) -> EpisodeStore:
     # A dataset that was named has to be there: a mistyped path shall not fill a disk.
     missing = given is None and not (data / "dataset.json").exists()
     store = _collect(Collect(task)) if missing else EpisodeStore.open(data)
-    _check_data(store, task)
+    store.verify(task)
     return store
 
 
@@ -210,7 +203,7 @@ class Pretrain:
         if encoder is None:
             _stopped(out / "last.ckpt")
         folder, story = self.save or out / "encoder", cards.pretrained_story(store, self.training)
-        card = cards.pretrained_card(store, self.model, self.training, out, _typed())
+        card = cards.pretrained_card(store, self.model, story, out, _typed())
         pretrained.save(folder, encoder, self.model, story=story, card=card)
         console.print(f"{folder}: pretrained; try `jepa-mpc train {self.task} --encoder {folder} --training.freeze`")
 
@@ -314,7 +307,7 @@ def _ready(options: Polish | Prior | Temporal | Looks, *sizes: str) -> tuple[Che
     given = (options.data,) if isinstance(options.data, Path) else options.data
     stores = [EpisodeStore.open(path) for path in given or (Path("data") / folder_name(options.task),)]
     for store in stores:
-        _check_data(store, options.task)
+        store.verify(options.task)
     return loaded, stores, options.out or Path("runs") / command / folder_name(options.task)
 
 

@@ -146,8 +146,11 @@ class EpisodeStore:
         """Rows that no finished episode fills yet."""
         return torch.nonzero(self.data["checksum"] == 0).flatten().tolist()
 
-    def verify(self) -> None:
-        """Reads every episode and compares its checksum; `BadInput` names the first row that is missing or altered."""
+    def verify(self, task: str | None = None) -> None:
+        """Reads every episode and compares its checksum; `BadInput` names the first row that is missing or altered.
+
+        A dataset of another task than `task`, if that is given, is `BadInput` too.
+        """
         if rows := self.missing():
             raise BadInput(
                 f"dataset {self.path} is not complete",
@@ -160,6 +163,8 @@ class EpisodeStore:
         for row in range(self.info.episodes):
             if _checksum(*(arrays[key][row] for key in KEYS)) != checksums[row]:
                 raise BadInput(f"dataset {self.path}: episode {row} was altered", do="collect it again")
+        if task not in (None, self.info.task):
+            raise BadInput(f"dataset {self.path} is of another task", expected=str(task), got=self.info.task)
 
 
 def _read_info(path: Path) -> DatasetInfo:

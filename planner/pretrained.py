@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from . import checkpoint
@@ -62,19 +60,10 @@ class Pretrained:
             raise BadInput(f"encoder {self.path}: the weights do not fit its shape", got=first) from error
 
 
-def packed(encoder: nn.Module) -> bytes:
-    """An encoder's state as the content of a safetensors file."""
-    return save_tensors({name: value.contiguous() for name, value in encoder.state_dict().items()})
-
-
 def save(path: Path, encoder: nn.Module, config: JEPAConfig, *, story: str, card: str) -> str:
     """Writes an encoder's folder, `encoder.json`, `encoder.safetensors` and `card.md`; returns its SHA-256."""
     path.mkdir(parents=True, exist_ok=True)
-    weights = packed(encoder)
-    digest = hashlib.sha256(weights).hexdigest()
-    temporary = path / ".encoder.safetensors"
-    temporary.write_bytes(weights)
-    temporary.replace(path / "encoder.safetensors")
+    digest = checkpoint.write_weights(path / "encoder.safetensors", encoder)
     facts = {"sha256": digest, "story": story, "shape": {name: getattr(config, name) for name in PARTS}}
     write_atomically(path / FILE, json.dumps(facts, indent=1) + "\n")
     write_atomically(path / "card.md", card)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from .augment import vary
+from .checkpoint import weights_of
 from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write_atomically
 from .errors import BadInput
 from .looks import LooksTraining, Pictures
@@ -35,7 +36,7 @@ from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, rollout_loss, sigreg
 from .models.prior import ActionPrior
 from .models.temporal import TemporalDistance
-from .pretrained import Pretrained, packed, settle
+from .pretrained import Pretrained, settle
 from .prior import Hindsight, PriorTraining
 from .settings import TrainConfig
 from .stages import watch_rank
@@ -280,7 +281,7 @@ def train(
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
         start.put_into(model.encoder)
-    given = hashlib.sha256(packed(model.encoder)).hexdigest() if config.freeze or start else None
+    given = hashlib.sha256(weights_of(model.encoder)).hexdigest() if config.freeze or start else None
     run = {"task": store.info.task, "data": _data(store), "encoder": given}
     _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     first: JEPATraining

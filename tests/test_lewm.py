@@ -47,7 +47,7 @@ def test_both_sides_play_the_same_pairs_and_nothing_is_done_twice(
         raise AssertionError("done twice")
 
     monkeypatch.setattr(lewm.training.JEPATraining, "training_step", never)
-    monkeypatch.setattr(lewm, "evaluate", never)
+    monkeypatch.setattr(lewm, "watched", never)
     lewm.main(small)
     assert [json.loads(line) for line in small.out.read_text().splitlines()] == [first]
     with pytest.raises(AssertionError, match="done twice"):  # more pairs are another measurement

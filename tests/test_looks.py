@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import SIZE, dot_store, toy_checkpoint, toy_model
+from toys import SIZE, cut_and_resumed, dot_store, toy_checkpoint, toy_model
 
 from planner import checkpoint
 from planner.augment import vary
@@ -87,24 +87,7 @@ def test_only_the_encoders_weights_change_and_not_its_statistics(tmp_path: Path)
 
 def test_a_power_cut_costs_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = learn(tmp_path / "straight")
-    honest = LooksTraining.training_step
-
-    def cut(self: LooksTraining, *given: Any) -> Any:
-        if self.global_step == 8:
-            raise RuntimeError("power cut")
-        return honest(self, *given)
-
-    monkeypatch.setattr(LooksTraining, "training_step", cut)
-    with pytest.raises(RuntimeError, match="power cut"):
-        learn(tmp_path / "cut")
-    steps: list[int] = []
-
-    def noted(self: LooksTraining, *given: Any) -> Any:
-        steps.append(self.global_step)
-        return honest(self, *given)
-
-    monkeypatch.setattr(LooksTraining, "training_step", noted)
-    resumed = learn(tmp_path / "cut")
+    steps, resumed = cut_and_resumed(monkeypatch, LooksTraining, lambda: learn(tmp_path / "cut"))
     assert steps == list(range(5, 12))  # saved every five
     for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)

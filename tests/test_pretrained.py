@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import PLANNER, SHAPE, SIZE, TRAINING, dot_store, flip_byte, toy_checkpoint, toy_model
+from toys import PLANNER, SHAPE, SIZE, TRAINING, cut_and_resumed, dot_store, flip_byte, toy_checkpoint, toy_model
 
 from planner import checkpoint, pretrained
 from planner.cards import curves
@@ -98,24 +98,8 @@ def test_statistics_are_of_all_batches_alike() -> None:
 
 
 def test_a_power_cut_costs_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    straight, honest = learn(tmp_path / "straight"), MaskedTraining.training_step
-
-    def cut(self: MaskedTraining, *given: Any) -> Any:
-        if self.global_step == 8:
-            raise RuntimeError("power cut")
-        return honest(self, *given)
-
-    monkeypatch.setattr(MaskedTraining, "training_step", cut)
-    with pytest.raises(RuntimeError, match="power cut"):
-        learn(tmp_path / "cut")
-    steps: list[int] = []
-
-    def noted(self: MaskedTraining, *given: Any) -> Any:
-        steps.append(self.global_step)
-        return honest(self, *given)
-
-    monkeypatch.setattr(MaskedTraining, "training_step", noted)
-    resumed = learn(tmp_path / "cut")
+    straight = learn(tmp_path / "straight")
+    steps, resumed = cut_and_resumed(monkeypatch, MaskedTraining, lambda: learn(tmp_path / "cut"))
     assert steps == list(range(5, 12))  # saved every five
     for one, other in zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from planner import checkpoint
@@ -84,3 +86,31 @@ def flip_byte(file: Path, position: int) -> None:
     content = bytearray(file.read_bytes())
     content[position] ^= 1
     file.write_bytes(content)
+
+
+def cut_and_resumed(monkeypatch: Any, kind: Any, learn: Callable[[], Any]) -> tuple[list[int], Any]:
+    """Cuts the power at update 8 of a training of that `kind`, and learns again: the updates then done, and what came.
+
+    Args:
+        monkeypatch: pytest's.
+        kind: the Lightning module whose `training_step` is cut.
+        learn: trains, and resumes where it stopped.
+    """
+    honest = kind.training_step
+
+    def cut(self: Any, *given: Any) -> Any:
+        if self.global_step == 8:
+            raise RuntimeError("power cut")
+        return honest(self, *given)
+
+    monkeypatch.setattr(kind, "training_step", cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        learn()
+    steps: list[int] = []
+
+    def noted(self: Any, *given: Any) -> Any:
+        steps.append(self.global_step)
+        return honest(self, *given)
+
+    monkeypatch.setattr(kind, "training_step", noted)
+    return steps, learn()

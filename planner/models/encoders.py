@@ -121,6 +121,9 @@ class FeatureEncoder(nn.Module):
     Args:
         backbone: float32 pictures `[B, 3, size, size]` in [-1, 1] to features `[B, D]`.
         latent_dim: D, >= 1.
+
+    Raises:
+        BadInput: in `forward`, if the backbone returns anything but such features.
     """
 
     def __init__(self, backbone: nn.Module, latent_dim: int) -> None:
