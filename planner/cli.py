@@ -23,6 +23,7 @@ from .tasks import folder_name, load_envs
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+    from .collect import Pursuit
     from .data import EpisodeStore
     from .evaluate.run import Outcome, Progress
     from .models.jepa import JEPA
@@ -61,6 +62,8 @@ class Collect:
     """Steps of play that lie between such a planner and each of its goals, at least and at most."""
     goal_time: int = 50
     """Environment steps that it has for each."""
+    replan: int = 0
+    """Environment steps of each of its plans that it does before the next; 0 leaves it to the checkpoint's settings."""
     workers: int = field(default_factory=_cores)
     """Processes; one a core by default."""
 
@@ -72,18 +75,23 @@ class Collect:
         check_seed("collect", self.seed)
         if self.checkpoint and not self.out:
             raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
-        if not self.checkpoint and (self.goal_distance, self.goal_time) != (Collect.goal_distance, Collect.goal_time):
-            raise BadInput(
-                "collect: play pursues no goals", do="give --checkpoint, or neither --goal-distance nor -time"
-            )
+        if not self.checkpoint and self.pursuit() != Collect(self.task).pursuit():
+            do = "give --checkpoint, or none of --goal-distance, --goal-time and --replan"
+            raise BadInput("collect: play pursues no goals", do=do)
         store = _collect(self)
         store.verify()
         frames = store.info.episodes * (store.info.steps + 1)
         console.print(f"{store.path}: {store.info.episodes} episodes, {frames} frames, renderer {store.info.renderer}")
 
+    def pursuit(self) -> Pursuit:
+        """What a planner that acts is asked for."""
+        from .collect import Pursuit
+
+        return Pursuit(*self.goal_distance, self.goal_time, self.replan)
+
 
 def _collect(options: Collect) -> EpisodeStore:
-    from .collect import Pursuit, collect
+    from .collect import collect
 
     path = options.out or Path("data") / folder_name(options.task)
     recipe = recipe_for(options.task)
@@ -97,7 +105,7 @@ def _collect(options: Collect) -> EpisodeStore:
             seed=options.seed,
             workers=options.workers,
             checkpoint=options.checkpoint,
-            pursuit=Pursuit(*options.goal_distance, options.goal_time),
+            pursuit=options.pursuit(),
             progress=advance,
         )
 

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +38,28 @@ class Pursuit:
         nearest: of play that lie between it and a goal, at least.
         farthest: of play that lie between it and a goal, at most.
         time: that it has for each goal.
+        replan: of each plan that it does before the next; 0 leaves it to the checkpoint's settings. A plan done to its
+            end shows where the model believed too much of it, of which one that is soon given up shows little.
     """
 
     nearest: int = 15
     farthest: int = 30
     time: int = 50
+    replan: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.nearest <= self.farthest or self.time < 1:
-            expected = "1 <= nearest <= farthest, and time from 1"
+        if not 1 <= self.nearest <= self.farthest or self.time < 1 or self.replan < 0:
+            expected = "1 <= nearest <= farthest, time from 1, and replan from 0"
             raise BadInput("collect: the goals of a planner's episodes are off", expected=expected, got=str(self))
 
     def __str__(self) -> str:
-        return f"{self.nearest} to {self.farthest} steps away, {self.time} each"
+        done = f", {self.replan} steps of each plan" if self.replan else ""
+        return f"{self.nearest} to {self.farthest} steps away, {self.time} each{done}"
+
+    def planner(self, loaded: checkpoints.Checkpoint, seed: int) -> MPC:
+        """The checkpoint's planner, looking as seldom as `replan` says; `BadInput` where its plans are shorter."""
+        settings = replace(loaded.planner, replan=self.replan) if self.replan else loaded.planner
+        return settings.build(loaded.model, seed)
 
 
 def play_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +146,8 @@ def collect(
         BadInput: if `path` holds a dataset that was made differently, or the checkpoint cannot be used.
     """
     planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
+    if planned:
+        pursuit.planner(planned, seed)  # what is wrong with it is said here, once, and not by every worker
     if planned and planned.model.config.image_size != size:
         expected = f"pictures of {planned.model.config.image_size} pixels"
         raise BadInput("collect: the checkpoint sees another size", expected=expected, got=str(size), do="give --size")
@@ -210,7 +221,7 @@ def _start_worker(task: str, path: Path, checkpoint: Path | None, pursuit: Pursu
     if checkpoint:
         torch.set_num_threads(1)
         loaded = checkpoints.load(checkpoint, task=task)
-        _planner = loaded.planner.build(loaded.model, _store.info.seed)
+        _planner = pursuit.planner(loaded, _store.info.seed)
 
 
 def _record_row(row: int) -> int:

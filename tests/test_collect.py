@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +238,25 @@ def test_a_planner_s_goals_lie_as_far_away_as_asked(tmp_path: Path, monkeypatch:
     env.close()
 
 
-@pytest.mark.parametrize("wrong", [(0, 3, 5), (4, 3, 5), (1, 1, 0)])
-def test_goals_that_no_planner_can_pursue(wrong: tuple[int, int, int]) -> None:
+def test_plans_are_done_as_far_as_asked(tmp_path: Path) -> None:
+    """The workers' planner looks as seldom as asked: its episode is that of a planner which was built so."""
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    pursuit = Pursuit(replan=loaded.planner.horizon * loaded.model.action.block)
+    facts = HOW | {"episodes": 1, "steps": 30}
+    store = collect("TwoRoom", tmp_path / "d", **facts, checkpoint=tmp_path / "toy", pursuit=pursuit)
+    env = load_envs().make("TwoRoom", size=SIZE)
+    found = {}
+    for replan in (0, pursuit.replan):
+        planner = replace(loaded.planner, replan=replan).build(loaded.model, seed=0)
+        found[replan] = record_planned(env, planner, 30, np.random.default_rng([PLANNED_STREAM, 0, 0]))[1]
+    env.close()
+    recorded = store.data["actions"][0].numpy()
+    np.testing.assert_array_equal(recorded, found[pursuit.replan].astype(np.float32))
+    assert not np.array_equal(recorded, found[0].astype(np.float32))
+    assert f"{pursuit.replan} steps of each plan" in store.info.policy
+
+
+@pytest.mark.parametrize("wrong", [(0, 3, 5), (4, 3, 5), (1, 1, 0), (1, 1, 1, -1)])
+def test_goals_that_no_planner_can_pursue(wrong: tuple[int, ...]) -> None:
     with pytest.raises(BadInput, match="the goals of a planner's episodes are off"):
         Pursuit(*wrong)
