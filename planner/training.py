@@ -41,6 +41,7 @@ from .prior import Hindsight, PriorTraining
 from .settings import TrainConfig
 from .stages import watch_rank
 from .temporal import DistanceTraining, Ways
+from .versions import commit
 
 
 class JEPATraining(lightning.LightningModule):
@@ -635,6 +636,7 @@ def _run(
     ):
         training.load_state_dict(saved["state_dict"])
         return True
+    commit()  # as it is now
     windows, checks = draws()
     stop = _GracefulStop(last)
     trainer = _trainer(out, config, stop, tensorboard)

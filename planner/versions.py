@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,8 +21,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def commit() -> str:
-    """The commit of the checkout, with "+" if it was changed since; "unknown" outside one."""
+    """The commit of the checkout, with "+" if it was changed since; "unknown" outside one.
+
+    As it was when this process first asked: what is long asks as it begins, since what runs is not what lies there when
+    it ends.
+    """
     here = Path(__file__).parent
     try:
         shown = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from benchmarks.claims.rival import TRAININGS, Options, train, training_config
 from benchmarks.claims.rows import Rows, read
 from benchmarks.claims.weights import RIVALS, load, save
 from benchmarks.claims.worlds import InPixels, RecurrentConfig, Rival, scaled, shown
-from planner import checkpoint, surprise
+from planner import checkpoint, surprise, versions
 from planner.cards import curves
 from planner.checkpoint import Checkpoint
 from planner.energies import LatentDistance
@@ -307,3 +309,18 @@ def test_the_page_stands_alone_and_leaves_out_what_was_not_measured(tmp_path: Pa
     report.write(rows.known, tmp_path / "page.html", tmp_path, tmp_path)
     page = (tmp_path / "page.html").read_text()
     assert "3 of 4" in page and "<svg" in page and 'src="http' not in page and (tmp_path / "claims.png").exists()
+
+
+def test_a_row_names_the_commit_that_the_work_began_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long evaluation was once recorded with the commit that its checkout had reached when it ended."""
+    heads = iter(["began", "ended"])
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=next(heads)))
+    versions.commit.cache_clear()
+    try:
+        rows = Rows(tmp_path / "rows.jsonl")
+        rows({"part": "noise"})
+        assert rows.known[0]["commit"] == "began"
+        rows({"part": "noise"})
+        assert rows.known[1]["commit"] == "began" and next(heads) == "ended"
+    finally:
+        versions.commit.cache_clear()
