@@ -1,0 +1,92 @@
+"""How far a world model's predictions are off, on play and on what planners did.
+
+A planner takes the plan of which its model promises most, so its plans lie where the model is wrong in its favour: the
+error there is the one that counts, and the one on held-out play says little of it. A row a model and dataset is
+appended.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+from tensordict import TensorDict
+
+from planner import checkpoint
+from planner.data import EpisodeStore, Windows, split_rows
+from planner.errors import BadInput
+from planner.settings import TrainConfig
+from planner.types import Context, WorldModel
+from planner.versions import commit
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure predictions on held-out episodes.
+
+    Attributes:
+        task: of the checkpoints and the datasets.
+        data: datasets; the last twentieth of each is measured, which no training of ours draws from.
+        checkpoints: folders; the shipped one by default.
+        steps: model steps ahead.
+        windows: of every dataset, drawn where the picture changes.
+        out: rows, one a checkpoint and dataset.
+    """
+
+    task: tyro.conf.Positional[str]
+    data: tuple[Path, ...]
+    checkpoints: tuple[Path, ...] = ()
+    steps: int = 4
+    windows: int = 2000
+    out: Path = Path("benchmarks/results/foresight.jsonl")
+
+
+def main(options: Options) -> None:
+    """Measures every checkpoint on every dataset, appends the rows, and prints them."""
+    stores = [EpisodeStore.open(path) for path in options.data]
+    for store in stores:
+        store.verify(options.task)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    began = commit()
+    for path in options.checkpoints or (checkpoint.find(options.task, None),):
+        loaded = checkpoint.load(path, task=options.task)
+        for store in stores:
+            found = errors(loaded.model, store, options.steps, options.windows)
+            row = {"task": options.task, "checkpoint_sha256": loaded.sha256, "data": store.info.policy}
+            row |= {"seed": store.info.seed, "windows": options.windows, "errors": found, "commit": began}
+            with options.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            Console().print(f"{path} on {store.path}: {'  '.join(f'{error:.3f}' for error in found)}", highlight=False)
+
+
+@torch.no_grad()
+def errors(model: WorldModel, store: EpisodeStore, steps: int, count: int, batch: int = 100) -> list[float]:
+    """Errors 1 to `steps` model steps ahead, open loop, relative to no change since the last frame seen.
+
+    1 is useless and 0 perfect. `count` windows of held-out episodes, rounded up to whole batches.
+    """
+    held_out = split_rows(store.info.episodes, TrainConfig.held_out)[1]
+    windows = Windows(store, held_out, model.history + steps, batch, seed=0, moving=1.0)
+    wrong, moved = torch.zeros(2, steps, dtype=torch.float64)
+    for index in range(-(-count // batch)):
+        drawn = windows[index]
+        latents = model.encode(TensorDict({"pixels": drawn["pixels"]}, batch_size=drawn["pixels"].shape[:2]))
+        seen, coming = latents[:, : model.history], latents["latent"][:, model.history :]
+        done, plans = drawn["actions"].split([model.history - 1, steps], 1)
+        foreseen = model.rollout(Context(seen, done), plans[:, None])["latent"][:, 0]
+        wrong += (foreseen - coming).square().mean((0, 2))
+        moved += (seen["latent"][:, -1:] - coming).square().mean((0, 2))
+    found: list[Any] = (wrong / moved).tolist()
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options))
+    except BadInput as error:
+        raise SystemExit(f"foresight: {error}") from None
