@@ -1,7 +1,8 @@
 """What keeps a planner from its goals: goals that it misses, tried again with the simulator in its predictor's place.
 
 Encoder, energy, search and prior stay. A goal that is then reached was missed because what it imagined did not happen;
-one that is missed again is for the encoder, the energy or the search. A row is appended.
+one that is missed again is for the encoder, the energy or the search. The simulator starts from the true state, so what
+a camera does not show counts as prediction here. A row is appended.
 """
 
 from __future__ import annotations
