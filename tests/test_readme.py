@@ -113,3 +113,21 @@ def test_figures_are_those_that_were_measured(shipped: Path) -> None:
     assert result["checkpoint_sha256"] == config["sha256"]
     # A setting that came later had its default then.
     assert PlannerConfig(**result["planner"]) == PlannerConfig(**config["planner"]), "shipped settings"
+
+
+@pytest.mark.parametrize("shipped", sorted(SHIPPED.glob("*/config.json")), ids=lambda file: file.parent.name)
+def test_figures_further_away_are_those_that_were_measured(shipped: Path) -> None:
+    """The table of distances says what rows of the shipped weights say; its first column is that of the first table."""
+    config = json.loads(shipped.read_text())
+    table = README.split("| task | 25 | 50 | 100 | any | strictly |")[1].split("\n\n")[0]
+    lines = [line for line in table.splitlines() if line.startswith(f"| `{config['task']}`")]
+    told = [line.strip("| ").split(" | ")[1:] for line in lines]
+    if "/" in config["task"]:
+        assert not told, "other people's benchmarks have goals of their own"
+        return
+    rows = [json.loads(line) for line in (ROOT / "benchmarks/results/distances.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["checkpoint_sha256"] == config["sha256"] and row["n"] == 200]
+    rows = [row for row in rows if PlannerConfig(**row["planner"]) == PlannerConfig(**config["planner"])]
+    measured = {row["column"]: str(row["successes"]) for row in rows}
+    measured["25"] = str(json.loads((ROOT / "benchmarks/results" / f"{config['task']}.json").read_text())["successes"])
+    assert told == [[measured[column] for column in ("25", "50", "100", "any", "strict")]]
