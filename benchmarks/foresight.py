@@ -81,7 +81,7 @@ def errors(model: WorldModel, store: EpisodeStore, steps: int, count: int, batch
         foreseen = model.rollout(Context(seen, done), plans[:, None])["latent"][:, 0]
         wrong += (foreseen - coming).square().mean((0, 2))
         moved += (seen["latent"][:, -1:] - coming).square().mean((0, 2))
-    found: list[Any] = (wrong / moved).tolist()
+    found: list[Any] = (wrong / moved.clamp_min(1e-9)).tolist()
     return found
 
 

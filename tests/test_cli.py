@@ -302,9 +302,8 @@ def test_train_makes_a_checkpoint(tmp_path: Path, capsys: Any) -> None:
     few = "--training.steps 4 --training.temporal-steps 4"
     main(f"train TwoRoom --data {data} --out run {small} {few} --threads 1".split())
     torch.set_num_threads(threads)
-    assert "trained; try `jepa-mpc evaluate TwoRoom --checkpoint run/checkpoint`" in capsys.readouterr().out.replace(
-        "\n", " "
-    )
+    said = " ".join(capsys.readouterr().out.split())  # lines break where the terminal is narrow
+    assert "trained; try `jepa-mpc evaluate TwoRoom --checkpoint run/checkpoint`" in said
     data.rename(tmp_path / "gone")
     plan = ["plan", "TwoRoom", "--checkpoint", "run/checkpoint", "--goal", "goal.png"]
     main([*plan, "--save-goal"])
