@@ -31,7 +31,8 @@ class Options:
 
     Attributes:
         task: of the checkpoints and the datasets.
-        data: datasets; the last twentieth of each is measured, which no training of ours draws from.
+        data: datasets; the last twentieth of each is measured, which no training on that dataset draws from (one on a
+            larger dataset of the same seed does).
         checkpoints: folders; the shipped one by default.
         steps: model steps ahead.
         windows: of every dataset, drawn where the picture changes.
@@ -48,6 +49,8 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures every checkpoint on every dataset, appends the rows, and prints them."""
+    if min(options.steps, options.windows) < 1:
+        raise BadInput("steps or windows is off", expected="at least 1", got=f"{options.steps} and {options.windows}")
     stores = [EpisodeStore.open(path) for path in options.data]
     for store in stores:
         store.verify(options.task)
@@ -58,7 +61,13 @@ def main(options: Options) -> None:
         for store in stores:
             found = errors(loaded.model, store, options.steps, options.windows)
             row = {"task": options.task, "checkpoint_sha256": loaded.sha256, "data": store.info.policy}
-            row |= {"seed": store.info.seed, "windows": options.windows, "errors": found, "commit": began}
+            row |= {
+                "seed": store.info.seed,
+                "episodes": store.info.episodes,
+                "windows": options.windows,
+                "errors": found,
+                "commit": began,
+            }
             with options.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             Console().print(f"{path} on {store.path}: {'  '.join(f'{error:.3f}' for error in found)}", highlight=False)

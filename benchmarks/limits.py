@@ -1,8 +1,9 @@
 """What keeps a planner from its goals: goals that it misses, tried again with the simulator in its predictor's place.
 
-Encoder, energy, search and prior stay. A goal that is then reached was missed because what it imagined did not happen;
-one that is missed again is for the encoder, the energy or the search. The simulator starts from the true state, so what
-a camera does not show counts as prediction here. A row is appended.
+Encoder, energy, search and prior stay; it plans once a model step, with `samples` candidates if told so. A goal that
+is then reached was missed because what it imagined did not happen, or would be reached with other noise; one that is
+missed again is for the encoder, the energy or the search. The simulator starts from the true state, so what a camera
+does not show counts as prediction here. A row is appended.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from envs.oracle import OracleModel
 from planner import checkpoint
-from planner.errors import BadInput
+from planner.errors import BadInput, check_seed
 from planner.evaluate.protocol import held_out_pairs, play_pairs
 from planner.models.jepa import JEPA
 from planner.tasks import load_envs
@@ -100,10 +101,14 @@ def main(options: Options) -> None:
 def measure(options: Options) -> dict[str, Any]:
     """The row: which pairs were missed, and which of these are reached when every prediction is right."""
     began, envs = commit(), load_envs()
+    check_seed("limits", options.seed)
+    if min(options.episodes, options.distance) < 1:
+        got = f"{options.episodes} and {options.distance}"
+        raise BadInput("episodes or distance is off", expected="at least 1", got=got)
     loaded = checkpoint.load(checkpoint.find(options.task, options.checkpoint), task=options.task)
     env, canvas = (envs.make(options.task, loaded.model.config.image_size) for _ in range(2))
     if not env.simulates:
-        raise BadInput("limits: its simulator cannot rehearse", expected="a task of ours", got=options.task)
+        raise BadInput("its simulator cannot rehearse", expected="a task of ours", got=options.task)
     pairs, budget = held_out_pairs(env, options.episodes, options.distance, options.seed).pairs, 2 * options.distance
     # The simulator need not correct itself inside a model step.
     alike = replace(loaded.planner, replan=0, samples=options.samples or loaded.planner.samples)

@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
     # A hand that is not yet at the cube sees no change whatever it does: the search starts from what play would do, and
     # goes by steps left, since it has to go to the cube before it goes to where the goal shows the hand (decision 51).
     # Then `jepa-mpc polish Cube --predictor gated`, and twice `jepa-mpc collect Cube --checkpoint --replan 20` and
-    # `polish` on all that there is (decision 62; the commands stand in the checkpoint's card).
+    # `polish` on all that there is (decision 62 and the checkpoint's card have the commands).
     "Cube": Recipe(
         episodes=2500,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=4, prior=512, temporal=64),
