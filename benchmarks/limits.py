@@ -25,6 +25,7 @@ from envs.oracle import OracleModel
 from planner import checkpoint
 from planner.errors import BadInput, check_seed
 from planner.evaluate.protocol import held_out_pairs, play_pairs
+from planner.evaluate.run import Protocol
 from planner.models.jepa import JEPA
 from planner.tasks import load_envs
 from planner.types import Context
@@ -109,7 +110,10 @@ def measure(options: Options) -> dict[str, Any]:
     env, canvas = (envs.make(options.task, loaded.model.config.image_size) for _ in range(2))
     if not env.simulates:
         raise BadInput("its simulator cannot rehearse", expected="a task of ours", got=options.task)
-    pairs, budget = held_out_pairs(env, options.episodes, options.distance, options.seed).pairs, 2 * options.distance
+    pairs, budget = (
+        held_out_pairs(env, options.episodes, options.distance, options.seed).pairs,
+        Protocol(distance=options.distance).budget(env),
+    )
     # The simulator need not correct itself inside a model step.
     alike = replace(loaded.planner, replan=0, samples=options.samples or loaded.planner.samples)
     known = loaded.planner.build(loaded.model, 0)

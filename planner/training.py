@@ -636,7 +636,7 @@ def _run(
     ):
         training.load_state_dict(saved["state_dict"])
         return True
-    commit()  # as it is now
+    commit()  # asked now: results name the commit that the work began on
     windows, checks = draws()
     stop = _GracefulStop(last)
     trainer = _trainer(out, config, stop, tensorboard)

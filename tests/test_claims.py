@@ -313,14 +313,13 @@ def test_the_page_stands_alone_and_leaves_out_what_was_not_measured(tmp_path: Pa
 
 def test_a_row_names_the_commit_that_the_work_began_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long evaluation was once recorded with the commit that its checkout had reached when it ended."""
-    heads = iter(["began", "ended"])
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=next(heads)))
+    head = ["began"]
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=head[0]))
     versions.commit.cache_clear()
     try:
         rows = Rows(tmp_path / "rows.jsonl")
+        head[0] = "ended"
         rows({"part": "noise"})
         assert rows.known[0]["commit"] == "began"
-        rows({"part": "noise"})
-        assert rows.known[1]["commit"] == "began" and next(heads) == "ended"
     finally:
         versions.commit.cache_clear()

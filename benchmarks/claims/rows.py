@@ -27,7 +27,7 @@ class Rows:
     def __init__(self, path: Path, fresh: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        commit()  # as it is now
+        commit()  # asked now: results name the commit that the work began on
         self.known = [] if fresh or not path.exists() else read(path)
 
     def __call__(self, row: Row) -> None:

@@ -114,7 +114,7 @@ def evaluate(
     With `imagination` the plans of the episodes that are shown are rehearsed once more, for the report. With `watch` a
     monitor of surprise looks on and its alarms are counted; nothing is done about them.
     """
-    commit()  # as it is now
+    commit()  # asked now: results name the commit that the work began on
     if watch and protocol.num_envs > 1:
         # An environment whose episode is over stands still while the others go on, which would alarm.
         raise BadInput(
