@@ -16,6 +16,7 @@ import numpy as np
 
 from planner.actions import ActionSpec
 from planner.errors import BadInput
+from planner.symmetry import Symmetry
 
 from .rendering import Camera, choose_backend
 
@@ -43,7 +44,7 @@ class GoalEnv(gym.Env[Any, Any]):
     Class attributes beyond those of the action: `view`, the camera in the model; `simulates`, whether `advance` is no
     more than MuJoCo's step with the action as control, so that the oracle can rehearse it; `own_goals` and
     `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many environment steps it gives
-    each.
+    each; `symmetries`, changes of the scene that its physics and its camera do not notice.
 
     Args:
         size: height and width of the pictures in pixels.
@@ -64,6 +65,7 @@ class GoalEnv(gym.Env[Any, Any]):
     simulates: ClassVar[bool] = True
     own_goals: ClassVar[int] = 0
     own_budget: ClassVar[int] = 0
+    symmetries: ClassVar[tuple[Symmetry, ...]] = ()
 
     def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
         self.render_mode = render_mode

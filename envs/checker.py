@@ -40,6 +40,7 @@ def check_goal_env(env: GoalGym, seed: int = 0) -> None:
     _check_actions(env, task)
     _check_reset(env, task, rng)
     _check_motion(env, task, rng)
+    _check_symmetries(task, rng)
     _check_success(env, task, rng)
     _check_goal_image(env, task, rng)
     _check_seeds(env, task, seed)
@@ -190,6 +191,39 @@ def _check_observation(env: GoalGym, task: Any, obs: dict[str, np.ndarray], info
         _require(
             distance == measured, f"info['goal_distance'] to be goal_distance(state, goal) {measured}, not {distance}"
         )
+
+
+def _check_symmetries(task: Any, rng: np.random.Generator) -> None:
+    """Each listed symmetry, held against the simulation: a changed state and changed actions lead to the changed end.
+
+    Half of the states tried may disagree, since a solver of contacts need not be symmetric to the last bit.
+    """
+    spec = task.action_spec()
+    for number, symmetry in enumerate(getattr(task, "symmetries", ())):
+        told = f"symmetry {number} of {task.name}"
+        for name, size in (("actions", spec.env_dim), ("states", task.state_size)):
+            held = getattr(symmetry, name).shape
+            _require(held == (size, size), f"{told}: {name} to be {(size, size)}, not {held}")
+        seen, moved = [], []
+        for _ in range(5):
+            start = task.sample_state(rng)
+            actions = rng.uniform(spec.low, spec.high, (STEPS, spec.env_dim))
+            plain, end = _after(task, start, actions)
+            turned = symmetry.state(torch.from_numpy(start)).numpy(), symmetry.action(torch.from_numpy(actions)).numpy()
+            picture, other = _after(task, *turned)
+            wanted = symmetry.picture(torch.from_numpy(plain)).numpy().astype(int)
+            seen.append((np.abs(wanted - picture).max(-1) > 32).mean())
+            moved.append(np.abs(symmetry.state(torch.from_numpy(end)).numpy() - other).max())
+        _require(np.median(moved) < 1e-6, f"{told} to keep the motion; it ends {np.median(moved):.2g} beside it")
+        _require(np.median(seen) < 0.001, f"{told} to show its picture; {np.median(seen):.1%} of the pixels differ")
+
+
+def _after(task: Any, start: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The picture and the state after some actions."""
+    task.set_state(start)
+    for action in actions:
+        task.advance(action)
+    return task.picture(), task.state
 
 
 def _check_success(env: GoalGym, task: Any, rng: np.random.Generator) -> None:

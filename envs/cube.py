@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.symmetry import Symmetry
+
 from .base import GoalEnv, Play, wander
 
 BASE = np.array([0.0, -0.45, 0.25])
@@ -16,6 +18,8 @@ REST = 0.03
 """Height of the cube's centre on the table, metres."""
 OPEN, SHUT = 0.1, 0.0
 """Gaps between the fingers, metres; the cube is 0.06 wide."""
+_SIDES = np.diag([-1.0, 1, 1, 1, 1, 1, -1, 1, 1, -1])
+"""The joints in a mirror that has left and right change places: the base, the cube's x and its yaw change sign."""
 
 
 class Cube(GoalEnv):
@@ -32,6 +36,7 @@ class Cube(GoalEnv):
     spec_units = ("m/s", "m/s", "m/s", "m")
     substeps = 20
     tolerance = 0.04
+    symmetries = (Symmetry(0, True, np.diag([-1.0, 1, 1, 1]), states=np.kron(np.eye(2), _SIDES), shift=np.zeros(20)),)
     pair_rule = "the cube moves: a pair in which it stays within tolerance is solved at the start, and out"
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.symmetry import Symmetry, in_the_plane
+
 from .base import GoalEnv, Play, wander
+
+
+def _turned(turns: int, mirrored: bool) -> Symmetry:
+    """A square table and a T that is its own mirror image look and move alike from every side, and in the mirror."""
+    plane, half = in_the_plane(turns, mirrored), np.zeros((5, 5))
+    half[:2, :2] = half[2:4, 2:4] = plane
+    half[4, 4] = -1 if mirrored else 1
+    shift = np.zeros(10)
+    shift[4] = turns * np.pi / 2
+    return Symmetry(turns, mirrored, actions=plane, states=np.kron(np.eye(2), half), shift=shift)
 
 
 class PushT(GoalEnv):
@@ -20,6 +32,7 @@ class PushT(GoalEnv):
     spec_low, spec_high, spec_units = (-0.4, -0.4), (0.4, 0.4), ("m/s", "m/s")
     substeps = 10
     tolerance, angle_tolerance = 0.04, np.pi / 9
+    symmetries = tuple(_turned(turns, mirrored) for mirrored in (False, True) for turns in range(4))[1:]
     pair_rule = "the block moves: a pair in which it stays within tolerance is solved at the start, and out"
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .data import EpisodeStore
     from .evaluate.run import Outcome, Progress
     from .models.jepa import JEPA
+    from .symmetry import Symmetry
 
 console = Console()
 Task = Annotated[str, tyro.conf.Positional]
@@ -153,9 +154,8 @@ class Train:
         planner, success = planner_for(self.task, self.model), None
         if self.probe:
             success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
-        model = training.train(
-            store, self.model, self.training, out, tensorboard=self.tensorboard, success=success, start=start
-        )
+        extras: dict[str, Any] = {"success": success, "start": start, "symmetries": _symmetries(self.task)}
+        model = training.train(store, self.model, self.training, out, tensorboard=self.tensorboard, **extras)
         if model is None:
             _stopped(out / "last.ckpt")
         folder = self.checkpoint or out / "checkpoint"
@@ -216,6 +216,12 @@ class Pretrain:
         console.print(f"{folder}: pretrained; try `jepa-mpc train {self.task} --encoder {folder} --training.freeze`")
 
 
+def _symmetries(task: str) -> tuple[Symmetry, ...]:
+    """Those that the task lists."""
+    envs = load_envs()
+    return (envs.TASKS | envs.ADAPTERS)[task].symmetries
+
+
 def _typed() -> str:
     """The command as it was typed, for cards."""
     return f"jepa-mpc {shlex.join(sys.argv[1:])}"
@@ -269,7 +275,8 @@ class Polish:
 
         loaded, stores, out = _ready(self)
         start, model = loaded.sha256, self._model(loaded.model)
-        done = training.polish(model, stores, self.training, out, encoder=start, tensorboard=self.tensorboard)
+        extras: dict[str, Any] = {"tensorboard": self.tensorboard, "symmetries": _symmetries(self.task)}
+        done = training.polish(model, stores, self.training, out, encoder=start, **extras)
         if done is None:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
@@ -351,9 +358,8 @@ class Prior:
 
         loaded, stores, out = _ready(self, "width", "horizon", "proposals")
         model, shape = loaded.model, replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
-        done = training.add_part(
-            model, "prior", shape, stores, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
-        )
+        extras: dict[str, Any] = {"tensorboard": self.tensorboard, "symmetries": _symmetries(self.task)}
+        done = training.add_part(model, "prior", shape, stores, self.training, out, weights=loaded.sha256, **extras)
         if done is None:
             _stopped(out / "prior/last.ckpt")
         folder = self.save or out / "checkpoint"
@@ -390,9 +396,8 @@ class Temporal:
 
         loaded, stores, out = _ready(self, "features")
         model, shape = loaded.model, replace(loaded.model.config, temporal=self.features)
-        done = training.add_part(
-            model, "temporal", shape, stores, self.training, out, weights=loaded.sha256, tensorboard=self.tensorboard
-        )
+        extras: dict[str, Any] = {"tensorboard": self.tensorboard, "symmetries": _symmetries(self.task)}
+        done = training.add_part(model, "temporal", shape, stores, self.training, out, weights=loaded.sha256, **extras)
         if done is None:
             _stopped(out / "temporal/last.ckpt")
         folder = self.save or out / "checkpoint"

@@ -11,6 +11,7 @@ import math
 import os
 import zlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from .actions import ActionSpec
 from .errors import BadInput
+from .symmetry import Symmetry
 
 FORMAT = 1
 KEYS = ("pixels", "actions", "state")
@@ -222,6 +224,8 @@ class Windows:
             happens most of the time, as before a pusher reaches its block, uniform windows mostly teach stillness.
         latents: of every frame of the dataset, `[episodes x (L + 1), D]`; batches then hold `latents` `[B, F, D]` in
             place of `pixels`.
+
+    `under` gives the same windows as a symmetry of the task shows them.
     """
 
     def __init__(
@@ -249,8 +253,29 @@ class Windows:
         self.key = "pixels" if latents is None else "latents"
         self.actions = store.data["actions"].flatten(0, 1)
         self.state = store.data["state"].flatten(0, 1)
-        self.moving = moving
+        self.moving, self.stride = moving, 1
+        self.symmetry: Symmetry | None = None
         self._cumulated = self._changes(store).cumsum(0) if moving else torch.zeros(0)
+
+    def under(self, symmetry: Symmetry, seed: int, latents: Tensor | None = None) -> Windows:
+        """Other windows of the same episodes, as `symmetry` shows them.
+
+        Args:
+            symmetry: of the task.
+            seed: draws them.
+            latents: where these windows are of latents: those of every `block`-th frame as `symmetry` shows it, from
+                the first of each episode on, `[episodes x (L // block + 1), D]`. Windows then start at these frames
+                alone, which encodes a `block`-th of the pictures and shows almost as much.
+        """
+        turned = copy(self)
+        turned.symmetry, turned.seed = symmetry, seed
+        if latents is not None:
+            turned.looks, turned.stride = latents, self.spec.block
+            turned.starts = (self.starts - 1) // self.spec.block + 1
+            if self.moving:
+                changes = self._cumulated.diff(prepend=self._cumulated.new_zeros(1)).unflatten(0, (-1, self.starts))
+                turned._cumulated = changes[:, :: turned.stride].flatten().cumsum(0)
+        return turned
 
     def __len__(self) -> int:
         """Enough batches to draw every episode about eight times; more may be asked for."""
@@ -262,14 +287,21 @@ class Windows:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
         row, start = self._draw(generator)
         length, block, shape = self.info.steps, self.spec.block, (self.batch, self.frames)
-        frame = (row * (length + 1) + start + torch.arange(self.frames) * block).flatten()
-        step = (row * length + start + torch.arange((self.frames - 1) * block)).flatten()
+        first = start * self.stride
+        marks = first + torch.arange(self.frames) * block  # [B, F], environment steps
+        step = (row * length + first + torch.arange((self.frames - 1) * block)).flatten()
+        seen = (row * (length // self.stride + 1) + marks // self.stride).flatten()
+        state = self.state.index_select(0, (row * (length + 1) + marks).flatten()).view(*shape, -1)
+        looks = self.looks.index_select(0, seen).view(*shape, *self.looks.shape[1:])
         physical = self.actions.index_select(0, step).view(self.batch, self.frames - 1, block, -1)
+        if self.symmetry is not None:
+            state, physical = self.symmetry.state(state), self.symmetry.action(physical)
+            looks = self.symmetry.picture(looks) if self.key == "pixels" else looks  # latents are of turned pictures
         return TensorDict(
             {
-                self.key: self.looks.index_select(0, frame).view(*shape, *self.looks.shape[1:]),
+                self.key: looks,
                 "actions": self.spec.encode(physical),
-                "state": self.state.index_select(0, frame).view(*shape, -1),
+                "state": state,
                 "episode": row.expand(-1, self.frames),
             },
             batch_size=[self.batch],
@@ -299,7 +331,7 @@ class Windows:
 
 
 class Mixture:
-    """Batches from several datasets of one task, drawn from each and laid one after the other.
+    """Batches from several datasets of one task, or several views of one, drawn from each and laid one after the other.
 
     Args:
         parts: windows of each, with the same number of frames.

@@ -168,6 +168,8 @@ class TrainConfig:
         inverse_weight: weight of the action decoded from the latents, >= 0.
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
+        symmetric: whether training sees every episode also as each of the task's symmetries shows it, with equal
+            shares of every batch; of looks and of masked pretraining it is not read.
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         shift: whether looks differ by a shift of up to a pixel too.
         masked: share of each picture that masked pretraining hides, above 0 to below 1.
@@ -200,6 +202,7 @@ class TrainConfig:
     inverse_weight: float = 1.0
     cold_starts: float = 0.15
     moving: float = 0.0
+    symmetric: bool = False
     augment: float = 0.0
     shift: bool = True
     masked: float = 0.5

@@ -40,6 +40,7 @@ from .pretrained import Pretrained, settle
 from .prior import Hindsight, PriorTraining
 from .settings import TrainConfig
 from .stages import watch_rank
+from .symmetry import Symmetry
 from .temporal import DistanceTraining, Ways
 from .versions import commit
 
@@ -206,11 +207,15 @@ class PredictorTraining(JEPATraining):
 
 
 @torch.no_grad()
-def cache_latents(model: JEPA, store: EpisodeStore) -> Tensor:
-    """Latents of every frame of a dataset, `[episodes x (L + 1), D]`, from the encoder as it is when planning."""
+def cache_latents(model: JEPA, store: EpisodeStore, symmetry: Symmetry | None = None, every: int = 1) -> Tensor:
+    """Latents of a dataset's frames from the encoder as it is when planning, `[episodes x (L // every + 1), D]`.
+
+    Of all frames as they are; with `symmetry` as it shows them, with `every` of that many frames one.
+    """
     pixels, training = store.data["pixels"], model.training
+    seen = symmetry.picture if symmetry else (lambda picture: picture)
     model.eval()
-    latents = torch.cat([model.embed(pixels[row]) for row in range(len(pixels))])
+    latents = torch.cat([model.embed(seen(pixels[row][::every])) for row in range(len(pixels))])
     model.train(training)
     return latents
 
@@ -257,6 +262,7 @@ def train(
     tensorboard: bool,
     success: Callable[[JEPA], float] | None = None,
     start: Pretrained | None = None,
+    symmetries: Sequence[Symmetry] = (),
 ) -> JEPA | None:
     """Trains a JEPA on `store`, resuming from `out/last.ckpt` if there is one.
 
@@ -268,16 +274,19 @@ def train(
         tensorboard: also log for TensorBoard (the `tensorboard` extra).
         success: asked at every check how often the model as it is then reaches goals, 0 to 1; logged as `val/success`.
         start: an encoder to start from, or to leave as it is where `config.freeze` says so.
+        symmetries: the task's, seen where `config.symmetric` says so.
 
     Returns:
         The trained model, or None if it was interrupted (run again to go on).
 
     Raises:
         BadInput: if `out` holds a run of another configuration, `start` does not fit `shape`, an encoder is to stand
-            still that nobody has trained, or the loss is no longer finite.
+            still that nobody has trained, `config.symmetric` asks for symmetries and there are none, or the loss is no
+            longer finite.
     """
     _check_size(store, shape)
     check_start(shape, config, start)
+    views = _views(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
@@ -289,28 +298,40 @@ def train(
     if config.freeze:
         _freeze(model.encoder, store, config, pretrained=start is not None)
         first = PredictorTraining(model, config, store.info, success)
-        drawn = partial(_cached_draws, model, store, config)
     else:
-        first, drawn = JEPATraining(model, config, store.info, success), partial(_draws, model, store, config)
+        first = JEPATraining(model, config, store.info, success)
+    drawn = partial(_draws, model, store, config, views, cached=config.freeze)
     with _modes_are_meant() if config.freeze else nullcontext():
-        if not _run(first, config, out, tensorboard, drawn) or not _polished(model, store, config, out, tensorboard):
+        if not _run(first, config, out, tensorboard, drawn):
+            return None
+        if not _polished(model, store, config, views, out, tensorboard):
             return None
     if model.body is not None:
         model.body.copy_(find_body(model.eval(), store, config.held_out))
-    if model.temporal is not None and not _train_temporal(model, model.temporal, [store], config, out, tensorboard):
-        return None
-    if model.prior is not None and not train_prior(model, model.prior, [store], config, out, tensorboard):
-        return None
+    for part in ("temporal", "prior"):
+        learner, train_it = getattr(model, part), TRAINERS[part]
+        if learner is not None and not train_it(model, learner, [store], config, views, out, tensorboard):
+            return None
     return model.eval()
 
 
-def _polished(model: JEPA, store: EpisodeStore, config: TrainConfig, out: Path, tensorboard: bool) -> bool:
+def _views(config: TrainConfig, symmetries: Sequence[Symmetry]) -> Sequence[Symmetry]:
+    """The symmetries that episodes are to be seen under; `BadInput` if some are wanted and the task has none."""
+    if config.symmetric and not symmetries:
+        expected, do = "a task that lists its symmetries (GoalEnv.symmetries)", "leave the option out"
+        raise BadInput("training: symmetric, and the task has no symmetries", expected=expected, do=do)
+    return symmetries if config.symmetric else ()
+
+
+def _polished(
+    model: JEPA, store: EpisodeStore, config: TrainConfig, views: Sequence[Symmetry], out: Path, tensorboard: bool
+) -> bool:
     """The stage of the predictor alone, where there is to be one; False if it was interrupted."""
     if not config.polish_steps:
         return True
     second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
-    training, drawn = PredictorTraining(model, second, store.info), partial(_cached_draws, model, store, second)
-    return _run(training, second, out / "polish", tensorboard, drawn)
+    drawn = partial(_draws, model, store, second, views, cached=True)
+    return _run(PredictorTraining(model, second, store.info), second, out / "polish", tensorboard, drawn)
 
 
 def _data(store: EpisodeStore) -> dict[str, Any]:
@@ -387,15 +408,21 @@ def pretrain(
 
 
 def _episodes(
-    model: JEPA, stores: Sequence[EpisodeStore], held_out: float
+    model: JEPA, stores: Sequence[EpisodeStore], views: Sequence[Symmetry], held_out: float
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Latents `[N, L + 1, D]` and actions `[N, L, a]` of all datasets' episodes to fit, and of those to check."""
+    """Latents `[N, L + 1, D]` and actions `[N, L, a]` of all datasets' episodes to fit, and of those to check.
+
+    Those to fit are there again as each of the `views` shows them.
+    """
     fit: list[tuple[Tensor, Tensor]] = []
     check: list[tuple[Tensor, Tensor]] = []
     for store in stores:
-        latents, actions = cache_latents(model, store).unflatten(0, (store.info.episodes, -1)), store.data["actions"][:]
-        for part, rows in zip((fit, check), split_rows(store.info.episodes, held_out), strict=True):
-            part.append((latents[rows], actions[rows]))
+        for view in (None, *views):
+            latents, actions = cache_latents(model, store, view), store.data["actions"][:]
+            shown = latents.unflatten(0, (store.info.episodes, -1)), view.action(actions) if view else actions
+            for part, rows in zip((fit, check), split_rows(store.info.episodes, held_out), strict=True):
+                if part is fit or view is None:
+                    part.append((shown[0][rows], shown[1][rows]))
     (fits, fit_actions), (checks, check_actions) = (map(torch.cat, zip(*part, strict=True)) for part in (fit, check))
     return (fits, fit_actions), (checks, check_actions)
 
@@ -405,6 +432,7 @@ def _train_temporal(
     head: TemporalDistance,
     stores: Sequence[EpisodeStore],
     config: TrainConfig,
+    views: Sequence[Symmetry],
     out: Path,
     tensorboard: bool,
 ) -> bool:
@@ -412,7 +440,7 @@ def _train_temporal(
     settings, block = replace(config, steps=config.temporal_steps), model.action.block
 
     def draws() -> tuple[Ways, Ways]:
-        parts = _episodes(model, stores, config.held_out)
+        parts = _episodes(model, stores, views, config.held_out)
         fit, check = (Ways(latents, block, config.temporal_reach, 1024, config.seed) for latents, _ in parts)
         return fit, check
 
@@ -421,7 +449,13 @@ def _train_temporal(
 
 
 def train_prior(
-    model: JEPA, prior: ActionPrior, stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, tensorboard: bool
+    model: JEPA,
+    prior: ActionPrior,
+    stores: Sequence[EpisodeStore],
+    config: TrainConfig,
+    views: Sequence[Symmetry],
+    out: Path,
+    tensorboard: bool,
 ) -> bool:
     """Trains the action prior on cached latents, in `out/prior`, where it resumes; False if it was interrupted."""
     settings = replace(config, steps=config.prior_steps)
@@ -430,7 +464,7 @@ def train_prior(
     def draws() -> tuple[Hindsight, Hindsight]:
         fit, check = (
             Hindsight(latents, actions, model.action, batch=512, seed=config.seed, **shape)
-            for latents, actions in _episodes(model, stores, config.held_out)
+            for latents, actions in _episodes(model, stores, views, config.held_out)
         )
         return fit, check
 
@@ -447,6 +481,7 @@ def add_part(
     *,
     weights: str,
     tensorboard: bool,
+    symmetries: Sequence[Symmetry] = (),
 ) -> JEPA | None:
     """Gives a finished model an action prior or a temporal distance, or a new one; all else stays as it is.
 
@@ -455,12 +490,13 @@ def add_part(
         part: which; it is trained, and resumes, in the folder of that name in `out`.
         shape: the model's, with the part's sizes.
         stores: datasets of the same task, of episodes as long, already verified; every episode counts alike.
-        config: `learning_rate`, `weight_decay`, `held_out`, `seed` and `save_every` are read, of a prior also
-            `prior_steps`, `prior_reach` and `cold_starts`, of a temporal distance also `temporal_steps`,
+        config: `learning_rate`, `weight_decay`, `symmetric`, `held_out`, `seed` and `save_every` are read, of a prior
+            also `prior_steps`, `prior_reach` and `cold_starts`, of a temporal distance also `temporal_steps`,
             `temporal_reach` and `temporal_expectile`.
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
+        symmetries: the task's, seen where `config.symmetric` says so.
 
     Returns:
         The model with its part, or None if it was interrupted (run again to go on).
@@ -468,7 +504,7 @@ def add_part(
     Raises:
         BadInput: if `out` holds another run, datasets and model do not fit, or the loss is no longer finite.
     """
-    run = _fitting(stores, model, weights)
+    run, views = _fitting(stores, model, weights), _views(config, symmetries)
     if len(lengths := sorted({store.info.steps for store in stores})) > 1:
         got = " and ".join(map(str, lengths))
         raise BadInput(f"{part}: episodes of different lengths", expected="as many steps in every dataset", got=got)
@@ -476,7 +512,7 @@ def add_part(
     lightning.seed_everything(config.seed, verbose=False)
     grown = model.renewed(part, shape).train().requires_grad_(False)
     learner, train_it = grown.get_submodule(part).requires_grad_(True), TRAINERS[part]
-    return grown.eval() if train_it(grown, learner, stores, config, out, tensorboard) else None
+    return grown.eval() if train_it(grown, learner, stores, config, views, out, tensorboard) else None
 
 
 TRAINERS: dict[str, Callable[..., bool]] = {"prior": train_prior, "temporal": _train_temporal}
@@ -556,7 +592,14 @@ def body_directions(latents: Tensor, actions: Tensor, block: int, count: int) ->
 
 
 def polish(
-    model: JEPA, stores: Sequence[EpisodeStore], config: TrainConfig, out: Path, *, encoder: str, tensorboard: bool
+    model: JEPA,
+    stores: Sequence[EpisodeStore],
+    config: TrainConfig,
+    out: Path,
+    *,
+    encoder: str,
+    tensorboard: bool,
+    symmetries: Sequence[Symmetry] = (),
 ) -> JEPA | None:
     """Trains the predictor of a finished model further, its encoder standing still; resumes from `out/last.ckpt`.
 
@@ -564,24 +607,27 @@ def polish(
         model: encoder and predictor to start from; changed in place.
         stores: datasets of one task, already verified; every batch holds as many windows of each.
         config: `steps`, `batch`, `horizon`, `decay`, `learning_rate`, `weight_decay`, `cold_starts`, `moving`,
-            `held_out`, `seed` and `save_every` are read.
+            `symmetric`, `held_out`, `seed` and `save_every` are read.
         out: folder for the state to resume from and the logs.
         encoder: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
+        symmetries: the task's, seen where `config.symmetric` says so.
 
     Returns:
         The model, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds another run, datasets and model do not fit, or the loss is no longer finite.
+        BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
+            none, or the loss is no longer finite.
     """
-    run = _fitting(stores, model, encoder)
+    run, views = _fitting(stores, model, encoder), _views(config, symmetries)
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
     def draws() -> tuple[Mixture, Mixture]:
-        parts = [_draws(model, store, config, cache_latents(model, store), len(stores)) for store in stores]
-        return Mixture([fit for fit, _ in parts]), Mixture([check for _, check in parts])
+        parts = [_draws(model, store, config, views, cached=True, share=len(stores)) for store in stores]
+        fits = [windows for fit, _ in parts for windows in fit.parts]
+        return Mixture(fits), Mixture([check for _, check in parts])
 
     model.train().requires_grad_(False).predictor.requires_grad_(True)
     done = _run(PredictorTraining(model, config, stores[0].info), config, out, tensorboard, draws)
@@ -598,18 +644,30 @@ def _fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str) -> dict[
 
 
 def _draws(
-    model: JEPA, store: EpisodeStore, config: TrainConfig, latents: Tensor | None = None, share: int = 1
-) -> tuple[Windows, Windows]:
-    """Windows to fit and to validate on, one in `share` of a batch each."""
+    model: JEPA,
+    store: EpisodeStore,
+    config: TrainConfig,
+    views: Sequence[Symmetry] = (),
+    *,
+    cached: bool = False,
+    share: int = 1,
+) -> tuple[Mixture, Windows]:
+    """Windows to fit and to validate on, one in `share` of a batch each.
+
+    Those to fit on are in equal shares as they are and as each of the `views` shows them. `cached` is for latents that
+    do not change any more.
+    """
     fit_rows, held_out = split_rows(store.info.episodes, config.held_out)
     frames, batch = model.history + config.horizon, max(1, config.batch // share)
-    fit = Windows(store, fit_rows, frames, batch, config.seed, config.moving, latents)
-    return fit, Windows(store, held_out, frames, batch, config.seed + 1, latents=latents)
-
-
-def _cached_draws(model: JEPA, store: EpisodeStore, config: TrainConfig) -> tuple[Windows, Windows]:
-    """`_draws` of latents that do not change any more."""
-    return _draws(model, store, config, cache_latents(model, store))
+    latents = cache_latents(model, store) if cached else None
+    fit = Windows(store, fit_rows, frames, max(1, batch // (1 + len(views))), config.seed, config.moving, latents)
+    check = Windows(store, held_out, frames, batch, config.seed + 1, latents=latents)
+    block = store.info.block
+    shown = [
+        fit.under(view, config.seed + 1 + k, cache_latents(model, store, view, block) if cached else None)
+        for k, view in enumerate(views, start=1)
+    ]
+    return Mixture([fit, *shown]), check
 
 
 def _pictures(store: EpisodeStore, config: TrainConfig) -> tuple[Pictures, Pictures]:

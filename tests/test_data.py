@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import dot_episode, dot_store, flip_byte, info
+from toys import MIRROR, dot_episode, dot_store, flip_byte, info
 
 from planner.data import EpisodeStore, Windows, split_rows, write_atomically
 from planner.errors import BadInput
@@ -56,6 +56,59 @@ def test_windows_hold_the_right_frames_and_actions(tmp_path: Path, frames: int) 
             expected = ((physical - low) / (high - low) * 2 - 1).flatten()
             np.testing.assert_allclose(window["actions"][f].numpy(), expected, atol=1e-6)
     assert {row for row, _ in found} == {1, 4} and len(found) > 8
+
+
+def test_windows_under_a_symmetry_hold_what_the_mirror_shows(tmp_path: Path) -> None:
+    """Found again by naive indexing of the dataset; other windows than the plain ones, of the same episodes."""
+    store = dot_store(tmp_path)
+    plain = Windows(store, torch.tensor([1, 4]), 3, batch=16, seed=3, moving=0.5)
+    windows, block = plain.under(MIRROR, seed=4), store.info.block
+    batch, before = windows[7], plain[7]
+    assert set(batch["episode"].unique().tolist()) == {1, 4} and not torch.equal(batch["state"], before["state"])
+    for window in batch:
+        row = int(window["episode"][0])
+        start = int(torch.nonzero((store.data["state"][row][:, 2] - window["state"][0, 2]).abs() < 1e-6).item())
+        for f in range(3):
+            assert torch.equal(window["pixels"][f], store.data["pixels"][row, start + f * block].flip(1))
+            x, y, heading = store.data["state"][row, start + f * block]
+            torch.testing.assert_close(window["state"][f], torch.stack([1 - x, y, heading]))
+        for f in range(2):
+            physical = store.data["actions"][row, start + f * block : start + (f + 1) * block] * torch.tensor([-1, 1])
+            torch.testing.assert_close(window["actions"][f], store.info.action_spec.encode(physical))
+    torch.testing.assert_close(plain[7]["state"], before["state"])
+
+
+@pytest.mark.parametrize("steps", [30, 32])  # the last frames of an episode may be no whole block away
+@pytest.mark.parametrize("moving", [0.0, 1.0])
+def test_windows_of_few_latents_are_the_same_windows(tmp_path: Path, steps: int, moving: float) -> None:
+    """Latents of every fifth frame alone: each window starts there, and its actions and states are those around."""
+    store = dot_store(tmp_path, steps=steps)
+    block, frames = store.info.block, 3
+    # A latent that says which frame it is of.
+    names = torch.stack(torch.meshgrid(torch.arange(6), torch.arange(0, steps + 1, block), indexing="ij"), -1)
+    windows = Windows(store, torch.tensor([0, 5]), frames, 64, seed=1, moving=moving, latents=torch.zeros(1))
+    batch = windows.under(MIRROR, seed=2, latents=names.flatten(0, 1))[0]
+    found = set()
+    for window in batch:
+        row, start = window["latents"][0].tolist()
+        found.add((row, start))
+        assert window["latents"].tolist() == [[row, start + f * block] for f in range(frames)]
+        assert (window["episode"] == row).all()
+        torch.testing.assert_close(window["state"], MIRROR.state(store.data["state"][row, start::block][:frames]))
+        first = MIRROR.action(store.data["actions"][row, start : start + block])
+        torch.testing.assert_close(window["actions"][0], store.info.action_spec.encode(first))
+    assert {row for row, _ in found} == {0, 5}
+    assert {start for _, start in found} == set(range(0, steps - 2 * block + 1, block))
+
+
+def test_windows_of_few_latents_are_drawn_where_the_picture_changes(tmp_path: Path) -> None:
+    store = dot_store(tmp_path)
+    for row in range(1, 6):
+        store.data["pixels"][row] = store.data["pixels"][row, :1].clone()
+    still = torch.zeros(6 * 7, 1)
+    windows = Windows(store, ROWS, 3, 2000, seed=0, moving=0.5, latents=torch.zeros(1)).under(MIRROR, 1, still)
+    drawn = windows[0]["episode"][:, 0]
+    assert (drawn == 0).double().mean() == pytest.approx(0.5 + 0.5 / 6, abs=0.04)
 
 
 def test_windows_reach_both_ends_of_an_episode(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -20,6 +21,7 @@ from envs.two_room import DOOR, TwoRoom
 from planner.collect import COLLECT_STREAM, play_episode
 from planner.errors import BadInput
 from planner.evaluate.protocol import EVALUATE_STREAM, held_out_pairs
+from planner.symmetry import Symmetry
 
 RADIUS = 0.08
 """Of the disc in TwoRoom, metres."""
@@ -209,6 +211,24 @@ class LensCap(TwoRoom):
         return np.zeros_like(super().picture(state))
 
 
+class MirroredDoor(TwoRoom):
+    """Says that the door is in the middle."""
+
+    symmetries = (Symmetry(2, False, -np.eye(2), -np.eye(4), np.zeros(4)),)
+
+
+class TurnedTheOtherWay(PushT):
+    symmetries = (replace(PushT.symmetries[0], turns=3),)
+
+
+class PushedTheOtherWay(PushT):
+    symmetries = (replace(PushT.symmetries[0], actions=-PushT.symmetries[0].actions),)
+
+
+class ForgetsAnAction(PushT):
+    symmetries = (replace(PushT.symmetries[0], actions=np.eye(1)),)
+
+
 SABOTAGE: dict[type[envs.GoalEnv], str] = {
     GoalOfAnotherState: "goal picture to be the picture of the goal state",
     StalePicture: "picture to be that of the state after the step",
@@ -229,6 +249,10 @@ SABOTAGE: dict[type[envs.GoalEnv], str] = {
     JudgesPictures: "distance NaN",
     NoDistance: "info to have goal_distance",
     LensCap: "not black",
+    MirroredDoor: "symmetry 0 of TwoRoom to show its picture",
+    TurnedTheOtherWay: "symmetry 0 of PushT to show its picture",
+    PushedTheOtherWay: "symmetry 0 of PushT to keep the motion",
+    ForgetsAnAction: "symmetry 0 of PushT: actions to be \\(2, 2\\)",
 }
 
 
@@ -490,6 +514,33 @@ def assert_solid(env: PushT, path: np.ndarray) -> None:
     in_block = turned(pusher - path[:, 2:4], -path[:, 4])
     assert clearance(env, in_block, ("bar", "stem")).min() > PUSHER - 0.01, "pusher in the block"
     assert np.abs(corners(env, path)).max() < 0.51, "block outside the arena"
+
+
+@pytest.mark.parametrize("symmetry", PushT.symmetries, ids=lambda one: f"{one.turns}{'m' * one.mirrored}")
+def test_pushing_is_the_same_from_every_side_and_in_the_mirror(push_t: PushT, symmetry: Symmetry) -> None:
+    """Play that pushes the block for some seconds, and the same play turned: equal through every contact."""
+    moved = 0.0
+    for k in range(4):
+        path, rng = [], np.random.default_rng(k)
+        start, play = push_t.sample_state(rng), push_t.play(rng)
+        push_t.set_state(start)
+        for _ in range(60):
+            action = play(push_t.state)
+            push_t.advance(action)
+            path.append((action, push_t.state))
+        moved = max(moved, float(np.linalg.norm(push_t.state[2:4] - start[2:4])))
+        push_t.set_state(symmetry.state(torch.from_numpy(start)).numpy())
+        for action, state in path:
+            push_t.advance(symmetry.action(torch.from_numpy(action)).numpy())
+            np.testing.assert_allclose(push_t.state, symmetry.state(torch.from_numpy(state)).numpy(), atol=1e-6)
+    assert moved > 0.1, "nothing was pushed: the test looks away from where it matters"
+
+
+def test_the_symmetries_of_push_t_are_eight_less_none(push_t: PushT) -> None:
+    """All of the square's, each once: what becomes of two marked corners tells them apart."""
+    corners = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    ends = {tuple(one.action(corners).flatten().tolist()) for one in PushT.symmetries}
+    assert len(ends) == 7 and tuple(corners.flatten().tolist()) not in ends
 
 
 def test_the_pusher_is_stopped_by_block_and_walls(push_t: PushT) -> None:

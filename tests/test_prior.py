@@ -204,7 +204,7 @@ def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(
 ) -> None:
     """Play never shows what a planner does when it fails, and steps left have to know; every episode counts alike."""
     stores = [dot_store(tmp_path / name, episodes=n, seed=seed) for name, n, seed in (("play", 8, 0), ("own", 4, 1))]
-    (fit, fit_actions), (check, check_actions) = _episodes(toy_model(), stores, 0.25)
+    (fit, fit_actions), (check, check_actions) = _episodes(toy_model(), stores, (), 0.25)
     assert len(fit) == len(fit_actions) == 6 + 3 and len(check) == len(check_actions) == 2 + 1
     for half, rows in ((fit_actions, slice(0, -2)), (check_actions, slice(-2, None))):
         assert all(any(torch.equal(own, one) for one in half) for own in stores[0].data["actions"][rows])

@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from toys import PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, toy_model
+from toys import MIRROR, PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, toy_model
 
 from planner import checkpoint
 from planner.cards import card, curves
@@ -27,7 +28,17 @@ from planner.energies import ObjectDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
-from planner.training import JEPATraining, body_directions, cache_latents, probe, train
+from planner.training import (
+    JEPATraining,
+    _draws,
+    _episodes,
+    add_part,
+    body_directions,
+    cache_latents,
+    polish,
+    probe,
+    train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +142,89 @@ def test_cached_latents_are_what_the_encoder_says(store: EpisodeStore, straight:
     looks, remembers = (Windows(store, torch.arange(4), 3, 8, 0, latents=kept)[5] for kept in (None, cached))
     torch.testing.assert_close(straight[0].embed(looks["pixels"]), remembers["latents"])
     assert torch.equal(looks["actions"], remembers["actions"]) and "pixels" not in remembers
+
+
+# Every episode is several -------------------------------------------------------------------------------------------
+
+
+def test_latents_in_a_mirror_are_what_the_encoder_says(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:
+    """Of every frame for the heads, of every fifth for the predictor, whose windows then fit those of pictures."""
+    model, block = straight[0], store.info.block
+    every = cache_latents(model, store, MIRROR)
+    few = cache_latents(model, store, MIRROR, every=block)
+    n, length = store.info.episodes, store.info.steps
+    assert torch.equal(few.view(n, -1, few.shape[1]), every.view(n, length + 1, -1)[:, ::block])
+    torch.testing.assert_close(every[:31], model.embed(store.data["pixels"][0].flip(-2)))
+    batch = Windows(store, torch.arange(4), 3, 8, 0, latents=cache_latents(model, store)).under(MIRROR, 1, few)[5]
+    for window in batch:
+        row = int(window["episode"][0])
+        start = int((store.data["state"][row][:, 2] - window["state"][0, 2]).abs().argmin())
+        torch.testing.assert_close(window["latents"], every.view(n, length + 1, -1)[row, start : start + 11 : block])
+
+
+def test_what_was_seen_to_the_right_is_known_to_the_left(tmp_path: Path) -> None:
+    """All episodes show a dot that goes right. Its predictor errs about one that goes left, unless it has a mirror."""
+
+    def going(way: float, path: Path) -> EpisodeStore:
+        made = EpisodeStore.create(path, info(episodes=24, steps=30))
+        for row in range(24):
+            rng = np.random.default_rng(row)
+            actions = np.column_stack([way * rng.uniform(0.1, 1.2, 30), rng.uniform(-1.2, 1.2, 30)])
+            begin = [0.1 if way > 0 else 0.9, rng.uniform(0.3, 0.7)]
+            walk = np.vstack([begin, 0.025 * actions]).cumsum(0).clip(0.05, 0.95)
+            states = np.column_stack([walk, np.linspace(0, 3, 31)])
+            pixels = np.zeros((31, 32, 32, 3), np.uint8)
+            for picture, (x, y) in zip(pixels, (states[:, :2] * 24).astype(int), strict=True):
+                picture[y : y + 8, x : x + 8] = 255
+            made.write(row, pixels, actions, states)
+        return made
+
+    right, left = going(1.0, tmp_path / "right"), going(-1.0, tmp_path / "left")
+    errors = {}
+    for symmetric in (False, True):
+        config = but(steps=250, batch=64, learning_rate=3e-3, cold_starts=0.0, symmetric=symmetric)
+        out = tmp_path / f"out{symmetric}"
+        polished = polish(toy_model(), [right], config, out, encoder="0", tensorboard=False, symmetries=[MIRROR])
+        assert polished is not None
+        batch = Windows(left, torch.arange(24), 3, 256, 0)[0]
+        latents = polished.embed(batch["pixels"])
+        ahead = polished.predictor(latents[:, None, :2], batch["actions"][:, None, :2])[:, 0]
+        still = (latents[:, 2] - latents[:, 1]).square().mean()
+        errors[symmetric] = ((ahead - latents[:, 2]).square().mean() / still).item()
+    assert errors[True] < 0.6 * errors[False], errors
+
+
+def test_symmetries_that_a_task_has_not_are_refused(store: EpisodeStore, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="symmetric, and the task has no symmetries"):
+        train(store, SHAPE, but(symmetric=True), tmp_path / "a", tensorboard=False)
+    with pytest.raises(BadInput, match="has no symmetries"):
+        polish(toy_model(), [store], but(symmetric=True), tmp_path / "b", encoder="0", tensorboard=False)
+    with pytest.raises(BadInput, match="has no symmetries"):
+        add_part(
+            toy_model(), "prior", SHAPE, [store], but(symmetric=True), tmp_path / "c", weights="0", tensorboard=False
+        )
+
+
+def test_a_training_sees_pictures_in_the_mirror_too(store: EpisodeStore, tmp_path: Path) -> None:
+    """Half of each batch, from the first stage on; a folder of one kind is not resumed as the other."""
+    config = but(symmetric=True)
+    mixture, check = _draws(toy_model(), store, config, [MIRROR])
+    assert [part.symmetry for part in mixture.parts] == [None, MIRROR] and check.symmetry is None
+    assert [part.batch for part in mixture.parts] == [config.batch // 2] * 2
+    model = train(store, SHAPE, config, tmp_path, tensorboard=False, symmetries=[MIRROR])
+    plain = train(store, SHAPE, but(), tmp_path / "plain", tensorboard=False, symmetries=[MIRROR])
+    assert model is not None and plain is not None and not same_weights(model, plain)
+    with pytest.raises(BadInput, match=r"training\.symmetric"):
+        train(store, SHAPE, but(), tmp_path, tensorboard=False)
+
+
+def test_heads_learn_from_episodes_in_the_mirror_too(store: EpisodeStore) -> None:
+    """Those that they are fitted on; what they are checked on stays as it was."""
+    (fit, fit_actions), (check, _) = _episodes(toy_model(), [store], [MIRROR], 0.25)
+    n = store.info.episodes
+    held = max(1, round(n / 4))
+    assert len(fit) == len(fit_actions) == 2 * (n - held) and len(check) == held
+    assert torch.equal(fit_actions[n - held :], MIRROR.action(fit_actions[: n - held]))
 
 
 # It can be interrupted ---------------------------------------------------------------------------------------------

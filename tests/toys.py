@@ -15,8 +15,11 @@ from planner.actions import ActionSpec
 from planner.data import DatasetInfo, EpisodeStore
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.settings import PlannerConfig, TrainConfig
+from planner.symmetry import Symmetry
 
 SIZE = 32
+MIRROR = Symmetry(0, True, np.diag([-1.0, 1]), states=np.diag([-1.0, 1, 1]), shift=np.array([1.0, 0, 0]))
+"""Left and right of the dot's world change places."""
 SPEC = ActionSpec((-1.2, -1.2), (1.2, 1.2), ("m/s", "m/s"), 5)
 """TwoRoom's, so that a toy checkpoint is one of TwoRoom."""
 
