@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LEAVES = {"planner.types", "planner.actions", "planner.energies", "planner.errors"}
+LEAVES = {"planner.types", "planner.actions", "planner.energies", "planner.errors", "planner.symmetry"}
 HEAVY = ("lightning", "pytorch_lightning", "transformers", "mujoco", "matplotlib", "gymnasium", "scipy")
 CORE = ("planner", "planner.plan", "planner.mpc", "planner.optimizers", "planner.energies")
 
@@ -99,7 +99,7 @@ def test_planner_imports_by_name_in_one_place_only() -> None:
 
 
 def test_envs_takes_only_the_vocabulary_of_planner() -> None:
-    allowed = {"planner.types", "planner.actions", "planner.errors"}
+    allowed = {"planner.types", "planner.actions", "planner.errors", "planner.symmetry"}
     ours = [found for found in ALL if within(found.by, "envs") and within(found.what, "planner")]
     nothing([found for found in ours if found.what not in allowed])
 
