@@ -21,8 +21,12 @@ from planner import checkpoint
 from planner.data import EpisodeStore, Windows, split_rows
 from planner.errors import BadInput
 from planner.settings import TrainConfig
+from planner.training import fitting
 from planner.types import Context, WorldModel
 from planner.versions import commit
+
+BATCH = 100
+"""Windows that are measured at once."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Options:
             larger dataset of the same seed does).
         checkpoints: folders; the shipped one by default.
         steps: model steps ahead.
-        windows: of every dataset, drawn where the picture changes.
+        windows: of every dataset, drawn where the picture changes; rounded up to whole batches of 100.
         out: rows, one a checkpoint and dataset.
     """
 
@@ -55,16 +59,17 @@ def main(options: Options) -> None:
     for store in stores:
         store.verify(options.task)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    began = commit()
+    began, windows = commit(), -(-options.windows // BATCH) * BATCH
     for path in options.checkpoints or (checkpoint.find(options.task, None),):
         loaded = checkpoint.load(path, task=options.task)
+        fitting(stores, loaded.model, loaded.sha256)  # or every error would be of other actions than were done
         for store in stores:
-            found = errors(loaded.model, store, options.steps, options.windows)
+            found = errors(loaded.model, store, options.steps, windows)
             row = {"task": options.task, "checkpoint_sha256": loaded.sha256, "data": store.info.policy}
             row |= {
                 "seed": store.info.seed,
                 "episodes": store.info.episodes,
-                "windows": options.windows,
+                "windows": windows,
                 "errors": found,
                 "commit": began,
             }
@@ -74,7 +79,7 @@ def main(options: Options) -> None:
 
 
 @torch.no_grad()
-def errors(model: WorldModel, store: EpisodeStore, steps: int, count: int, batch: int = 100) -> list[float]:
+def errors(model: WorldModel, store: EpisodeStore, steps: int, count: int, batch: int = BATCH) -> list[float]:
     """Errors 1 to `steps` model steps ahead, open loop, relative to no change since the last frame seen.
 
     1 is useless and 0 perfect. `count` windows of held-out episodes, rounded up to whole batches.

@@ -1,14 +1,16 @@
 """What keeps a planner from its goals: goals that it misses, tried again with the simulator in its predictor's place.
 
 Encoder, energy, search and prior stay; it plans once a model step, with `samples` candidates if told so. A goal that
-is then reached was missed because what it imagined did not happen, or would be reached with other noise; one that is
-missed again is for the encoder, the energy or the search. The simulator starts from the true state, so what a camera
-does not show counts as prediction here. A row is appended.
+is then reached was missed because what it imagined did not happen, or would be reached with other noise, for which a
+control tells: the same misses, tried again by the planner as it is with the noise of another seed. One that is missed
+again is for the encoder, the energy or the search. The simulator starts from the true state, so what a camera does not
+show counts as prediction here. A row is appended.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -27,9 +29,14 @@ from planner.errors import BadInput, check_seed
 from planner.evaluate.protocol import held_out_pairs, play_pairs
 from planner.evaluate.run import Protocol
 from planner.models.jepa import JEPA
+from planner.mpc import MPC
+from planner.settings import PlannerConfig
 from planner.tasks import load_envs
 from planner.types import Context
 from planner.versions import commit
+
+OTHER_SEED = 1
+"""Of the control's noise; the planner's own is 0."""
 
 
 @dataclass(frozen=True)
@@ -96,42 +103,56 @@ def main(options: Options) -> None:
         file.write(json.dumps(row) + "\n")
     again = f"{len(row['reached_simulated'])} of the {len(row['missed'])} missed"
     reached = f"{row['n'] - len(row['missed'])} of {row['n']} goals"
-    Console().print(f"{row['task']}: {reached}; with the simulator in the predictor's place {again}", highlight=False)
+    other = f"with other noise {len(row['reached_again'])}"
+    told = f"{row['task']}: {reached}; with the simulator in the predictor's place {again}, {other}"
+    Console().print(told, highlight=False)
 
 
 def measure(options: Options) -> dict[str, Any]:
     """The row: which pairs were missed, and which of these are reached when every prediction is right."""
     began, envs = commit(), load_envs()
     check_seed("limits", options.seed)
-    if min(options.episodes, options.distance) < 1:
-        got = f"{options.episodes} and {options.distance}"
-        raise BadInput("episodes or distance is off", expected="at least 1", got=got)
+    samples = 1 if options.samples is None else options.samples
+    if min(options.episodes, options.distance, samples) < 1:
+        got = f"{options.episodes}, {options.distance} and {options.samples}"
+        raise BadInput("episodes, distance or samples is off", expected="at least 1", got=got)
     loaded = checkpoint.load(checkpoint.find(options.task, options.checkpoint), task=options.task)
-    env, canvas = (envs.make(options.task, loaded.model.config.image_size) for _ in range(2))
-    if not env.simulates:
-        raise BadInput("its simulator cannot rehearse", expected="a task of ours", got=options.task)
-    pairs, budget = (
-        held_out_pairs(env, options.episodes, options.distance, options.seed).pairs,
-        Protocol(distance=options.distance).budget(env),
-    )
+    size = loaded.model.config.image_size
+    with envs.make(options.task, size) as env, envs.make(options.task, size) as canvas:
+        if not env.simulates:
+            raise BadInput("its simulator cannot rehearse", expected="a task of ours", got=options.task)
+        pairs = held_out_pairs(env, options.episodes, options.distance, options.seed).pairs
+        budget = Protocol(distance=options.distance).budget(env)
+        known, exact, alike = planners(loaded, env, canvas, options.samples)
+        other = loaded.planner.build(loaded.model, OTHER_SEED)
+
+        def reached(planner: MPC, among: Sequence[int], how: str, *, privileged: bool = False) -> list[int]:
+            with Progress() as bar:
+                shown = bar.add_task(f"{options.task}, {how}", total=len(among))
+                tell = lambda _: bar.advance(shown)  # noqa: E731
+                asked = [pairs[k] for k in among]
+                played = play_pairs([env], planner, asked, budget, privileged=privileged, progress=tell)
+            return [k for k, episode in zip(among, played, strict=True) if episode.success]
+
+        everywhere = range(len(pairs))
+        missed = sorted(set(everywhere) - set(reached(known, everywhere, "as it is")))
+        simulated = reached(exact, missed, "simulated", privileged=True)
+        again = reached(other, missed, "with other noise")
+    row = {"task": options.task, "checkpoint_sha256": loaded.sha256, "n": len(pairs), "distance": options.distance}
+    row |= {"seed": options.seed, "planner": asdict(loaded.planner), "simulated": asdict(alike)}
+    return row | {"missed": missed, "reached_simulated": simulated, "reached_again": again, "commit": began}
+
+
+def planners(
+    loaded: checkpoint.Checkpoint, env: Any, canvas: Any, samples: int | None
+) -> tuple[MPC, MPC, PlannerConfig]:
+    """The checkpoint's planner, the one that rehearses in the simulator of `env`, and the settings of that one."""
     # The simulator need not correct itself inside a model step.
-    alike = replace(loaded.planner, replan=0, samples=options.samples or loaded.planner.samples)
+    alike = replace(loaded.planner, replan=0, samples=samples or loaded.planner.samples)
     known = loaded.planner.build(loaded.model, 0)
     exact = alike.build(Simulated(env, canvas, loaded.model), 0, alike.energy(loaded.model))
     exact.prior = known.prior
-    missed = [
-        k
-        for k in track(range(len(pairs)), f"{options.task}, as it is")
-        if not play_pairs([env], known, [pairs[k]], budget)[0].success
-    ]
-    reached = [
-        k
-        for k in track(missed, f"{options.task}, simulated")
-        if play_pairs([env], exact, [pairs[k]], budget, privileged=True)[0].success
-    ]
-    row = {"task": options.task, "checkpoint_sha256": loaded.sha256, "n": len(pairs), "distance": options.distance}
-    row |= {"seed": options.seed, "planner": asdict(loaded.planner), "simulated": asdict(alike)}
-    return row | {"missed": missed, "reached_simulated": reached, "commit": began}
+    return known, exact, alike
 
 
 if __name__ == "__main__":

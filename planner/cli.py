@@ -69,6 +69,8 @@ class Collect:
     """Processes; one a core by default."""
 
     def run(self) -> None:
+        from .collect import Pursuit
+
         _check_task(self.task)
         for name in ("episodes", "steps", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
@@ -76,7 +78,7 @@ class Collect:
         check_seed("collect", self.seed)
         if self.checkpoint and not self.out:
             raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
-        if not self.checkpoint and self.pursuit() != Collect(self.task).pursuit():
+        if not self.checkpoint and self.pursuit() != Pursuit():
             do = "give --checkpoint, or none of --goal-distance, --goal-time and --replan"
             raise BadInput("collect: play pursues no goals", do=do)
         store = _collect(self)

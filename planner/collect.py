@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from . import checkpoint as checkpoints
 from .data import DatasetInfo, EpisodeStore
 from .errors import BadInput
 from .mpc import MPC
+from .settings import PlannerConfig
 from .tasks import load_envs
 from .versions import versions
 
@@ -48,8 +50,8 @@ class Pursuit:
     replan: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.nearest <= self.farthest or self.time < 1 or self.replan < 0:
-            expected = "1 <= nearest <= farthest, time from 1, and replan from 0"
+        if not 1 <= self.nearest <= self.farthest or not 0 <= self.replan <= self.time or self.time < 1:
+            expected = "1 <= nearest <= farthest, time from 1, and replan from 0 to time"
             raise BadInput("collect: the goals of a planner's episodes are off", expected=expected, got=str(self))
 
     def __str__(self) -> str:
@@ -58,8 +60,16 @@ class Pursuit:
 
     def planner(self, loaded: checkpoints.Checkpoint, seed: int) -> MPC:
         """The checkpoint's planner, looking as seldom as `replan` says; `BadInput` where its plans are shorter."""
-        settings = replace(loaded.planner, replan=self.replan) if self.replan else loaded.planner
-        return settings.build(loaded.model, seed)
+        return self.settings(loaded).build(loaded.model, seed)
+
+    def settings(self, loaded: checkpoints.Checkpoint) -> PlannerConfig:
+        """The checkpoint's, but for `replan`."""
+        return replace(loaded.planner, replan=self.replan) if self.replan else loaded.planner
+
+    def policy(self, loaded: checkpoints.Checkpoint) -> str:
+        """What a dataset says of who acted: weights, a digest of the planner's settings, and goals."""
+        settings = hashlib.sha256(repr(sorted(asdict(self.settings(loaded)).items())).encode()).hexdigest()
+        return f"planner {loaded.sha256[:12]} (settings {settings[:8]}), goals {self}"
 
 
 def play_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +179,7 @@ def collect(
         action_high=spec.high,
         action_units=spec.units,
         block=spec.block,
-        policy=f"planner {planned.sha256[:12]}, goals {pursuit}" if planned else "play",
+        policy=pursuit.policy(planned) if planned else "play",
     )
     if (path / "dataset.json").exists():
         store = EpisodeStore.open(path)

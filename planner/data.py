@@ -44,7 +44,8 @@ class DatasetInfo:
         renderer: rendering backend of every picture.
         versions: versions of the packages that made it.
         action_low, action_high, action_units, block: the `ActionSpec`.
-        policy: what acted: "play", or "planner", the start of its checkpoint's SHA-256, its goals and steps a plan.
+        policy: what acted: "play", or "planner", the start of its checkpoint's SHA-256 and of its settings', its goals
+            and steps a plan.
         format: version of this layout.
     """
 

@@ -504,7 +504,7 @@ def add_part(
     Raises:
         BadInput: if `out` holds another run, datasets and model do not fit, or the loss is no longer finite.
     """
-    run, views = _fitting(stores, model, weights), _views(config, symmetries)
+    run, views = fitting(stores, model, weights), _views(config, symmetries)
     if len(lengths := sorted({store.info.steps for store in stores})) > 1:
         got = " and ".join(map(str, lengths))
         raise BadInput(f"{part}: episodes of different lengths", expected="as many steps in every dataset", got=got)
@@ -620,7 +620,7 @@ def polish(
         BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
             none, or the loss is no longer finite.
     """
-    run, views = _fitting(stores, model, encoder), _views(config, symmetries)
+    run, views = fitting(stores, model, encoder), _views(config, symmetries)
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
@@ -634,7 +634,7 @@ def polish(
     return model.eval() if done else None
 
 
-def _fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str) -> dict[str, Any]:
+def fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str) -> dict[str, Any]:
     """What a run of a finished model on datasets is known by; raises `BadInput` where one does not fit the model."""
     for store in stores:
         if (got := (store.info.size, store.info.action_spec)) != (want := (model.config.image_size, model.action)):

@@ -256,7 +256,19 @@ def test_plans_are_done_as_far_as_asked(tmp_path: Path) -> None:
     assert f"{pursuit.replan} steps of each plan" in store.info.policy
 
 
-@pytest.mark.parametrize("wrong", [(0, 3, 5), (4, 3, 5), (1, 1, 0), (1, 1, 1, -1)])
+def test_a_planner_with_other_settings_does_not_go_on_with_a_dataset(tmp_path: Path) -> None:
+    """A copy of the checkpoint with the same weights and other settings went on with it, and nothing told the rows
+    apart."""
+    collect("TwoRoom", tmp_path / "d", **HOW | {"episodes": 1}, checkpoint=toy_checkpoint(tmp_path / "toy"))
+    loaded = checkpoint.load(tmp_path / "toy")
+    facts: dict[str, Any] = {"task": "TwoRoom", "renderer": loaded.renderer, "card": "# TwoRoom"}
+    settings = replace(loaded.planner, samples=loaded.planner.samples + 1)
+    checkpoint.save(tmp_path / "toy", loaded.model, planner=settings, **facts)
+    with pytest.raises(BadInput, match="was made with another policy"):
+        collect("TwoRoom", tmp_path / "d", **HOW | {"episodes": 1}, checkpoint=tmp_path / "toy")
+
+
+@pytest.mark.parametrize("wrong", [(0, 3, 5), (4, 3, 5), (1, 1, 0), (1, 1, 1, -1), (1, 1, 5, 6)])
 def test_goals_that_no_planner_can_pursue(wrong: tuple[int, ...]) -> None:
     with pytest.raises(BadInput, match="the goals of a planner's episodes are off"):
         Pursuit(*wrong)

@@ -77,5 +77,10 @@ def test_a_row_a_checkpoint_and_dataset(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in options.out.read_text().splitlines()]
     assert [row["data"].split()[0] for row in rows] == ["play", "planner"]
     assert all(len(row["errors"]) == 2 and torch.tensor(row["errors"]).isfinite().all() for row in rows)
+    assert [row["windows"] for row in rows] == [100, 100]
     with pytest.raises(BadInput, match="is of another task"):
         foresight.main(foresight.Options("PushT", data))
+    facts = json.loads((tmp_path / "own/dataset.json").read_text())
+    (tmp_path / "own/dataset.json").write_text(json.dumps(facts | {"block": 3}))
+    with pytest.raises(BadInput, match="does not fit the model"):
+        foresight.main(options)
