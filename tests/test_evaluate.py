@@ -52,6 +52,18 @@ def records(outcome: Outcome, policy: str) -> list[dict[str, Any]]:
     return [record for record in outcome.records if record["policy"] == policy]
 
 
+def test_the_commit_is_asked_before_the_first_pair_is_played(loaded: Checkpoint, monkeypatch: Any) -> None:
+    """It is kept from then on (`versions.commit`): a result names what ran, and not what lay there at the end."""
+    seen: list[str] = []
+    monkeypatch.setattr("planner.evaluate.run.commit", lambda: seen.append("asked") or "c0ffee")
+    play = play_pairs
+    monkeypatch.setattr(
+        "planner.evaluate.run.play_pairs", lambda *given, **more: seen.append("played") or play(*given, **more)
+    )
+    assert measure(loaded, episodes=1).result["commit"] == "c0ffee"
+    assert seen[0] == "asked" and "played" in seen
+
+
 # Results -----------------------------------------------------------------------------------------------------------
 
 

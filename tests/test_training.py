@@ -423,6 +423,16 @@ def test_a_quantity_that_never_changes_is_finite() -> None:
     assert abs(scores["still"]) < 10
 
 
+def test_the_commit_is_asked_before_anything_is_learned(store: EpisodeStore, tmp_path: Path, monkeypatch: Any) -> None:
+    """The card is written at the end of hours, and names what ran: `versions.commit` keeps its first answer."""
+    seen: list[str] = []
+    step = JEPATraining.training_step
+    monkeypatch.setattr("planner.training.commit", lambda: seen.append("asked"))
+    monkeypatch.setattr(JEPATraining, "training_step", lambda *given: (seen.append("learned"), step(*given))[1])
+    train(store, SHAPE, but(steps=2), tmp_path, tensorboard=False)
+    assert seen == ["asked", "learned", "learned"]
+
+
 def test_the_card_says_where_it_comes_from(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:
     text = card(store, SHAPE, TRAINING, straight[1], "jepa-mpc train TwoRoom", None)
     for name in ("success", "temporal_near", "prior"):
