@@ -39,7 +39,7 @@ def polish_card(
         "## Polished further",
         "",
         f"The predictor alone{predictor}, {config.steps} updates of {config.batch} windows, {config.horizon} steps",
-        f"ahead, from the weights {encoder[:12]}, on {_sets(stores)}, in equal shares: `{command}`.",
+        f"ahead, from the weights {encoder[:12]}, on {_sets(stores, config)}, in equal shares: `{command}`.",
         "",
         "| held-out figure | first check | last check |",
         "|---|---|---|",
@@ -59,8 +59,8 @@ def prior_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainC
         [
             "## Action prior",
             "",
-            f"{config.prior_steps} updates on {_sets(stores)}, goals up to {config.prior_reach} model steps ahead,"
-            f" plans of {shape.prior_horizon}: `{command}`.",
+            f"{config.prior_steps} updates on {_sets(stores, config)}, goals up to {config.prior_reach} model steps"
+            f" ahead, plans of {shape.prior_horizon}: `{command}`.",
             f"Held-out error of the flow, first and last check: {' and '.join(ends)}.",
             "",
         ]
@@ -76,8 +76,8 @@ def temporal_card(
         [
             "## Temporal distance",
             "",
-            f"{config.temporal_steps} updates of a head of {shape.temporal} features on {_sets(stores)}, gaps of up to"
-            f" {config.temporal_reach} steps taught as they are: `{command}`.",
+            f"{config.temporal_steps} updates of a head of {shape.temporal} features on {_sets(stores, config)},"
+            f" gaps of up to {config.temporal_reach} steps taught as they are: `{command}`.",
             f"Held-out error of these gaps, first and last check: {' and '.join(ends)} steps.",
             "",
         ]
@@ -176,7 +176,8 @@ def card(
         "",
         "| | |",
         "|---|---|",
-        f"| data | {info.episodes} episodes of {info.steps} steps, seed {info.seed}, renderer {info.renderer} |",
+        f"| data | {info.episodes} episodes of {info.steps} steps, seed {info.seed}, renderer {info.renderer}"
+        f"{_shown(config)} |",
         f"| command | `{command}` |",
         f"| training | {config.steps} updates of {config.batch} windows of {shape.history + config.horizon} frames |",
         f"| polishing | {config.polish_steps} updates of the predictor, {config.polish_horizon} steps ahead |",
@@ -199,9 +200,15 @@ def card(
     return "\n".join(lines)
 
 
-def _sets(stores: Sequence[EpisodeStore]) -> str:
-    """Datasets, as a card names them."""
-    return " and ".join(f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores)
+def _sets(stores: Sequence[EpisodeStore], config: TrainConfig | None = None) -> str:
+    """Datasets, as a card names them, and how a training saw them."""
+    named = " and ".join(f"{s.info.episodes} episodes of {s.info.policy} (seed {s.info.seed})" for s in stores)
+    return named + (_shown(config) if config else "")
+
+
+def _shown(config: TrainConfig) -> str:
+    """That training saw more than the episodes as they are."""
+    return ", each also as the task's symmetries show it" if config.symmetric else ""
 
 
 def _ends(out: Path, figure: str) -> list[float]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from toys import MIRROR, PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, toy_model
 
 from planner import checkpoint
-from planner.cards import card, curves
+from planner.cards import card, curves, polish_card, prior_card, temporal_card
 from planner.data import EpisodeStore, Windows
 from planner.energies import ObjectDistance
 from planner.errors import BadInput
@@ -216,6 +216,18 @@ def test_a_training_sees_pictures_in_the_mirror_too(store: EpisodeStore, tmp_pat
     assert model is not None and plain is not None and not same_weights(model, plain)
     with pytest.raises(BadInput, match=r"training\.symmetric"):
         train(store, SHAPE, but(), tmp_path, tensorboard=False)
+
+
+def test_a_card_tells_of_symmetries(store: EpisodeStore, tmp_path: Path) -> None:
+    told = "each also as the task's symmetries show it"
+    for config, says in ((but(), False), (but(symmetric=True), True)):
+        cards = (
+            card(store, SHAPE, config, tmp_path, "train", None),
+            polish_card([store], config, tmp_path, "0" * 64, "polish", None),
+            prior_card([store], SHAPE, config, tmp_path, "prior"),
+            temporal_card([store], SHAPE, config, tmp_path, "temporal"),
+        )
+        assert [told in text for text in cards] == [says] * 4
 
 
 def test_heads_learn_from_episodes_in_the_mirror_too(store: EpisodeStore) -> None:
