@@ -58,7 +58,9 @@ RECIPES: dict[str, Recipe] = {
         planner=PlannerConfig(metric="temporal", samples=64, iterations=2, hold=10),
     ),
     # Contact, and an angle that the latent learns last: more of everything. Then `jepa-mpc collect PushT --checkpoint`
-    # and `polish` (decision 28), and `jepa-mpc looks PushT --training.steps 5000`.
+    # and `polish` (decision 28), `jepa-mpc looks PushT --training.steps 5000`, and a gated predictor polished on more
+    # play and twice on its planner's own episodes, last with `--training.symmetric` (decision 63; the checkpoint's card
+    # has the commands).
     "PushT": Recipe(
         episodes=2000,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=2),
