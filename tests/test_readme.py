@@ -130,4 +130,4 @@ def test_figures_further_away_are_those_that_were_measured(shipped: Path) -> Non
     rows = [row for row in rows if PlannerConfig(**row["planner"]) == PlannerConfig(**config["planner"])]
     measured = {row["column"]: str(row["successes"]) for row in rows}
     measured["25"] = str(json.loads((ROOT / "benchmarks/results" / f"{config['task']}.json").read_text())["successes"])
-    assert told == [[measured[column] for column in ("25", "50", "100", "any", "strict")]]
+    assert told == [[measured.get(column, "not run") for column in ("25", "50", "100", "any", "strict")]]
