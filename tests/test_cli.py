@@ -103,7 +103,10 @@ BAD = [
         "the goals of a planner's episodes are off; expected 1 <= nearest <= farthest, time .* replan .*; got 9 to 5",
     ),
     Case("collect TwoRoom --replan 5", "play pursues no goals; give --checkpoint"),
-    Case("collect TwoRoom --checkpoint {room}/good --out {room}/new --replan 999", "MPC: replan is off; .* got 999"),
+    Case(
+        "collect TwoRoom --checkpoint {room}/good --out {room}/new --replan 999 --goal-time 999",
+        "MPC: replan is off; .* got 999",
+    ),
     Case("collect TwoRoom --out x --checkpoint {room}/reacher", "is for another task; expected TwoRoom; got Reacher"),
     Case("collect TwoRoom --out x --checkpoint {room}/cut", "was altered or cut short"),
     Case("collect TwoRoom --size 64 --out x --checkpoint {room}/good", "pictures of 32 pixels; got 64"),
