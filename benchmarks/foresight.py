@@ -21,7 +21,7 @@ from planner import checkpoint
 from planner.data import EpisodeStore, Windows, split_rows
 from planner.errors import BadInput
 from planner.settings import TrainConfig
-from planner.training import fitting
+from planner.training import check_datasets
 from planner.types import Context, WorldModel
 from planner.versions import commit
 
@@ -62,7 +62,7 @@ def main(options: Options) -> None:
     began, windows = commit(), -(-options.windows // BATCH) * BATCH
     for path in options.checkpoints or (checkpoint.find(options.task, None),):
         loaded = checkpoint.load(path, task=options.task)
-        fitting(stores, loaded.model, loaded.sha256)  # or every error would be of other actions than were done
+        check_datasets(stores, loaded.model)  # or every error would be of other actions than were done
         for store in stores:
             found = errors(loaded.model, store, options.steps, windows)
             row = {"task": options.task, "checkpoint_sha256": loaded.sha256, "data": store.info.policy}

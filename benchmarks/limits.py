@@ -3,8 +3,9 @@
 Encoder, energy, search and prior stay; it plans once a model step, with `samples` candidates if told so. A goal that
 is then reached was missed because what it imagined did not happen, or would be reached with other noise, for which a
 control tells: the same misses, tried again by the planner as it is with the noise of another seed. One that is missed
-again is for the encoder, the energy or the search. The simulator starts from the true state, so what a camera does not
-show counts as prediction here. A row is appended.
+again is for the encoder, the energy or the search. Noise follows from a pair's place among those played, so the
+simulator's is not that of the miss either. It starts from the true state: what a camera does not show counts as
+prediction here. A row is appended.
 """
 
 from __future__ import annotations
@@ -129,9 +130,14 @@ def measure(options: Options) -> dict[str, Any]:
         def reached(planner: MPC, among: Sequence[int], how: str, *, privileged: bool = False) -> list[int]:
             with Progress() as bar:
                 shown = bar.add_task(f"{options.task}, {how}", total=len(among))
-                tell = lambda _: bar.advance(shown)  # noqa: E731
-                asked = [pairs[k] for k in among]
-                played = play_pairs([env], planner, asked, budget, privileged=privileged, progress=tell)
+                played = play_pairs(
+                    [env],
+                    planner,
+                    [pairs[k] for k in among],
+                    budget,
+                    privileged=privileged,
+                    progress=lambda _: bar.advance(shown),
+                )
             return [k for k, episode in zip(among, played, strict=True) if episode.success]
 
         everywhere = range(len(pairs))

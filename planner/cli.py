@@ -69,8 +69,6 @@ class Collect:
     """Processes; one a core by default."""
 
     def run(self) -> None:
-        from .collect import Pursuit
-
         _check_task(self.task)
         for name in ("episodes", "steps", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
@@ -78,7 +76,7 @@ class Collect:
         check_seed("collect", self.seed)
         if self.checkpoint and not self.out:
             raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
-        if not self.checkpoint and self.pursuit() != Pursuit():
+        if not self.checkpoint and self.pursuit() != Collect(self.task).pursuit():
             do = "give --checkpoint, or none of --goal-distance, --goal-time and --replan"
             raise BadInput("collect: play pursues no goals", do=do)
         store = _collect(self)
@@ -156,8 +154,16 @@ class Train:
         planner, success = planner_for(self.task, self.model), None
         if self.probe:
             success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
-        extras: dict[str, Any] = {"success": success, "start": start, "symmetries": _symmetries(self.task)}
-        model = training.train(store, self.model, self.training, out, tensorboard=self.tensorboard, **extras)
+        model = training.train(
+            store,
+            self.model,
+            self.training,
+            out,
+            tensorboard=self.tensorboard,
+            success=success,
+            start=start,
+            symmetries=_symmetries(self.task),
+        )
         if model is None:
             _stopped(out / "last.ckpt")
         folder = self.checkpoint or out / "checkpoint"
@@ -277,8 +283,15 @@ class Polish:
 
         loaded, stores, out = _ready(self)
         start, model = loaded.sha256, self._model(loaded.model)
-        extras: dict[str, Any] = {"tensorboard": self.tensorboard, "symmetries": _symmetries(self.task)}
-        done = training.polish(model, stores, self.training, out, encoder=start, **extras)
+        done = training.polish(
+            model,
+            stores,
+            self.training,
+            out,
+            encoder=start,
+            tensorboard=self.tensorboard,
+            symmetries=_symmetries(self.task),
+        )
         if done is None:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
@@ -360,8 +373,17 @@ class Prior:
 
         loaded, stores, out = _ready(self, "width", "horizon", "proposals")
         model, shape = loaded.model, replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
-        extras: dict[str, Any] = {"tensorboard": self.tensorboard, "symmetries": _symmetries(self.task)}
-        done = training.add_part(model, "prior", shape, stores, self.training, out, weights=loaded.sha256, **extras)
+        done = training.add_part(
+            model,
+            "prior",
+            shape,
+            stores,
+            self.training,
+            out,
+            weights=loaded.sha256,
+            tensorboard=self.tensorboard,
+            symmetries=_symmetries(self.task),
+        )
         if done is None:
             _stopped(out / "prior/last.ckpt")
         folder = self.save or out / "checkpoint"
@@ -398,8 +420,17 @@ class Temporal:
 
         loaded, stores, out = _ready(self, "features")
         model, shape = loaded.model, replace(loaded.model.config, temporal=self.features)
-        extras: dict[str, Any] = {"tensorboard": self.tensorboard, "symmetries": _symmetries(self.task)}
-        done = training.add_part(model, "temporal", shape, stores, self.training, out, weights=loaded.sha256, **extras)
+        done = training.add_part(
+            model,
+            "temporal",
+            shape,
+            stores,
+            self.training,
+            out,
+            weights=loaded.sha256,
+            tensorboard=self.tensorboard,
+            symmetries=_symmetries(self.task),
+        )
         if done is None:
             _stopped(out / "temporal/last.ckpt")
         folder = self.save or out / "checkpoint"

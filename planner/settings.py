@@ -169,7 +169,8 @@ class TrainConfig:
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
         symmetric: whether training sees every episode also as each of the task's symmetries shows it, with equal
-            shares of every batch; of looks and of masked pretraining it is not read.
+            shares of every batch (whole windows, rounded down, one at least); of looks and of masked pretraining it is
+            not read. A prior and a temporal distance keep the latents of all of these in memory.
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         shift: whether looks differ by a shift of up to a pixel too.
         masked: share of each picture that masked pretraining hides, above 0 to below 1.

@@ -27,6 +27,9 @@ class Symmetry:
         actions: `[a, a]`; an environment action u, in physical units, becomes `actions @ u`.
         states: `[n, n]`; a physical state x becomes `states @ x + shift`.
         shift: `[n]`.
+
+    Raises:
+        BadInput: for other turns, or sizes that do not fit each other.
     """
 
     turns: int

@@ -417,12 +417,13 @@ def _episodes(
     fit: list[tuple[Tensor, Tensor]] = []
     check: list[tuple[Tensor, Tensor]] = []
     for store in stores:
+        fit_rows, check_rows = split_rows(store.info.episodes, held_out)
+        actions = store.data["actions"][:]
         for view in (None, *views):
-            latents, actions = cache_latents(model, store, view), store.data["actions"][:]
-            shown = latents.unflatten(0, (store.info.episodes, -1)), view.action(actions) if view else actions
-            for part, rows in zip((fit, check), split_rows(store.info.episodes, held_out), strict=True):
-                if part is fit or view is None:
-                    part.append((shown[0][rows], shown[1][rows]))
+            latents = cache_latents(model, store, view).unflatten(0, (store.info.episodes, -1))
+            fit.append((latents[fit_rows], view.action(actions[fit_rows]) if view else actions[fit_rows]))
+            if view is None:
+                check.append((latents[check_rows], actions[check_rows]))
     (fits, fit_actions), (checks, check_actions) = (map(torch.cat, zip(*part, strict=True)) for part in (fit, check))
     return (fits, fit_actions), (checks, check_actions)
 
@@ -502,9 +503,10 @@ def add_part(
         The model with its part, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds another run, datasets and model do not fit, or the loss is no longer finite.
+        BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
+            none, or the loss is no longer finite.
     """
-    run, views = fitting(stores, model, weights), _views(config, symmetries)
+    run, views = _fitting(stores, model, weights), _views(config, symmetries)
     if len(lengths := sorted({store.info.steps for store in stores})) > 1:
         got = " and ".join(map(str, lengths))
         raise BadInput(f"{part}: episodes of different lengths", expected="as many steps in every dataset", got=got)
@@ -620,7 +622,7 @@ def polish(
         BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
             none, or the loss is no longer finite.
     """
-    run, views = fitting(stores, model, encoder), _views(config, symmetries)
+    run, views = _fitting(stores, model, encoder), _views(config, symmetries)
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
@@ -634,11 +636,16 @@ def polish(
     return model.eval() if done else None
 
 
-def fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str) -> dict[str, Any]:
-    """What a run of a finished model on datasets is known by; raises `BadInput` where one does not fit the model."""
+def check_datasets(stores: Sequence[EpisodeStore], model: JEPA) -> None:
+    """Raises `BadInput` where a dataset's size of pictures or actions (bounds, units, block) are not the model's."""
     for store in stores:
         if (got := (store.info.size, store.info.action_spec)) != (want := (model.config.image_size, model.action)):
             raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
+
+
+def _fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str) -> dict[str, Any]:
+    """What a run of a finished model on datasets is known by; `BadInput` where one does not fit the model."""
+    check_datasets(stores, model)
     data = [{"path": str(store.path), "seed": store.info.seed, "policy": store.info.policy} for store in stores]
     return {"task": stores[0].info.task, "encoder": weights, "data": data}
 

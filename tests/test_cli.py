@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from toys import SIZE, dot_store, flip_byte, toy_checkpoint
 
 from planner import checkpoint
@@ -269,6 +270,9 @@ def test_an_interruption_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, ca
 def test_evaluate(room: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     """Options override the checkpoint's own settings; the files are where the last lines say."""
     monkeypatch.setattr("planner.evaluate.imagination.BANK_EPISODES", 3)
+    monkeypatch.setattr(
+        "planner.cli.console", Console(width=200)
+    )  # where a plan takes long, a narrow table wraps cells
     options = "--episodes 2 --distance 20 --num-envs 2 --optimizer mppi --samples 4 --no-oracle --out results"
     main(f"evaluate TwoRoom --checkpoint {room}/good {options}".split())
     said = capsys.readouterr().out
@@ -371,7 +375,8 @@ def test_from_nothing_to_a_film(tmp_path: Path) -> None:
     small = ["--model.image-size=32", "--model.width=8", "--model.latent-dim=8", "--model.hidden=16"]
     said = run("collect", "TwoRoom", "--episodes=6", "--steps=40", "--size=32", "--workers=2")
     assert "6 episodes, 246 frames" in " ".join(said.split())
-    run("train", "TwoRoom", *small, "--training.batch=8", "--training.steps=20", "--training.held-out=0.3")
+    brief = ["--training.batch=8", "--training.steps=20", "--training.temporal-steps=20", "--training.held-out=0.3"]
+    run("train", "TwoRoom", *small, *brief)
     at = ["--checkpoint", "runs/train/tworoom/checkpoint"]
     said = run("evaluate", "TwoRoom", *at, "--episodes=2", "--distance=20", "--samples=16")
     assert "/2" in said and (tmp_path / "runs/evaluate/tworoom/report.html").exists()
