@@ -229,6 +229,24 @@ class ForgetsAnAction(PushT):
     symmetries = (replace(PushT.symmetries[0], actions=np.eye(1)),)
 
 
+class HarderAcross(PushT):
+    """The table drags at the block more in one direction: nothing that only the pusher feels tells."""
+
+    def load(self) -> Any:
+        model = super().load()
+        model.dof_damping[model.joint("block_y").dofadr] *= 2
+        return model
+
+
+class CrookedStem(PushT):
+    """The T is not its own mirror image, by half a centimetre."""
+
+    def load(self) -> Any:
+        model = super().load()
+        model.geom("stem").pos[0] += 0.005
+        return model
+
+
 SABOTAGE: dict[type[envs.GoalEnv], str] = {
     GoalOfAnotherState: "goal picture to be the picture of the goal state",
     StalePicture: "picture to be that of the state after the step",
@@ -249,9 +267,11 @@ SABOTAGE: dict[type[envs.GoalEnv], str] = {
     JudgesPictures: "distance NaN",
     NoDistance: "info to have goal_distance",
     LensCap: "not black",
-    MirroredDoor: "symmetry 0 of TwoRoom to show its picture",
+    MirroredDoor: "symmetry 0 of TwoRoom to keep the motion",
     TurnedTheOtherWay: "symmetry 0 of PushT to show its picture",
     PushedTheOtherWay: "symmetry 0 of PushT to keep the motion",
+    HarderAcross: "symmetry 0 of PushT to keep the motion",
+    CrookedStem: "symmetry 3 of PushT to keep the motion",
     ForgetsAnAction: "symmetry 0 of PushT: actions to be \\(2, 2\\)",
 }
 
@@ -745,3 +765,32 @@ def test_impossible_pairs_are_bad_input(two_room: TwoRoom) -> None:
     """Nothing crosses the wall in one step from outside of 0.1 m around it."""
     with pytest.raises(BadInput, match="only 0 pairs of 1 found at distance 1; choose a larger --distance"):
         held_out_pairs(two_room, 1, 1, seed=0)
+
+
+def test_cubes_mirror_shows_the_same_way_through_grasps() -> None:
+    """Places, step by step from the same state: the speeds of a held cube alone differ, as the tolerance says."""
+    with Cube(size=32) as cube:
+        (mirror,), far, lifted = cube.symmetries, [], False
+        for k in range(12):
+            rng = np.random.default_rng(k)
+            cube.set_state(cube.sample_state(rng))
+            play = cube.play(rng)
+            for _ in range(40):
+                state = cube.state
+                action = np.asarray(play(state), np.float64)
+                cube.set_state(mirror.state(torch.from_numpy(state)).numpy())
+                cube.advance(mirror.action(torch.from_numpy(action)).numpy())
+                other = cube.state
+                cube.set_state(state)
+                cube.advance(action)
+                here = mirror.state(torch.from_numpy(cube.state)).numpy()
+                far.append(float(np.linalg.norm(cube_of(here) - cube_of(other))))
+                lifted |= bool(cube_of(here)[2] > 0.06)
+        assert lifted, "nothing was held: the test looks away from where it matters"
+        assert np.quantile(far, 0.98) < 5e-4 and np.median(far) < 1e-9
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, np.nan, np.inf])
+def test_a_symmetry_needs_a_tolerance(tolerance: float) -> None:
+    with pytest.raises(BadInput, match="symmetry: tolerance is off; expected more than 0"):
+        replace(PushT.symmetries[0], tolerance=tolerance)
