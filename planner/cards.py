@@ -84,10 +84,11 @@ def temporal_card(
     )
 
 
-def looks_card(store: EpisodeStore, config: TrainConfig, out: Path, start: str, command: str) -> str:
+def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, start: str, command: str) -> str:
     """What a card says of an encoder that was taught to see through looks."""
     checks = curves(out)
     last = checks[max(checks)] if checks else {}
+    repainted = ", things repainted" if config.repaint else ""
     rows = []
     if {"val/plain", "val/varied", "val/untaught"} <= set(last):
         rows = [f"| plain | 0 | {last['val/plain']:.3f} |"]
@@ -96,9 +97,10 @@ def looks_card(store: EpisodeStore, config: TrainConfig, out: Path, start: str, 
         [
             "## Sees through looks",
             "",
-            f"The encoder alone, {config.steps} updates of {config.batch} pictures of {store.info.episodes} episodes of"
-            f" {store.info.policy} (seed {store.info.seed}), looks varied by {config.augment}, from the weights"
-            f" {start[:12]}: `{command}`.",
+            f"The encoder ({shape.encoder}) alone, {config.steps} updates of {config.batch} pictures of"
+            f" {store.info.episodes} episodes of"
+            f" {store.info.policy} (seed {store.info.seed}), looks varied by {config.augment}{repainted},"
+            f" from the weights {start[:12]}: `{command}`.",
             "Mean square distance to the latent that the encoder had for the plain picture (a feature has variance 1):",
             "",
             "| held-out pictures | before | after |",

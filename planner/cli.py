@@ -149,6 +149,7 @@ class Train:
         torch.set_num_threads(self.threads)
         start = pretrained.load(self.encoder) if self.encoder else None
         training.check_start(self.model, self.training, start)  # before minutes of collecting
+        training.views_of(self.training, _symmetries(self.task))
         store = _play(self.task, self.data)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model), None
@@ -453,6 +454,8 @@ class Looks:
     """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
     out: Path | None = None
     """Folder for logs and the state to resume from; runs/looks/TASK by default."""
+    retina: bool = True
+    """Put a retina before the encoder, which adapts to the colours of each picture; one that is there is trained on."""
     tensorboard: bool = False
     """Also write logs for TensorBoard."""
     threads: int = field(default_factory=_cores)
@@ -469,14 +472,12 @@ class Looks:
             raise BadInput(
                 "looks: the pictures are another renderer's", expected=loaded.renderer, got=store.info.renderer, do=do
             )
-        start = loaded.sha256
-        done = training.learn_looks(
-            loaded.model, store, self.training, out, weights=start, tensorboard=self.tensorboard
-        )
+        start, model = loaded.sha256, loaded.model.adapted() if self.retina else loaded.model
+        done = training.learn_looks(model, store, self.training, out, weights=start, tensorboard=self.tensorboard)
         if done is None:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
-        _keep(folder, self, loaded, done, cards.looks_card(store, self.training, out, start, _typed()))
+        _keep(folder, self, loaded, done, cards.looks_card(store, done.config, self.training, out, start, _typed()))
         console.print(
             f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"
         )
@@ -866,7 +867,7 @@ def _parse(words: list[str]) -> Any:
     recipe = recipe_for(task)
     training = recipe.training
     if command is Pretrain:
-        training = replace(PRETRAIN, augment=training.augment, shift=training.shift)
+        training = replace(PRETRAIN, augment=training.augment, shift=training.shift, repaint=training.repaint)
     return tyro.cli(command, prog=prog, args=options, default=command(task, model=recipe.model, training=training))
 
 

@@ -57,7 +57,7 @@ class LooksTraining(lightning.LightningModule):
 
     Args:
         encoder: what is trained; it starts as the teacher that it is compared with.
-        config: `steps`, `augment`, `shift`, `learning_rate`, `weight_decay` and `seed` are read.
+        config: `steps`, `augment`, `shift`, `repaint`, `learning_rate`, `weight_decay` and `seed` are read.
     """
 
     def __init__(self, encoder: nn.Module, config: TrainConfig) -> None:
@@ -67,7 +67,7 @@ class LooksTraining(lightning.LightningModule):
 
     def varied(self, pixels: Tensor) -> Tensor:
         """Pictures `[B, size, size, 3]`, each with a look of its own."""
-        return vary(pixels[:, None], self.config.augment, shift=self.config.shift)[:, 0]
+        return vary(pixels[:, None], self.config.augment, shift=self.config.shift, repaint=self.config.repaint)[:, 0]
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same

@@ -48,8 +48,8 @@ class MaskedTraining(lightning.LightningModule):
     Args:
         encoder: what is trained; pictures `[B, size, size, 3]` to latents `[B, D]`.
         latent_dim: D.
-        config: `steps`, `masked`, `augment`, `shift`, `sigreg_weight`, `sigreg_directions`, `covariance_weight`,
-            `learning_rate`, `weight_decay` and `seed` are read.
+        config: `steps`, `masked`, `augment`, `shift`, `repaint`, `sigreg_weight`, `sigreg_directions`,
+            `covariance_weight`, `learning_rate`, `weight_decay` and `seed` are read.
     """
 
     def __init__(self, encoder: nn.Module, latent_dim: int, config: TrainConfig) -> None:
@@ -63,7 +63,7 @@ class MaskedTraining(lightning.LightningModule):
         """The terms of the loss, and the latents of the whole pictures under `latents`."""
         config = self.config
         if self.training and config.augment:
-            pixels = vary(pixels[:, None], config.augment, shift=config.shift)[:, 0]
+            pixels = vary(pixels[:, None], config.augment, shift=config.shift, repaint=config.repaint)[:, 0]
         hidden = draw_hidden(len(pixels), config.masked).to(pixels.device)
         latents, left = self.encoder(torch.cat([pixels, hide(pixels, hidden)])).chunk(2)
         guessed = self.guess(torch.cat([left, hidden.flatten(1).to(left.dtype)], -1))

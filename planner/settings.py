@@ -173,9 +173,10 @@ class TrainConfig:
             not read. A prior and a temporal distance keep the latents of all of these in memory.
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         shift: whether looks differ by a shift of up to a pixel too.
+        repaint: whether things change their colours each on its own in them.
         masked: share of each picture that masked pretraining hides, above 0 to below 1.
         freeze: leave the encoder, pretrained or somebody else's, as it is: the predictor alone learns, on its latents.
-            What shapes latents is then not read: sigreg, covariance, inverse, augment and shift.
+            What shapes latents is then not read: sigreg, covariance, inverse, augment, shift and repaint.
         held_out: share of the episodes kept for validation, above 0 to below 1.
         polish_steps: updates of the predictor alone, afterwards, on the latents of the finished encoder, >= 0. They are
             cached, so that an update costs a fraction and can look further ahead.
@@ -206,6 +207,7 @@ class TrainConfig:
     symmetric: bool = False
     augment: float = 0.0
     shift: bool = True
+    repaint: bool = False
     masked: float = 0.5
     freeze: bool = False
     held_out: float = 0.05

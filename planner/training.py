@@ -78,7 +78,7 @@ class JEPATraining(lightning.LightningModule):
         """The latents `[B, F, D]` of a batch, in training each frame with a look of its own."""
         pixels = batch["pixels"]
         if self.training and self.config.augment:
-            pixels = vary(pixels, self.config.augment, shift=self.config.shift)
+            pixels = vary(pixels, self.config.augment, shift=self.config.shift, repaint=self.config.repaint)
         return self.model.embed(pixels)
 
     def weights(self) -> dict[str, float]:
@@ -286,7 +286,7 @@ def train(
     """
     _check_size(store, shape)
     check_start(shape, config, start)
-    views = _views(config, symmetries)
+    views = views_of(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
@@ -315,7 +315,7 @@ def train(
     return model.eval()
 
 
-def _views(config: TrainConfig, symmetries: Sequence[Symmetry]) -> Sequence[Symmetry]:
+def views_of(config: TrainConfig, symmetries: Sequence[Symmetry]) -> Sequence[Symmetry]:
     """The symmetries that episodes are to be seen under; `BadInput` if some are wanted and the task has none."""
     if config.symmetric and not symmetries:
         expected, do = "a task that lists its symmetries (GoalEnv.symmetries)", "leave the option out"
@@ -506,7 +506,7 @@ def add_part(
         BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
             none, or the loss is no longer finite.
     """
-    run, views = _fitting(stores, model, weights), _views(config, symmetries)
+    run, views = _fitting(stores, model, weights), views_of(config, symmetries)
     if len(lengths := sorted({store.info.steps for store in stores})) > 1:
         got = " and ".join(map(str, lengths))
         raise BadInput(f"{part}: episodes of different lengths", expected="as many steps in every dataset", got=got)
@@ -528,8 +528,8 @@ def learn_looks(
     Args:
         model: encoder to start from; changed in place. All else stays as it is.
         store: pictures of the same task, already verified.
-        config: `steps`, `batch` (pictures), `augment`, `shift`, `learning_rate`, `weight_decay`, `held_out`, `seed` and
-            `save_every` are read.
+        config: `steps`, `batch` (pictures), `augment`, `shift`, `repaint`, `learning_rate`, `weight_decay`,
+            `held_out`, `seed` and `save_every` are read.
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
@@ -622,7 +622,7 @@ def polish(
         BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
             none, or the loss is no longer finite.
     """
-    run, views = _fitting(stores, model, encoder), _views(config, symmetries)
+    run, views = _fitting(stores, model, encoder), views_of(config, symmetries)
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 

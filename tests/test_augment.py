@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
 from tensordict import TensorDict
 from toys import SIZE, TRAINING, info, toy_model
 
-from planner.augment import vary
+from planner.augment import repainted, vary
+from planner.looks import LooksTraining
+from planner.masked import MaskedTraining
 from planner.training import JEPATraining
 
 
@@ -70,3 +74,69 @@ def test_looks_vary_in_training_only() -> None:
         training.train().model.encoder.register_forward_pre_hook(lambda _, given: shown.append(given[0]))
         training.look(batch)
     assert shown[0].shape == (6, SIZE, SIZE, 3) and not torch.equal(shown[0], scene().flatten(0, 1))
+
+
+def still_life(n: int) -> torch.Tensor:
+    """A grey floor, a wide blue rug and a red speck of four pixels in a thousand, `[n, 32, 32, 3]`."""
+    pictures = torch.full((n, 32, 32, 3), 120.0)
+    pictures[:, 16:] = torch.tensor([60.0, 80.0, 200.0])
+    pictures[:, 4:6, 4:6] = torch.tensor([200.0, 60.0, 40.0])
+    return pictures
+
+
+def test_things_are_repainted_each_on_its_own() -> None:
+    """A thing keeps its outline, however small it is, and its new colour says nothing of another's."""
+    torch.manual_seed(0)
+    plain, painted = still_life(400), repainted(still_life(400), 1.0)
+    change = painted - plain
+    floor, rug, speck = change[:, 10, 10], change[:, 20, 20], change[:, 4, 4]
+    assert torch.equal(change[:, 16:], rug[:, None, None].expand(-1, 16, 32, -1))
+    assert torch.equal(change[:, 4:6, 4:6], speck[:, None, None].expand(-1, 2, 2, -1))
+    for thing, other in ((speck, floor), (speck, rug), (floor, rug)):
+        moved, both = thing.abs().amax(1) > 1, (thing.abs().amax(1) > 1) & (other.abs().amax(1) > 1)
+        assert 0.25 < moved.float().mean() < 0.5  # three pictures in four, half of their groups
+        assert 0.3 < both.sum() / moved.sum() < 0.7
+        together = torch.corrcoef(torch.stack([thing[both, 0], other[both, 0]]))[0, 1]
+        assert together.abs() < 0.4
+    assert change.abs().max() <= 64 + 0.3 * 200 and speck.abs().max() > 60
+
+
+def test_repainting_is_asked_for_and_follows_the_seed() -> None:
+    """Without it the same draws are made as before there was any: recipes keep their meaning."""
+    looks = []
+    for repaint in (False, False, True, True):
+        torch.manual_seed(3)
+        looks.append(vary(scene(), 1.0, shift=False, repaint=repaint))
+    assert torch.equal(looks[0], looks[1]) and torch.equal(looks[2], looks[3]) and not torch.equal(looks[0], looks[2])
+    assert torch.equal(vary(scene(), 0.0, repaint=True), scene())
+    blank = torch.full((1, 3, 32, 32, 3), 77, dtype=torch.uint8)  # one colour only
+    assert vary(blank, 1.0, repaint=True).shape == blank.shape
+
+
+LOOKING: dict[str, Callable[[torch.Tensor, bool], object]] = {
+    "training": lambda pixels, repaint: JEPATraining(
+        toy_model(), replace(TRAINING, augment=1.0, shift=False, repaint=repaint), info()
+    ).look(TensorDict({"pixels": pixels}, batch_size=pixels.shape[:2])),
+    "masked": lambda pixels, repaint: MaskedTraining(
+        toy_model().encoder, 8, replace(TRAINING, augment=1.0, shift=False, repaint=repaint)
+    ).training_step(TensorDict({"pixels": pixels[:, 0]}, batch_size=[len(pixels)]), 0),
+    "looks": lambda pixels, repaint: LooksTraining(
+        toy_model().encoder, replace(TRAINING, augment=1.0, shift=False, repaint=repaint)
+    ).varied(pixels[:, 0]),
+}
+
+
+@pytest.mark.parametrize("stage", LOOKING)
+@pytest.mark.parametrize("repaint", [True, False])
+def test_every_training_repaints_where_it_is_told_to(
+    stage: str, repaint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[float] = []
+
+    def told(frames: torch.Tensor, strength: float) -> torch.Tensor:
+        calls.append(strength)
+        return frames
+
+    monkeypatch.setattr("planner.augment.repainted", told)
+    LOOKING[stage](scene(), repaint)
+    assert calls == ([1.0] if repaint else [])

@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 from toys import SIZE, dot_store, flip_byte, toy_checkpoint
 
+from envs.push_t import PushT
 from planner import checkpoint
 from planner.cli import main
 from planner.recipes import RECIPES
@@ -315,6 +316,33 @@ def test_train_makes_a_checkpoint(tmp_path: Path, capsys: Any) -> None:
     plan = ["plan", "TwoRoom", "--checkpoint", "run/checkpoint", "--goal", "goal.png"]
     main([*plan, "--save-goal"])
     main([*plan, "--steps", "2"])
+
+
+def test_symmetries_that_a_task_has_not_are_refused_before_it_is_played(tmp_path: Path, capsys: Any) -> None:
+    """Minutes of collecting went first."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "TwoRoom", "--training.symmetric"])
+    assert "symmetric, and the task has no symmetries" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "trains"), [("train", "train"), ("polish", "polish"), ("prior", "add_part"), ("temporal", "add_part")]
+)
+def test_a_task_s_symmetries_reach_every_training(command: str, trains: str, tmp_path: Path, monkeypatch: Any) -> None:
+    dot_store(tmp_path / "data", task="PushT")
+    given: list[Any] = []
+
+    def told(*_: Any, symmetries: Any, **__: Any) -> None:
+        given.extend(symmetries)
+
+    monkeypatch.setattr(f"planner.training.{trains}", told)
+    words = [command, "PushT", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    if command != "train":
+        words += ["--checkpoint", str(toy_checkpoint(tmp_path / "start", task="PushT"))]
+    with pytest.raises(SystemExit, match="130"):  # as if it had been interrupted
+        main(words)
+    assert given == list(PushT.symmetries)
 
 
 def test_a_planner_s_episodes_polish_its_predictor(tmp_path: Path, capsys: Any) -> None:

@@ -78,6 +78,16 @@ def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:
     assert sorted(curves(tmp_path / "out")[400]) == ["val/plain", "val/untaught", "val/varied"]
 
 
+def test_a_retina_learns_with_the_encoder_behind_it(tmp_path: Path) -> None:
+    store = scenes(tmp_path / "data")
+    model = seeing(store.data["pixels"].flatten(0, 1)).adapted()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    taught = learn_looks(model, store, CONFIG, tmp_path / "out", weights="abc", tensorboard=False)
+    assert taught is not None
+    changed = {name for name, value in taught.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name, _ in taught.named_parameters() if name.startswith("encoder.")}
+
+
 def test_only_the_encoders_weights_change_and_not_its_statistics(tmp_path: Path) -> None:
     taught, before = learn(tmp_path), seeing(scenes(tmp_path / "data").data["pixels"].flatten(0, 1)).state_dict()
     changed = {name for name, value in taught.state_dict().items() if not torch.equal(value, before[name])}
@@ -114,6 +124,23 @@ def test_the_command_keeps_the_planner_and_tells_the_card(tmp_path: Path) -> Non
     assert "4 updates of 8 pictures of 6 episodes of play (seed 0), looks varied by 0.8" in card
     assert before.sha256[:12] in card
     assert "| varied |" in card
+    assert after.model.config == replace(before.model.config, encoder="conv+retina") and "(conv+retina)" in card
+
+
+def test_a_retina_is_put_in_once_and_left_out_where_told_to(tmp_path: Path) -> None:
+    dot_store(tmp_path / "data")
+    start = toy_checkpoint(tmp_path / "start")
+    for given, words, encoder in (
+        (start, ["--no-retina"], "conv"),
+        (start, [], "conv+retina"),
+        (tmp_path / "conv+retina", [], "conv+retina"),
+        (tmp_path / "conv+retina", ["--no-retina"], "conv+retina"),  # it is a part of that encoder
+    ):
+        saved = tmp_path / encoder
+        words = ["looks", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(given), *words]
+        words += ["--save", str(saved), "--out", str(tmp_path / f"out{len(list(tmp_path.iterdir()))}")]
+        main([*words, "--training.steps", "2", "--training.batch", "4", "--training.held-out", "0.25"])
+        assert checkpoint.load(saved).model.config.encoder == encoder
 
 
 def test_pictures_of_another_renderer_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

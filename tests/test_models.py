@@ -16,9 +16,11 @@ from toys import SHAPE, SIZE, SPEC, TRAINING, info, toy_model
 
 from planner.energies import LatentDistance
 from planner.errors import BadInput
+from planner.models import encoders
 from planner.models.encoders import places
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
+from planner.models.retina import Retina
 from planner.testing import check_world_model
 from planner.training import JEPATraining
 from planner.types import Context
@@ -50,6 +52,8 @@ ENCODERS = {
     "conv": SHAPE,
     "keypoints": replace(SHAPE, encoder="keypoints"),
     "vit": replace(SHAPE, encoder="vit", width=64),
+    "conv+retina": replace(SHAPE, encoder="conv+retina"),
+    "keypoints+retina": replace(SHAPE, encoder="keypoints+retina"),
 }
 
 
@@ -102,6 +106,51 @@ def test_an_encoder_of_a_shape_that_it_has_not(encoder: str, changes: dict[str, 
 def test_embed_refuses_other_pictures(pixels: Tensor, got: str) -> None:
     with pytest.raises(BadInput, match=rf"`pixels` is off; expected uint8 \[\.\.\., 32, 32, 3\]; got {got}"):
         toy_model().embed(pixels)
+
+
+@pytest.mark.parametrize("encoder", ["conv", "keypoints", "vit"])
+def test_a_new_retina_changes_nothing(encoder: str) -> None:
+    """Latents, and so whatever was trained on them, are the same bit by bit until it has learned something."""
+    model = toy_model(shape=ENCODERS[encoder])
+    adapted, frames = model.adapted(), pictures(4)
+    assert adapted.config == replace(model.config, encoder=f"{encoder}+retina")
+    assert torch.equal(adapted.embed(frames), model.to(memory_format=torch.channels_last).embed(frames))
+    assert {name for name in adapted.state_dict() if ".retina." not in name} == {
+        name.replace("encoder.", "encoder.encoder.", 1) if name.startswith("encoder.") else name
+        for name in model.state_dict()
+    }
+    assert adapted.adapted() is adapted and not adapted.training
+
+
+def test_only_what_comes_with_a_retina_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encoders.ENCODERS, "mine", encoders.ConvEncoder)
+    stranger = toy_model(shape=replace(SHAPE, encoder="mine"))
+    with pytest.raises(BadInput, match=r"encoder 'mine' has no retina; expected conv or .*retina"):
+        stranger.adapted()
+
+
+def test_a_retina_takes_one_grey_for_another_under_another_light() -> None:
+    """A dim white floor and a grey one are the same grey: what tells them apart is the rest of the picture."""
+    torch.manual_seed(0)
+    retina = Retina(8, 16)
+    optimizer = torch.optim.Adam(retina.parameters(), 1e-2)
+
+    def lit(light: Tensor) -> tuple[Tensor, Tensor]:
+        """A square as bright as half of the floor, somewhere: as it is, and dimmed."""
+        plain = torch.full((len(light), 3, 16, 16), 0.9)
+        for picture, (y, x) in zip(plain, torch.randint(0, 10, (len(light), 2)).tolist(), strict=True):
+            picture[:, y : y + 6, x : x + 6] = 0.45
+        return 2 * plain - 1, 2 * plain * light[:, None, None, None] - 1
+
+    for _ in range(250):
+        plain, dim = lit(0.5 + 0.5 * torch.rand(16))
+        loss = (retina(dim) - plain).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    plain, dim = lit(torch.tensor([0.5, 0.6, 0.75, 1.0]))
+    with torch.no_grad():
+        assert (retina(dim) - plain).abs().mean() < 0.05 < 0.2 < (dim - plain).abs().mean()
 
 
 @pytest.mark.parametrize("history", [1, 2, 3])

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BadInput
+from .retina import Retina
 
 
-class ConvEncoder(nn.Module):
+class PictureEncoder(nn.Module):
+    """An encoder that reads pictures as numbers from -1 to 1: `read` is what a subclass gives."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
+        return self.read(_image(pixels))
+
+    def read(self, image: Tensor) -> Tensor:
+        """Pictures `[B, 3, size, size]` in [-1, 1] to latents `[B, D]`."""
+        raise NotImplementedError
+
+
+class ConvEncoder(PictureEncoder):
     """A small convolutional network that keeps where things are: three strided layers, flattened, one projection.
 
     The projection ends in a batch normalisation without affine terms, as SIGReg wants it (LeWM, arXiv 2603.19312).
@@ -35,12 +49,11 @@ class ConvEncoder(nn.Module):
         self.project = nn.Linear(3 * width * (image_size // 16) ** 2, latent_dim)
         self.normalise = nn.BatchNorm1d(latent_dim, affine=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
-        return self.normalise(self.project(self.trunk(_image(pixels)).flatten(1)))
+    def read(self, image: Tensor) -> Tensor:
+        return self.normalise(self.project(self.trunk(image).flatten(1)))
 
 
-class KeypointEncoder(nn.Module):
+class KeypointEncoder(PictureEncoder):
     """A small convolutional network that says where its features are: one place a feature map, then one projection.
 
     Each of D / 2 maps is turned into a distribution over the picture, and that into its mean (the spatial softmax of
@@ -73,13 +86,12 @@ class KeypointEncoder(nn.Module):
         self.normalise = nn.BatchNorm1d(latent_dim, affine=False)
         self.register_buffer("cells", torch.linspace(-1, 1, image_size // 4), persistent=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
-        maps = self.trunk(_image(pixels)) * self.sharpness.exp()[:, None, None]
+    def read(self, image: Tensor) -> Tensor:
+        maps = self.trunk(image) * self.sharpness.exp()[:, None, None]
         return self.normalise(self.project(places(maps, self.cells)))
 
 
-class ViTEncoder(nn.Module):
+class ViTEncoder(PictureEncoder):
     """A vision transformer on 16 x 16 patches, whatever the picture's size: ViT-Tiny where the width is 192.
 
     Twelve pre-norm blocks (Dosovitskiy et al., arXiv 2010.11929); the class token is projected.
@@ -103,12 +115,26 @@ class ViTEncoder(nn.Module):
         self.project = nn.Linear(width, latent_dim)
         self.normalise = nn.BatchNorm1d(latent_dim, affine=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
-        patches = self.patches(_image(pixels)).flatten(2).transpose(1, 2)
+    def read(self, image: Tensor) -> Tensor:
+        patches = self.patches(image).flatten(2).transpose(1, 2)
         # The class token starts as its place alone.
         tokens = F.pad(patches, (0, 0, 1, 0)) + self.place
         return self.normalise(self.project(self.blocks(tokens)[:, 0]))
+
+
+class AdaptedEncoder(PictureEncoder):
+    """An encoder behind a retina (`retina.Retina`), which starts as no change: latents are then the encoder's own.
+
+    Args:
+        encoder: one that reads pictures.
+    """
+
+    def __init__(self, encoder: PictureEncoder) -> None:
+        super().__init__()
+        self.retina, self.encoder = Retina(), encoder
+
+    def read(self, image: Tensor) -> Tensor:
+        return self.encoder.read(self.retina(image))
 
 
 class FeatureEncoder(nn.Module):
@@ -160,10 +186,21 @@ def _image(pixels: Tensor) -> Tensor:
     return pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
 
 
-ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
+def _adapted(name: str, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
+    return AdaptedEncoder(_BARE[name](image_size, width, latent_dim))
+
+
+RETINA = "+retina"
+"""What the name of an encoder behind a retina ends with."""
+
+_BARE: dict[str, Callable[[int, int, int], PictureEncoder]] = {
     "conv": ConvEncoder,
     "keypoints": KeypointEncoder,
     "vit": ViTEncoder,
+}
+ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    **_BARE,
+    **{f"{name}{RETINA}": partial(_adapted, name) for name in _BARE},
 }
 """By name; each is made from image_size, width and latent_dim. Yours may join them, before checkpoints with it load."""
 BUILT_IN = tuple(ENCODERS)

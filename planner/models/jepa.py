@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tensordict import TensorDict
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..actions import ActionSpec
 from ..errors import BadInput
 from ..types import Context
-from .encoders import ENCODERS
+from .encoders import BUILT_IN, ENCODERS, RETINA
 from .predictors import PREDICTORS, Predictor
 from .prior import ActionPrior
 from .temporal import TemporalDistance
@@ -130,6 +130,24 @@ class JEPA(nn.Module):
         copy: JEPA = other.train(self.training)
         return copy
 
+    def adapted(self) -> JEPA:
+        """A copy whose encoder stands behind a retina that changes nothing yet; `self` if it has one.
+
+        Raises:
+            BadInput: for an encoder that does not come with one.
+        """
+        name = self.config.encoder
+        if name.endswith(RETINA):
+            return self
+        if f"{name}{RETINA}" not in ENCODERS:
+            raise BadInput(f"encoder {name!r} has no retina", expected=" or ".join(BUILT_IN))
+        other = JEPA(replace(self.config, encoder=f"{name}{RETINA}"), self.action)
+        other = other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        kept = {_behind_retina(key): value for key, value in self.state_dict().items()}
+        other.load_state_dict(other.state_dict() | kept)
+        copy: JEPA = other.train(self.training)
+        return copy
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Pictures `[..., size, size, 3]` uint8 to latents `[..., D]`."""
         size = self.config.image_size
@@ -164,3 +182,8 @@ class JEPA(nn.Module):
             judging = max(judging, futures + horizon * self.temporal.floats)
         floats = actions + max(2 * futures + self.predictor.floats_per_plan(horizon), judging)
         return floats * next(self.parameters()).element_size()
+
+
+def _behind_retina(key: str) -> str:
+    """The name that a weight of the bare encoder has in an `AdaptedEncoder`."""
+    return f"encoder.{key}" if key.startswith("encoder.") else key

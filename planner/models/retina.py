@@ -1,0 +1,40 @@
+"""Adaptation to how a picture looks, before an encoder sees what it shows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Retina(nn.Module):
+    """Brings a picture's colours to those that an encoder knows, as an eye adapts to the light.
+
+    What colours there are in the whole picture (mean and maximum of learned features of each small patch's colour) sets
+    gain and offset (FiLM, Perez et al., arXiv 1709.07871) of the colours themselves and of one layer of small kernels,
+    whose output is added. So one grey is taken for white under a dim lamp, and for grey beside white. It starts as no
+    change at all.
+
+    Args:
+        width: channels of the layer of small kernels, >= 1.
+        colours: features that describe which colours there are, >= 1.
+    """
+
+    def __init__(self, width: int = 12, colours: int = 64) -> None:
+        super().__init__()
+        self.palette = nn.Sequential(nn.Conv2d(3, colours, 1), nn.SiLU(), nn.Conv2d(colours, colours, 1), nn.SiLU())
+        self.adapt = nn.Sequential(nn.Linear(2 * colours, colours), nn.SiLU(), nn.Linear(colours, 2 * (width + 3)))
+        self.detail = nn.Conv2d(3, width, kernel_size=3, padding=1)
+        self.repaint = nn.Conv2d(width, 3, kernel_size=1)
+        self.sizes = [width, width, 3, 3]
+        for layer in (self.adapt[-1], self.repaint):
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Pictures `[B, 3, size, size]` in [-1, 1], size a multiple of 4, to pictures of the same shape."""
+        found = self.palette(F.avg_pool2d(image, 4)).flatten(2)
+        terms = self.adapt(torch.cat([found.mean(2), found.amax(2)], 1))[..., None, None]
+        gain, offset, colour_gain, colour_offset = terms.split(self.sizes, 1)
+        detail = F.silu(torch.addcmul(offset, self.detail(image), 1 + gain))
+        return torch.addcmul(colour_offset, image, 1 + colour_gain) + self.repaint(detail)
