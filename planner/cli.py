@@ -785,9 +785,9 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     """The table and the paths that an evaluation ends with."""
     from rich.table import Column, Table
 
-    table = Table(
-        Column("task", overflow="fold"), "reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate"
-    )
+    names = ("reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate")
+    figures = (Column(name, no_wrap=True) for name in names)  # whole in 80 columns: a name may be folded, no figure
+    table = Table(Column("task", overflow="fold"), *figures, padding=(0, 1, 0, 0))
     for result in (outcome.result for outcome in outcomes):
         random, noop, oracle = (_rate(result["floors"][name]) for name in ("random", "noop", "oracle"))
         hard = "" if result["hard_score"] is None else f"{100 * result['hard_score']:.0f} %"

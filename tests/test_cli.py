@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from rich.console import Console
 from toys import SIZE, dot_store, flip_byte, toy_checkpoint
 
 from envs.push_t import PushT
-from planner import checkpoint
+from planner import checkpoint, cli
 from planner.cli import main
 from planner.recipes import RECIPES
 
@@ -238,6 +239,20 @@ def test_help_of_train_shows_the_task_s_recipe(capsys: Any) -> None:
     assert f"(default: {RECIPES['PushT'].model.latent_dim})" in said
 
 
+@pytest.mark.parametrize("task", ["Cube", "ogbench/pointmaze-medium"])
+def test_a_narrow_terminal_shows_every_figure_whole(task: str, capsys: Any, monkeypatch: Any) -> None:
+    """In 80 columns a rate was cut to `179/2` and three dots."""
+    monkeypatch.setattr("planner.cli.console", Console(width=80))
+    floors = {name: {"successes": 12, "n": 200} for name in ("random", "noop", "oracle")}
+    facts: dict[str, Any] = {"task": task, "successes": 179, "n": 200, "interval": (0.98, 1.0), "hard_score": 1.0}
+    facts |= {"floors": floors, "simulates": True, "plan_ms": {"median": 12_345.6}, "control_hz": 1000.0}
+    outcome: Any = SimpleNamespace(result=facts | {"protocol": None, "appearance": None})
+    cli._conclude([outcome], (Path("a"), Path("b"), Path("c")))
+    said = capsys.readouterr().out
+    for figure in ("179/200", "98%-100%", "12/200", "100 %", "12346", "1000 Hz"):
+        assert figure in said
+
+
 @pytest.mark.parametrize(("words", "asked"), [([], (300, 400)), (["--episodes", "7", "--steps", "50"], (7, 50))])
 def test_collect_asks_for_what_the_task_s_recipe_wants(
     words: list[str], asked: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -271,9 +286,6 @@ def test_an_interruption_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, ca
 def test_evaluate(room: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     """Options override the checkpoint's own settings; the files are where the last lines say."""
     monkeypatch.setattr("planner.evaluate.imagination.BANK_EPISODES", 3)
-    monkeypatch.setattr(
-        "planner.cli.console", Console(width=200)
-    )  # where a plan takes long, a narrow table wraps cells
     options = "--episodes 2 --distance 20 --num-envs 2 --optimizer mppi --samples 4 --no-oracle --out results"
     main(f"evaluate TwoRoom --checkpoint {room}/good {options}".split())
     said = capsys.readouterr().out
