@@ -60,9 +60,11 @@ def main(options: Options) -> None:
         store.verify(options.task)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     began, windows = commit(), -(-options.windows // BATCH) * BATCH
-    for path in options.checkpoints or (checkpoint.find(options.task, None),):
-        loaded = checkpoint.load(path, task=options.task)
+    paths = options.checkpoints or (checkpoint.find(options.task, None),)
+    models = [checkpoint.load(path, task=options.task) for path in paths]
+    for loaded in models:  # all of them before the first row
         check_datasets(stores, loaded.model)  # or every error would be of other actions than were done
+    for path, loaded in zip(paths, models, strict=True):
         for store in stores:
             found = errors(loaded.model, store, options.steps, windows)
             row = {"task": options.task, "checkpoint_sha256": loaded.sha256, "data": store.info.policy}

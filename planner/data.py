@@ -267,7 +267,13 @@ class Windows:
             latents: where these windows are of latents: those of every `block`-th frame as `symmetry` shows it, from
                 the first of each episode on, `[episodes x (L // block + 1), D]`. Windows then start at these frames
                 alone, which encodes a `block`-th of the pictures and shows almost as much.
+
+        Raises:
+            BadInput: for latents where these windows are of pictures, or none where they are of latents.
         """
+        if (latents is None) != (self.key == "pixels"):
+            do = "encode turned pictures where windows are of latents, and give them"
+            raise BadInput(f"windows under a symmetry: these are of {self.key}", got="the other kind", do=do)
         turned = copy(self)
         turned.symmetry, turned.seed = symmetry, seed
         if latents is not None:

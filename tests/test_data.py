@@ -78,6 +78,16 @@ def test_windows_under_a_symmetry_hold_what_the_mirror_shows(tmp_path: Path) -> 
     torch.testing.assert_close(plain[7]["state"], before["state"])
 
 
+def test_a_symmetry_turns_pictures_or_is_given_the_latents_of_turned_ones(tmp_path: Path) -> None:
+    """Latents of other pictures as they were would be taught beside turned actions."""
+    store = dot_store(tmp_path)
+    pictures, latents = (Windows(store, ROWS, 3, 8, seed=0, latents=given) for given in (None, torch.zeros(1)))
+    with pytest.raises(BadInput, match="these are of pixels"):
+        pictures.under(MIRROR, 1, torch.zeros(1))
+    with pytest.raises(BadInput, match="these are of latents"):
+        latents.under(MIRROR, 1)
+
+
 @pytest.mark.parametrize("steps", [30, 32])  # the last frames of an episode may be no whole block away
 @pytest.mark.parametrize("moving", [0.0, 1.0])
 def test_windows_of_few_latents_are_the_same_windows(tmp_path: Path, steps: int, moving: float) -> None:
