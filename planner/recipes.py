@@ -113,7 +113,7 @@ def planner_for(task: str, model: JEPAConfig) -> PlannerConfig:
 POLISH = TrainConfig(steps=12000, batch=128, horizon=5, learning_rate=6e-4, moving=0.5)
 """How `jepa-mpc polish` trains a predictor further."""
 
-LOOKS = TrainConfig(steps=8000, batch=128, learning_rate=1.5e-3, augment=0.8, shift=False, repaint=True)
+LOOKS = TrainConfig(steps=7000, batch=128, learning_rate=1.5e-3, augment=0.8, shift=False, repaint=True)
 """How `jepa-mpc looks` teaches an encoder to see through looks."""
 
 PRETRAIN = TrainConfig(steps=3000, batch=96)
