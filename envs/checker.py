@@ -24,8 +24,9 @@ def check_goal_env(env: GoalGym, seed: int = 0) -> None:
     """Holds a task to what data collection, planning and evaluation rely on.
 
     Spaces, units and bounds that agree; states that reset exactly, with the same picture and the same motion bit for
-    bit; a goal picture that is the picture of the goal state; success that is a distance of at most 1 and ends the
-    episode; randomness from seeds alone; bad input refused. Runs no more than some hundred steps; `env` is used up.
+    bit; symmetries that hold; a goal picture that is the picture of the goal state; success that is a distance of at
+    most 1 and ends the episode; randomness from seeds alone; bad input refused. Runs some hundred steps, and some
+    hundred more for each symmetry; `env` is used up.
 
     Args:
         env: the task, bare or in wrappers that change neither observations nor actions.
@@ -198,7 +199,8 @@ def _check_observation(env: GoalGym, task: Any, obs: dict[str, np.ndarray], info
 def _check_symmetries(task: Any, rng: np.random.Generator) -> None:
     """Each listed symmetry, held against the simulation: a changed state and changed actions lead to the changed end.
 
-    Steps of play, since random actions from random states hardly touch what is to be moved.
+    Steps of play, since random actions from random states hardly touch what is to be moved. One step in fifty may miss
+    the tolerance, since a solver of contacts need not be symmetric, and two of five pictures may be off.
     """
     spec, symmetries = task.action_spec(), getattr(task, "symmetries", ())
     walk = [step for _ in range(PLAYED) for step in _played(task, rng)] if symmetries else []
@@ -211,11 +213,10 @@ def _check_symmetries(task: Any, rng: np.random.Generator) -> None:
         beside = []
         for (state, action), end in zip(walk, ends, strict=True):
             other = _after(task, _under(symmetry.state, state), _under(symmetry.action, action))
-            beside.append(np.abs(_under(symmetry.state, end) - other).max())
-        _require(
-            (off := np.quantile(beside, 0.98)) <= symmetry.tolerance,
-            f"{told} to keep the motion; a step ends {off:.2g} beside it, with a tolerance of {symmetry.tolerance:g}",
-        )
+            beside.append(np.abs(_under(symmetry.state, end) - other) / symmetry.tolerance)
+        worst = np.quantile(beside, 0.98, axis=0)
+        what = task.state_names[int(worst.argmax())]
+        _require(worst.max() <= 1, f"{told} to keep the motion; {what} ends {worst.max():.2g} tolerances beside it")
         seen = []
         for end in ends[:: len(ends) // 5]:
             wanted = _under(symmetry.picture, task.picture(end)).astype(int)

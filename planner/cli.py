@@ -464,6 +464,8 @@ class Looks:
     """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
+        import torch
+
         from . import cards, training
 
         loaded, (store,), out = _ready(self)
@@ -472,6 +474,7 @@ class Looks:
             raise BadInput(
                 "looks: the pictures are another renderer's", expected=loaded.renderer, got=store.info.renderer, do=do
             )
+        torch.manual_seed(self.training.seed)  # of the retina's first weights
         start, model = loaded.sha256, loaded.model.adapted() if self.retina else loaded.model
         done = training.learn_looks(model, store, self.training, out, weights=start, tensorboard=self.tensorboard)
         if done is None:

@@ -28,8 +28,9 @@ class Symmetry:
         states: `[n, n]`; a physical state x becomes `states @ x + shift`.
         shift: `[n]`.
         tolerance: how far a state may end beside its changed self after one step of play, in 49 of 50 steps, in the
-            state's own units, > 0. More than rounding where a solver of contacts finds other ones in the mirror: the
-            task is then only nearly the same, and `check_goal_env` holds it to that.
+            state's own units, > 0: one for each quantity, `[n]`, or one for all. More than rounding where a solver of
+            contacts finds other ones in the mirror: the task is then only nearly the same, and `check_goal_env` holds
+            it to that.
 
     Raises:
         BadInput: for other turns, a tolerance that is none, or sizes that do not fit each other.
@@ -40,13 +41,13 @@ class Symmetry:
     actions: np.ndarray
     states: np.ndarray
     shift: np.ndarray
-    tolerance: float = 1e-6
+    tolerance: float | np.ndarray = 1e-6
 
     def __post_init__(self) -> None:
         if self.turns not in range(4):
             raise BadInput("symmetry: turns is off", expected="0 to 3", got=str(self.turns))
-        if not 0 < self.tolerance < np.inf:
-            raise BadInput("symmetry: tolerance is off", expected="more than 0", got=str(self.tolerance))
+        if not (np.isfinite(self.tolerance) & (np.asarray(self.tolerance) > 0)).all():
+            raise BadInput("symmetry: tolerance is off", expected="more than 0 and finite", got=str(self.tolerance))
         for name, square in (("actions", self.actions), ("states", self.states)):
             if square.ndim != 2 or square.shape[0] != square.shape[1]:
                 raise BadInput(f"symmetry: {name} is off", expected="a square matrix", got=str(square.shape))

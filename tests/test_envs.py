@@ -247,6 +247,16 @@ class CrookedStem(PushT):
         return model
 
 
+class CreepingCube(Cube):
+    """On a table that slopes to the right."""
+
+    def advance(self, action: np.ndarray) -> None:
+        super().advance(action)
+        state = self.state
+        state[6] += 0.005  # m, the cube's x
+        self.set_state(state)
+
+
 SABOTAGE: dict[type[envs.GoalEnv], str] = {
     GoalOfAnotherState: "goal picture to be the picture of the goal state",
     StalePicture: "picture to be that of the state after the step",
@@ -272,6 +282,7 @@ SABOTAGE: dict[type[envs.GoalEnv], str] = {
     PushedTheOtherWay: "symmetry 0 of PushT to keep the motion",
     HarderAcross: "symmetry 0 of PushT to keep the motion",
     CrookedStem: "symmetry 3 of PushT to keep the motion",
+    CreepingCube: "symmetry 0 of Cube to keep the motion; cube_x",
     ForgetsAnAction: "symmetry 0 of PushT: actions to be \\(2, 2\\)",
 }
 
@@ -792,5 +803,5 @@ def test_cubes_mirror_shows_the_same_way_through_grasps() -> None:
 
 @pytest.mark.parametrize("tolerance", [0.0, -1.0, np.nan, np.inf])
 def test_a_symmetry_needs_a_tolerance(tolerance: float) -> None:
-    with pytest.raises(BadInput, match="symmetry: tolerance is off; expected more than 0"):
+    with pytest.raises(BadInput, match="symmetry: tolerance is off; expected more than 0 and finite"):
         replace(PushT.symmetries[0], tolerance=tolerance)

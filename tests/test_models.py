@@ -125,7 +125,7 @@ def test_a_new_retina_changes_nothing(encoder: str) -> None:
 def test_only_what_comes_with_a_retina_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(encoders.ENCODERS, "mine", encoders.ConvEncoder)
     stranger = toy_model(shape=replace(SHAPE, encoder="mine"))
-    with pytest.raises(BadInput, match=r"encoder 'mine' has no retina; expected conv or .*retina"):
+    with pytest.raises(BadInput, match=r"no retina for this encoder; expected conv or .*; got 'mine'; .*--no-retina"):
         stranger.adapted()
 
 

@@ -140,7 +140,8 @@ class JEPA(nn.Module):
         if name.endswith(RETINA):
             return self
         if f"{name}{RETINA}" not in ENCODERS:
-            raise BadInput(f"encoder {name!r} has no retina", expected=" or ".join(BUILT_IN))
+            do = "leave it out: --no-retina"
+            raise BadInput("no retina for this encoder", expected=" or ".join(BUILT_IN), got=repr(name), do=do)
         other = JEPA(replace(self.config, encoder=f"{name}{RETINA}"), self.action)
         other = other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         kept = {_behind_retina(key): value for key, value in self.state_dict().items()}
