@@ -316,7 +316,11 @@ def train(
 
 
 def views_of(config: TrainConfig, symmetries: Sequence[Symmetry]) -> Sequence[Symmetry]:
-    """The symmetries that episodes are to be seen under; `BadInput` if some are wanted and the task has none."""
+    """The symmetries that episodes are to be seen under: the task's where `config.symmetric` says so, else none.
+
+    Raises:
+        BadInput: if some are wanted and the task has none.
+    """
     if config.symmetric and not symmetries:
         expected, do = "a task that lists its symmetries (GoalEnv.symmetries)", "leave the option out"
         raise BadInput("training: symmetric, and the task has no symmetries", expected=expected, do=do)

@@ -124,11 +124,8 @@ class JEPA(nn.Module):
             part: "predictor", "temporal" or "prior"; this one need not have the last two.
             config: the copy's shape, which differs from this one's in that part alone.
         """
-        other = JEPA(config, self.action).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         kept = {name: value for name, value in self.state_dict().items() if not name.startswith(f"{part}.")}
-        other.load_state_dict(other.state_dict() | kept)
-        copy: JEPA = other.train(self.training)
-        return copy
+        return self._grown(config, kept)
 
     def adapted(self) -> JEPA:
         """A copy whose encoder stands behind a retina that changes nothing yet; `self` if it has one.
@@ -142,12 +139,15 @@ class JEPA(nn.Module):
         if f"{name}{RETINA}" not in ENCODERS:
             do = "leave it out: --no-retina"
             raise BadInput("no retina for this encoder", expected=" or ".join(BUILT_IN), got=repr(name), do=do)
-        other = JEPA(replace(self.config, encoder=f"{name}{RETINA}"), self.action)
-        other = other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         kept = {_behind_retina(key): value for key, value in self.state_dict().items()}
+        return self._grown(replace(self.config, encoder=f"{name}{RETINA}"), kept)
+
+    def _grown(self, config: JEPAConfig, kept: dict[str, Tensor]) -> JEPA:
+        """A model of the shape `config` with these weights by name, and new ones where there are none."""
+        other = JEPA(config, self.action).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         other.load_state_dict(other.state_dict() | kept)
-        copy: JEPA = other.train(self.training)
-        return copy
+        grown: JEPA = other.train(self.training)
+        return grown
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Pictures `[..., size, size, 3]` uint8 to latents `[..., D]`."""
