@@ -55,12 +55,19 @@ def _shifted(frames: Tensor, strength: float) -> Tensor:
 
 
 def repainted(frames: Tensor, strength: float) -> Tensor:
-    """Frames `[N, size, size, 3]`, float32, of which some groups of like colours have others, each its own.
+    """Changes the colours of some things of each picture, each on its own, as far as their colours tell them apart.
 
-    The groups lie around colours of the picture that are far from each other, drawn as k-means++ draws its centres
-    (Arthur & Vassilvitskii, 2007): where there are no more colours than groups, a small thing of its own colour is a
-    group, however small. At `strength` 1, each colour of a group changes by up to 30 % and 64 grey levels more or less;
-    values may leave 0 to 255.
+    Pixels fall into four groups, around colours of the picture that are far from each other, drawn as k-means++ draws
+    its centres (Arthur & Vassilvitskii, 2007). Where there are no more colours than that, a small thing of its own
+    colour is a group, however small; where there are more, it shares one with whatever is nearest to it.
+
+    Args:
+        frames: float32 `[N, size, size, 3]`, grey levels.
+        strength: at 1, half of the groups of three pictures in four change, each colour by up to 30 % and 64 grey
+            levels more or less; 0 leaves them alone.
+
+    Returns:
+        Pictures of the same shape and type; values may leave 0 to 255.
     """
     n, device = len(frames), frames.device
     colours, rows = frames.flatten(1, 2), torch.arange(n, device=device)

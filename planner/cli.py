@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 
 from .errors import BadInput, check_seed
+from .models.encoders import FeatureEncoder
 from .models.jepa import JEPAConfig
 from .recipes import LOOKS, POLISH, PRETRAIN, RECIPES, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
@@ -475,7 +476,8 @@ class Looks:
                 "looks: the pictures are another renderer's", expected=loaded.renderer, got=store.info.renderer, do=do
             )
         torch.manual_seed(self.training.seed)  # of the retina's first weights
-        start, model = loaded.sha256, loaded.model.adapted() if self.retina else loaded.model
+        foreign = isinstance(loaded.model.encoder, FeatureEncoder)  # is refused below, with or without a retina
+        start, model = loaded.sha256, loaded.model.adapted() if self.retina and not foreign else loaded.model
         done = training.learn_looks(model, store, self.training, out, weights=start, tensorboard=self.tensorboard)
         if done is None:
             _stopped(out / "last.ckpt")

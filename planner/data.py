@@ -269,11 +269,14 @@ class Windows:
                 alone, which encodes a `block`-th of the pictures and shows almost as much.
 
         Raises:
-            BadInput: for latents where these windows are of pictures, or none where they are of latents.
+            BadInput: for latents where these windows are of pictures, or none where they are of latents, or another
+                number of them.
         """
-        if (latents is None) != (self.key == "pixels"):
-            do = "encode turned pictures where windows are of latents, and give them"
-            raise BadInput(f"windows under a symmetry: these are of {self.key}", got="the other kind", do=do)
+        expected = self.info.episodes * (self.info.steps // self.spec.block + 1) if self.key == "latents" else 0
+        if (got := 0 if latents is None else len(latents)) != expected:
+            do = "encode turned pictures, of every block-th frame, where windows are of latents, and give these"
+            what = f"windows under a symmetry: these are of {self.key}"
+            raise BadInput(what, expected=f"{expected} latents", got=str(got), do=do)
         turned = copy(self)
         turned.symmetry, turned.seed = symmetry, seed
         if latents is not None:

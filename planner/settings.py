@@ -173,7 +173,7 @@ class TrainConfig:
             not read. A prior and a temporal distance keep the latents of all of these in memory.
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         shift: whether looks differ by a shift of up to a pixel too.
-        repaint: whether things change their colours each on its own in them.
+        repaint: whether things change their colours each on its own in them; needs an `augment` above 0.
         masked: share of each picture that masked pretraining hides, above 0 to below 1.
         freeze: leave the encoder, pretrained or somebody else's, as it is: the predictor alone learns, on its latents.
             What shapes latents is then not read: sigreg, covariance, inverse, augment, shift and repaint.
@@ -238,6 +238,9 @@ class TrainConfig:
         for name in ("cold_starts", "moving", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"training: {name} is off", expected="0 to 1", got=str(getattr(self, name)))
+        if self.repaint and not self.augment:
+            do = "give training.augment too, or leave repaint out"
+            raise BadInput("training: repaint without looks", expected="augment above 0", got="augment 0", do=do)
         if not 0 < self.masked < 1:
             raise BadInput("training: masked is off", expected="more than 0, less than 1", got=str(self.masked))
         if not 0 < self.temporal_expectile <= 0.5:

@@ -762,7 +762,7 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
     """Notes the run's configuration in `train.json`, or refuses to go on with another one's weights (in `state`)."""
     out.mkdir(parents=True, exist_ok=True)
     file, state = out / "train.json", state or out / "last.ckpt"
-    if file.exists() and state.exists() and (found := json.loads(file.read_text())) != run:
+    if file.exists() and state.exists() and (found := _completed(json.loads(file.read_text()))) != run:
         differs = [
             f"{part}.{key}"
             for part in ("model", "training")
@@ -775,3 +775,9 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
             do="give the same options, another --out, or remove it",
         )
     write_atomically(file, json.dumps(run, indent=1))
+
+
+def _completed(run: dict[str, Any]) -> dict[str, Any]:
+    """A noted configuration, with the defaults of options that there were not yet when it was noted."""
+    defaults = {"model": asdict(JEPAConfig()), "training": asdict(TrainConfig())}
+    return run | {part: known | run[part] for part, known in defaults.items()}

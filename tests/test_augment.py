@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from toys import SIZE, TRAINING, info, toy_model
 
 from planner.augment import repainted, vary
+from planner.errors import BadInput
 from planner.looks import LooksTraining
 from planner.masked import MaskedTraining
 from planner.training import JEPATraining
@@ -102,7 +103,6 @@ def test_things_are_repainted_each_on_its_own() -> None:
 
 
 def test_repainting_is_asked_for_and_follows_the_seed() -> None:
-    """Without it the same draws are made as before there was any: recipes keep their meaning."""
     looks = []
     for repaint in (False, False, True, True):
         torch.manual_seed(3)
@@ -111,6 +111,22 @@ def test_repainting_is_asked_for_and_follows_the_seed() -> None:
     assert torch.equal(vary(scene(), 0.0, repaint=True), scene())
     blank = torch.full((1, 3, 32, 32, 3), 77, dtype=torch.uint8)  # one colour only
     assert vary(blank, 1.0, repaint=True).shape == blank.shape
+
+
+def test_without_repainting_nothing_more_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes from before there was any keep their meaning: all that repainting adds lies in `repainted`."""
+    looks = []
+    monkeypatch.setattr("planner.augment.repainted", lambda frames, strength: frames)
+    for repaint in (False, True):
+        torch.manual_seed(3)
+        looks.append(vary(scene(), 1.0, repaint=repaint))
+    assert torch.equal(*looks)
+
+
+def test_repainting_without_looks_is_refused() -> None:
+    """It would be read by nothing, and a user would wait an hour for a training that is none."""
+    with pytest.raises(BadInput, match=r"repaint without looks; expected augment above 0; .*training.augment"):
+        replace(TRAINING, augment=0.0, repaint=True)
 
 
 LOOKING: dict[str, Callable[[torch.Tensor, bool], object]] = {

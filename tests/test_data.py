@@ -86,6 +86,9 @@ def test_a_symmetry_turns_pictures_or_is_given_the_latents_of_turned_ones(tmp_pa
         pictures.under(MIRROR, 1, torch.zeros(1))
     with pytest.raises(BadInput, match="these are of latents"):
         latents.under(MIRROR, 1)
+    every_frame = torch.zeros(6 * 31, 1)  # the plain windows' latents, by mistake
+    with pytest.raises(BadInput, match="expected 42 latents; got 186; .*block-th frame"):
+        latents.under(MIRROR, 1, every_frame)
 
 
 @pytest.mark.parametrize("steps", [30, 32])  # the last frames of an episode may be no whole block away

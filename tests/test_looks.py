@@ -41,9 +41,12 @@ def scenes(path: Path, **facts: Any) -> EpisodeStore:
     return store
 
 
-def learn(path: Path, config: TrainConfig = CONFIG, **facts: Any) -> Any:
+def learn(path: Path, config: TrainConfig = CONFIG, *, retina: bool = False, **facts: Any) -> Any:
     store = scenes(path / "data", **facts)
     model = seeing(store.data["pixels"].flatten(0, 1))
+    if retina:
+        torch.manual_seed(0)
+        model = model.adapted()
     return learn_looks(model, store, config, path / "out", weights="abc", tensorboard=False)
 
 
@@ -95,9 +98,11 @@ def test_only_the_encoders_weights_change_and_not_its_statistics(tmp_path: Path)
     assert not taught.training
 
 
-def test_a_power_cut_costs_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    straight = learn(tmp_path / "straight")
-    steps, resumed = cut_and_resumed(monkeypatch, LooksTraining, lambda: learn(tmp_path / "cut"))
+@pytest.mark.parametrize("retina", [False, True])
+def test_a_power_cut_costs_no_bit(retina: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, repaint=retina)
+    straight = learn(tmp_path / "straight", config, retina=retina)
+    steps, resumed = cut_and_resumed(monkeypatch, LooksTraining, lambda: learn(tmp_path / "cut", config, retina=retina))
     assert steps == list(range(5, 12))  # saved every five
     for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)

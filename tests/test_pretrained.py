@@ -21,7 +21,7 @@ from planner.masked import CELLS, GREY, MaskedTraining, draw_hidden, hide
 from planner.models.encoders import ENCODERS, FeatureEncoder
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.settings import TrainConfig
-from planner.training import cache_latents, learn_looks, pretrain, probe, train
+from planner.training import cache_latents, pretrain, probe, train
 
 CONFIG = TrainConfig(steps=12, batch=8, held_out=0.25, save_every=5, sigreg_directions=16)
 FROZEN = replace(TRAINING, freeze=True)
@@ -105,10 +105,12 @@ def test_a_power_cut_costs_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert torch.equal(one, other)
 
 
-def test_a_frozen_encoder_stays_and_the_predictor_learns(tmp_path: Path) -> None:
-    start = pretrained.load(saved(tmp_path / "encoder"))
+@pytest.mark.parametrize("encoder", ["conv", "conv+retina"])
+def test_a_frozen_encoder_stays_and_the_predictor_learns(encoder: str, tmp_path: Path) -> None:
+    shape = replace(SHAPE, encoder=encoder)
+    start = pretrained.load(saved(tmp_path / "encoder", shape=shape))
     store, config = dot_store(tmp_path / "data", episodes=30), replace(FROZEN, steps=300, batch=32, learning_rate=3e-3)
-    model = train(store, SHAPE, config, tmp_path / "out", tensorboard=False, start=start)
+    model = train(store, shape, config, tmp_path / "out", tensorboard=False, start=start)
     assert model is not None
     for name, value in model.encoder.state_dict().items():
         assert torch.equal(value, start.weights[name]), name
@@ -233,6 +235,12 @@ def test_a_damaged_encoder_is_refused(harm: Any, said: str, tmp_path: Path) -> N
         pretrained.load(tmp_path / "encoder")
 
 
+def test_an_encoder_behind_a_retina_is_not_one_without(tmp_path: Path) -> None:
+    start = pretrained.load(saved(tmp_path / "encoder", shape=replace(SHAPE, encoder="conv+retina")))
+    with pytest.raises(BadInput, match=r"encoder.*conv\+retina"):
+        train(dot_store(tmp_path / "data"), SHAPE, FROZEN, tmp_path / "out", tensorboard=False, start=start)
+
+
 def test_a_checkpoint_lends_its_encoder(tmp_path: Path) -> None:
     lent = pretrained.load(toy_checkpoint(tmp_path / "checkpoint"))
     encoder = toy_model(7).encoder
@@ -323,10 +331,18 @@ def test_pretraining_that_diverges_says_so(tmp_path: Path) -> None:
         learn(tmp_path, replace(CONFIG, learning_rate=1e30))
 
 
-def test_somebody_elses_encoder_is_not_taught_looks(stranger: JEPAConfig, tmp_path: Path) -> None:
-    model, store = toy_model(shape=stranger), dot_store(tmp_path / "data")
-    with pytest.raises(BadInput, match="somebody else's encoder stands still"):
-        learn_looks(model, store, replace(CONFIG, augment=0.5), tmp_path, weights="", tensorboard=False)
+@pytest.mark.parametrize("words", [[], ["--no-retina"]])
+def test_somebody_elses_encoder_is_not_taught_looks(
+    words: list[str], stranger: JEPAConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first message used to send users of a retina on to the second."""
+    facts = {"task": "TwoRoom", "renderer": "none", "card": ""}
+    checkpoint.save(tmp_path / "start", toy_model(shape=stranger), planner=PLANNER, **facts)
+    dot_store(tmp_path / "data")
+    given = ["--data", str(tmp_path / "data"), "--checkpoint", str(tmp_path / "start"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        main(["looks", "TwoRoom", *given, *words])
+    assert "somebody else's encoder stands still" in capsys.readouterr().err
 
 
 def test_raw_features_are_not_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -331,6 +333,24 @@ def test_another_configuration_in_the_folder_is_refused(store: EpisodeStore, str
     with pytest.raises(BadInput, match=r"another configuration; got model.hidden"):
         train(store, dataclasses.replace(SHAPE, hidden=32), TRAINING, straight[1], tensorboard=False)
     assert (straight[1] / "train.json").read_text() == before
+
+
+def test_a_run_noted_before_an_option_was_there_goes_on(
+    store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path
+) -> None:
+    """Its training was what the option's default says; a new version's users finish what an older one began."""
+    out = tmp_path / "run"
+    shutil.copytree(straight[1], out)
+    noted = json.loads((out / "train.json").read_text())
+    del noted["training"]["repaint"], noted["model"]["prior_horizon"]
+    (out / "train.json").write_text(json.dumps(noted))
+    again = train(store, SHAPE, TRAINING, out, tensorboard=False)
+    assert again is not None
+    assert same_weights(again, straight[0])
+    del noted["training"]["shift"]
+    (out / "train.json").write_text(json.dumps(noted))
+    with pytest.raises(BadInput, match=r"another configuration; got training.shift;"):
+        train(store, SHAPE, but(shift=False), out, tensorboard=False)
 
 
 def test_another_task_in_the_folder_is_refused(straight: tuple[JEPA, Path], tmp_path: Path) -> None:
