@@ -11,9 +11,10 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from toys import toy_checkpoint
+from toys import PLANNER, toy_checkpoint, toy_model
 
 from benchmarks import foresight
+from planner import checkpoint
 from planner.actions import ActionSpec
 from planner.collect import Pursuit, collect
 from planner.data import DatasetInfo, EpisodeStore
@@ -71,16 +72,21 @@ def test_a_row_a_checkpoint_and_dataset(tmp_path: Path) -> None:
     facts: dict[str, Any] = {"episodes": 2, "steps": 30, "size": size, "seed": 3, "workers": 1}
     collect("TwoRoom", tmp_path / "play", **facts)
     collect("TwoRoom", tmp_path / "own", **facts, checkpoint=tmp_path / "toy", pursuit=Pursuit(replan=10))
-    data = tmp_path / "play", tmp_path / "own"
-    options = foresight.Options("TwoRoom", data, (tmp_path / "toy",), steps=2, windows=100, out=tmp_path / "rows.jsonl")
+    checkpoint.save(tmp_path / "other", toy_model(5), task="TwoRoom", renderer="none", planner=PLANNER, card="")
+    data, models = (tmp_path / "play", tmp_path / "own"), (tmp_path / "toy", tmp_path / "other")
+    options = foresight.Options("TwoRoom", data, models, steps=2, windows=100, out=tmp_path / "rows.jsonl")
     foresight.main(options)
     rows = [json.loads(line) for line in options.out.read_text().splitlines()]
-    assert [row["data"].split()[0] for row in rows] == ["play", "planner"]
+    assert [row["data"].split()[0] for row in rows] == ["play", "planner"] * 2
+    shas = [checkpoint.load(model).sha256 for model in models]
+    assert [row["checkpoint_sha256"] for row in rows] == [shas[0], shas[0], shas[1], shas[1]]
+    assert rows[0]["errors"] != rows[2]["errors"]
     assert all(len(row["errors"]) == 2 and torch.tensor(row["errors"]).isfinite().all() for row in rows)
-    assert [row["windows"] for row in rows] == [100, 100]
+    assert [row["windows"] for row in rows] == [100] * 4
     with pytest.raises(BadInput, match="is of another task"):
         foresight.main(foresight.Options("PushT", data))
     facts = json.loads((tmp_path / "own/dataset.json").read_text())
     (tmp_path / "own/dataset.json").write_text(json.dumps(facts | {"block": 3}))
     with pytest.raises(BadInput, match="does not fit the model"):
         foresight.main(options)
+    assert len(options.out.read_text().splitlines()) == 4  # not even the rows of what fits
