@@ -111,6 +111,23 @@ def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
     )
 
 
+def join_card(store: EpisodeStore, found: dict[str, float], taught: str, weights: str, command: str) -> str:
+    """What a card says of an encoder joined with a taught one of these `weights`, whose own card `taught` is."""
+    story = taught[start:].rstrip() if (start := taught.rfind("## Sees through looks")) >= 0 else ""
+    return "\n".join(
+        [
+            *([story, ""] if story else []),
+            "## Joined",
+            "",
+            f"Pictures on which the encoder as it was and the one of the weights {weights[:12]} agree, to a mean square"
+            f" distance of {found['apart']:.3f}, have the former's latent, all others the latter's: `{command}`.",
+            f"Of held-out pictures of {store.info.policy} (seed {store.info.seed}) they agree on"
+            f" {100 * found['plain']:.1f} % of the plain ones and on {100 * found['varied']:.1f} % of varied ones.",
+            "",
+        ]
+    )
+
+
 LEGEND = {
     "success": "`success`: share of held-out goals that the planner reached with the model as it was then, by the plain"
     " latent distance.",

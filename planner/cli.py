@@ -243,7 +243,9 @@ def _stopped(state: Path) -> NoReturn:
     raise SystemExit(130)
 
 
-def _keep(folder: Path, options: Polish | Prior | Temporal | Looks, loaded: Checkpoint, model: JEPA, told: str) -> None:
+def _keep(
+    folder: Path, options: Polish | Prior | Temporal | Looks | Join, loaded: Checkpoint, model: JEPA, told: str
+) -> None:
     """Writes a checkpoint that was trained further; its card says `told` after what it said before."""
     from . import checkpoint
 
@@ -320,7 +322,9 @@ class Polish:
         return model
 
 
-def _ready(options: Polish | Prior | Temporal | Looks, *sizes: str) -> tuple[Checkpoint, list[EpisodeStore], Path]:
+def _ready(
+    options: Polish | Prior | Temporal | Looks | Join, *sizes: str
+) -> tuple[Checkpoint, list[EpisodeStore], Path]:
     """What a command that trains a part of a checkpoint starts from, its datasets, and its folder to resume in.
 
     Its threads, and the options named by `sizes`, have to be at least 1.
@@ -340,7 +344,15 @@ def _ready(options: Polish | Prior | Temporal | Looks, *sizes: str) -> tuple[Che
     stores = [EpisodeStore.open(path) for path in given or (Path("data") / folder_name(options.task),)]
     for store in stores:
         store.verify(options.task)
-    return loaded, stores, options.out or Path("runs") / command / folder_name(options.task)
+    return loaded, stores, getattr(options, "out", None) or Path("runs") / command / folder_name(options.task)
+
+
+def _check_renderer(command: str, store: EpisodeStore, loaded: Checkpoint) -> None:
+    """Raises `BadInput` if a dataset's pictures are not of the kind that a checkpoint's encoder has seen."""
+    if store.info.renderer != loaded.renderer:
+        do = f"collect it again with JEPA_MPC_RENDERER={loaded.renderer}"
+        what = f"{command}: the pictures are another renderer's"
+        raise BadInput(what, expected=loaded.renderer, got=store.info.renderer, do=do)
 
 
 @dataclass(frozen=True)
@@ -470,11 +482,7 @@ class Looks:
         from . import cards, training
 
         loaded, (store,), out = _ready(self)
-        if store.info.renderer != loaded.renderer:
-            do = f"collect it again with JEPA_MPC_RENDERER={loaded.renderer}"
-            raise BadInput(
-                "looks: the pictures are another renderer's", expected=loaded.renderer, got=store.info.renderer, do=do
-            )
+        _check_renderer("looks", store, loaded)
         torch.manual_seed(self.training.seed)  # of the retina's first weights
         foreign = isinstance(loaded.model.encoder, FeatureEncoder)  # is refused below, with or without a retina
         start, model = loaded.sha256, loaded.model.adapted() if self.retina and not foreign else loaded.model
@@ -483,6 +491,40 @@ class Looks:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
         _keep(folder, self, loaded, done, cards.looks_card(store, done.config, self.training, out, start, _typed()))
+        console.print(
+            f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"
+        )
+
+
+@dataclass(frozen=True)
+class Join:
+    """Let an encoder see pictures as it does, and those with another look as one that was taught looks does."""
+
+    task: Task
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
+    taught: Path
+    """Checkpoint that `jepa-mpc looks` made of the one to start from; only its encoder is read."""
+    data: Path | None = None
+    """Dataset, of which held-out pictures say how far apart the two encoders may be; data/TASK by default."""
+    checkpoint: Path | None = None
+    """Checkpoint to start from, before it was taught looks; checkpoints/TASK by default."""
+    save: Path | None = None
+    """Folder of the joined checkpoint; runs/join/TASK/checkpoint by default. May be one of the two."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+
+    def run(self) -> None:
+        from . import cards, training
+        from . import checkpoint as checkpoints
+
+        loaded, (store,), _ = _ready(self)
+        taught = _load(self.task, self.taught)
+        for one in (loaded, taught):
+            _check_renderer("join", store, one)
+        done, found = training.join(loaded.model, taught.model, store, LOOKS)
+        folder = self.save or Path("runs/join") / folder_name(self.task) / "checkpoint"
+        told = cards.join_card(store, found, checkpoints.card_of(self.taught), taught.sha256, _typed())
+        _keep(folder, self, loaded, done, told)
         console.print(
             f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"
         )
@@ -515,7 +557,7 @@ class Evaluate:
     std: float | None = None
     """Standard deviation of the first candidates; the checkpoint's own by default."""
     metric: str | None = None
-    """Of the latent distance: l2, l1, cosine or temporal; the checkpoint's own by default."""
+    """Of the latent distance: l2, l1, huber, cosine, temporal or temporal+l2; the checkpoint's own by default."""
     body: float | None = None
     """Factor in the distance on where the robot itself is, 0 to 1; the checkpoint's own by default."""
     proposals: int | None = None
@@ -844,6 +886,7 @@ COMMANDS: dict[str, type[Any]] = {
     "prior": Prior,
     "temporal": Temporal,
     "looks": Looks,
+    "join": Join,
     "evaluate": Evaluate,
     "compare": Compare,
     "plan": Plan,

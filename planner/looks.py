@@ -48,6 +48,11 @@ class Pictures:
         return TensorDict({"pixels": self.pixels[row * self.frames + frame]}, batch_size=[self.batch])
 
 
+def varied(pixels: Tensor, config: TrainConfig) -> Tensor:
+    """Pictures `[B, size, size, 3]`, each with a look of its own, as the settings have them."""
+    return vary(pixels[:, None], config.augment, shift=config.shift, repaint=config.repaint)[:, 0]
+
+
 class LooksTraining(lightning.LightningModule):
     """Regression of the latent that the encoder had for the plain picture, from the same picture with another look.
 
@@ -67,7 +72,7 @@ class LooksTraining(lightning.LightningModule):
 
     def varied(self, pixels: Tensor) -> Tensor:
         """Pictures `[B, size, size, 3]`, each with a look of its own."""
-        return vary(pixels[:, None], self.config.augment, shift=self.config.shift, repaint=self.config.repaint)[:, 0]
+        return varied(pixels, self.config)
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .energies import ActionEffort, Energy, LatentDistance, LearnedDistance, ObjectDistance
+from .energies import METRICS, ActionEffort, Energy, LatentDistance, LearnedDistance, ObjectDistance
 from .errors import BadInput, check_seed
 from .models.jepa import JEPA
 from .models.packed import Packed
@@ -18,6 +18,12 @@ from .mpc import MPC
 from .optimizers import CEM, AnyOptimizer, Chain, Gradient, Hold, make_optimizer
 from .proposals import proposer
 from .types import EnergyLike, Prior, WorldModel
+
+BY_STEPS = ("temporal", "temporal+l2")
+"""Metrics that ask a model's head how many steps are left."""
+
+NEARNESS = 30.0
+"""Model steps that a mean square of 1 between latents counts for, beside those of the head (decision 65)."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,9 @@ class PlannerConfig:
         replan: environment steps done of each plan before the next, in place of `execute`; 0 leaves it to that.
         hold: environment steps that each action of a plan is held, a divisor of the block.
         std: standard deviation of the first candidates, in normalised action units, above 0.
-        metric: of the latent distance: "l2", "l1" or "cosine"; or "temporal", the steps that a model with such a head
-            says are left.
+        metric: of the latent distance: "l2", "l1", "huber" or "cosine"; or "temporal", the steps that a model with
+            such a head says are left; or "temporal+l2", these and `NEARNESS` times the latent distance, which is more
+            exact where little of the way is left.
         over: which imagined steps count: "last", "all" or "min".
         body: factor in the distance on the latent directions of the robot's own body, 0 to 1; below 1 the model has to
             know them.
@@ -71,10 +78,23 @@ class PlannerConfig:
             raise BadInput("planner: replan is off", expected="0 or more", got=str(self.replan))
         if not 0 <= self.body <= 1:
             raise BadInput("planner: body is off", expected="0 to 1", got=str(self.body))
-        LatentDistance(metric="l2" if self.metric == "temporal" else self.metric, over=self.over)
-        if self.metric == "temporal" and self.body < 1:
+        if self.metric not in (*METRICS, *BY_STEPS):
+            expected = " or ".join((*METRICS, *BY_STEPS))
+            raise BadInput("planner: unknown metric", expected=expected, got=repr(self.metric))
+        LatentDistance(metric=self.without_head, over=self.over)  # checks `over`
+        if self.by_steps and self.body < 1:
             raise BadInput("planner: body is not read by the temporal metric", expected="1", got=str(self.body))
         self._optimizer()
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether the metric asks a model's head for the steps left."""
+        return self.metric in BY_STEPS
+
+    @property
+    def without_head(self) -> str:
+        """The metric that serves a model without such a head."""
+        return "l2" if self.by_steps else self.metric
 
     def energy(self, model: WorldModel) -> Energy:
         """The energy that these settings describe; `model` may know the robot's body or the steps between latents."""
@@ -82,11 +102,12 @@ class PlannerConfig:
         return distance + self.effort * ActionEffort() if self.effort else distance
 
     def _distance(self, body: Tensor | None, temporal: TemporalDistance | None) -> Energy:
-        if self.metric == "temporal":
+        if self.by_steps:
             if temporal is None:
                 expected = "a model that knows how many steps lie between latents (model.temporal above 0 in training)"
-                raise BadInput("planner: metric is temporal", expected=expected, do="choose another metric")
-            return LearnedDistance(temporal, over=self.over)
+                raise BadInput(f"planner: metric is {self.metric}", expected=expected, do="choose another metric")
+            left = LearnedDistance(temporal, over=self.over)
+            return left if self.metric == "temporal" else left + NEARNESS * LatentDistance("l2", over=self.over)
         if self.body < 1:
             if body is None:
                 expected = "a model that knows the directions of the robot's body (model.body above 0 in training)"

@@ -29,9 +29,9 @@ from .augment import vary
 from .checkpoint import weights_of
 from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write_atomically
 from .errors import BadInput
-from .looks import LooksTraining, Pictures
+from .looks import LooksTraining, Pictures, varied
 from .masked import MaskedTraining
-from .models.encoders import BUILT_IN, FeatureEncoder
+from .models.encoders import BUILT_IN, JOINED, FeatureEncoder, JoinedEncoder
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, rollout_loss, sigreg
 from .models.prior import ActionPrior
@@ -355,6 +355,9 @@ def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None
     elif config.freeze and shape.encoder in BUILT_IN:
         do = "give --encoder, from `jepa-mpc pretrain` or a checkpoint"
         raise BadInput("training: freeze would leave the encoder untrained", expected="a pretrained one", do=do)
+    if shape.encoder.endswith(JOINED) and not config.freeze:
+        do = "give --encoder and --training.freeze, or train a bare encoder, teach it looks and join the two"
+        raise BadInput("training: a joined encoder stands still", expected="freeze", got=shape.encoder, do=do)
 
 
 def _freeze(encoder: nn.Module, store: EpisodeStore, config: TrainConfig, *, pretrained: bool) -> None:
@@ -397,9 +400,12 @@ def pretrain(
         The encoder, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds another run, or the loss is no longer finite.
+        BadInput: if `out` holds another run, the encoder is a joined one, or the loss is no longer finite.
     """
     _check_size(store, shape)
+    if shape.encoder.endswith(JOINED):
+        do = "pretrain one of the two"
+        raise BadInput("pretrain: a joined encoder stands still", expected="one encoder", got=shape.encoder, do=do)
     run = {"task": store.info.task, "data": _data(store)}
     _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
@@ -550,6 +556,9 @@ def learn_looks(
     if isinstance(model.encoder, FeatureEncoder):
         do = "teach the backbone where it comes from"
         raise BadInput("looks: somebody else's encoder stands still", expected=" or ".join(BUILT_IN), do=do)
+    if isinstance(model.encoder, JoinedEncoder):
+        do = "teach the weights that were joined, and join them again"
+        raise BadInput("looks: a joined encoder stands still", expected="one encoder", got="two", do=do)
     if (got := store.info.size) != (want := model.config.image_size):
         raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
     run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
@@ -560,6 +569,60 @@ def learn_looks(
     with _modes_are_meant():
         done = _run(LooksTraining(model.encoder, config), config, out, tensorboard, partial(_pictures, store, config))
     return model.eval() if done else None
+
+
+AGREE_ON = 4000
+"""Held-out pictures on which it is found out how far apart two encoders are, rounded up to whole batches."""
+
+AGREE = 0.99
+"""Share of held-out plain pictures on which two joined encoders agree."""
+
+ONE_SPACE = 0.5
+"""Mean square distance up to which latents of a picture can mean the same; that of two pictures' is about 2."""
+
+
+@torch.no_grad()
+def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) -> tuple[JEPA, dict[str, float]]:
+    """Joins a finished model's encoder with one that was taught its latents (`encoders.JoinedEncoder`).
+
+    How far apart the two may be on a picture for the model's own to be believed comes of held-out pictures.
+
+    Args:
+        model: whose latents, predictor and heads these are.
+        taught: a model whose encoder came of `learn_looks`, from `model`'s; the rest of it is not read.
+        store: pictures of the same task, already verified.
+        config: `batch` (pictures), `augment`, `shift`, `repaint`, `held_out` and `seed` are read; how pictures are
+            varied counts for the figures alone.
+
+    Returns:
+        The joined model, and what to tell of it: `apart`, the distance up to which they agree; `plain` and `varied`,
+        shares of such held-out pictures on which they do.
+
+    Raises:
+        BadInput: if the two do not fit, their latents mean different things, or dataset and model do not fit.
+    """
+    if (got := store.info.size) != (want := model.config.image_size):
+        raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
+    torch.manual_seed(config.seed)
+    draws = _pictures(store, config)[1]
+    plain = [draws[i]["pixels"] for i in range(-(-AGREE_ON // config.batch))]
+    strange = [varied(pixels, config) for pixels in plain]
+    model.joined(taught, 0.0)  # says what does not fit
+    distances = [
+        torch.cat([(model.embed(pixels) - taught.embed(pixels)).square().mean(1) for pixels in looks])
+        for looks in (plain, strange)
+    ]
+    apart = distances[0].quantile(AGREE).item()
+    if apart > ONE_SPACE:
+        expected = f"a mean square distance of {ONE_SPACE} at most on plain pictures"
+        do = "give weights that `jepa-mpc looks` taught these latents"
+        raise BadInput(
+            "join: the encoders' latents mean different things", expected=expected, got=f"{apart:.2f}", do=do
+        )
+    shares = {
+        name: (far <= apart).double().mean().item() for name, far in zip(("plain", "varied"), distances, strict=True)
+    }
+    return model.joined(taught, apart), {"apart": apart} | shares
 
 
 def find_body(model: JEPA, store: EpisodeStore, held_out: float) -> Tensor:

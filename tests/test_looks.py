@@ -21,7 +21,7 @@ from planner.looks import LooksTraining, Pictures
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
 from planner.stages import one_cycle
-from planner.training import learn_looks
+from planner.training import join, learn_looks, pretrain, train
 
 CONFIG = TrainConfig(steps=12, batch=8, augment=0.8, held_out=0.25, save_every=5)
 
@@ -179,3 +179,88 @@ def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
     store = dot_store(tmp_path / "b", size=48)
     with pytest.raises(BadInput, match="does not fit the model: size; expected 32; got 48"):
         learn_looks(toy_model(), store, CONFIG, tmp_path / "out", weights="abc", tensorboard=False)
+
+
+# Joining -----------------------------------------------------------------------------------------------------------
+
+
+def joined(path: Path, wrong: float = 0.1, **facts: Any) -> tuple[JEPA, JEPA, EpisodeStore, dict[str, float]]:
+    """A joined model, the one that it came of, their pictures, and what is told of it.
+
+    A copy of the encoder stands for the taught one, each feature off by so many of its standard deviations.
+    """
+    store = scenes(path / "data", **facts)
+    model = seeing(store.data["pixels"].flatten(0, 1))
+    taught = model.adapted()
+    normalise = taught.encoder.encoder.normalise
+    normalise.running_mean += (
+        wrong * normalise.running_var.sqrt() * torch.linspace(0.5, 1.5, len(normalise.running_mean))
+    )
+    found, told = join(model, taught, store, CONFIG)
+    return found, model, store, told
+
+
+def test_encoders_agree_on_held_out_plain_pictures(tmp_path: Path) -> None:
+    """Where an error is the same for all pictures, so is the distance up to which they agree."""
+    found, model, store, told = joined(tmp_path)
+    assert told["apart"] == pytest.approx(0.01 * torch.linspace(0.5, 1.5, 8).square().mean().item(), rel=1e-3)
+    assert told["plain"] >= 0.99 and found.encoder.apart.item() == pytest.approx(told["apart"])
+    pixels = store.data["pixels"].flatten(0, 1)
+    agree = (found.embed(pixels) == model.embed(pixels)).all(1)
+    assert agree.double().mean() > 0.5
+    for name, value in model.state_dict().items():
+        new = name.replace("encoder.", "encoder.plain.", 1) if name.startswith("encoder.") else name
+        assert torch.equal(found.state_dict()[new], value), name
+
+
+def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(tmp_path: Path) -> None:
+    """An encoder that sees through looks, beside one that does not, as training leaves them."""
+    config = replace(CONFIG, steps=400, batch=32, learning_rate=3e-3)
+    store = scenes(tmp_path / "data", episodes=60)
+    model = seeing(store.data["pixels"].flatten(0, 1))
+    taught = learn_looks(model.adapted(), store, config, tmp_path / "out", weights="abc", tensorboard=False)
+    assert taught is not None
+    found, told = join(model, taught, store, config)
+    assert told["plain"] >= 0.98 and told["varied"] < 0.9
+    pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
+    dark = (pixels.float() * 0.4).to(torch.uint8)
+    want = model.embed(pixels)
+    wrong = {one: (one.embed(dark) - want).square().mean() for one in (model, taught, found)}
+    assert wrong[found] <= wrong[taught] + told["apart"] < wrong[model]
+    assert (found.embed(pixels) - want).square().mean() < 0.1 * (taught.embed(pixels) - want).square().mean()
+
+
+def test_strangers_are_not_joined(tmp_path: Path) -> None:
+    """Latents that mean other things would lead the planner anywhere as soon as a lamp is lit."""
+    with pytest.raises(BadInput, match=r"latents mean different things; expected .* 0.5 at most .*; got 1.1\d; .*looks"):
+        joined(tmp_path / "a", wrong=1.0)
+    with pytest.raises(BadInput, match="does not fit the model: size; expected 32; got 48"):
+        join(toy_model(), toy_model().adapted(), dot_store(tmp_path / "c", size=48), CONFIG)
+
+
+def test_a_joined_encoder_stands_still(tmp_path: Path) -> None:
+    """Which of the two sees a picture is no part of any loss."""
+    store, shape = dot_store(tmp_path / "data"), replace(toy_model().config, encoder="conv+joined")
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match="training: a joined encoder stands still; expected freeze"):
+        train(store, shape, CONFIG, out, tensorboard=False)
+    with pytest.raises(BadInput, match="pretrain: a joined encoder stands still"):
+        pretrain(store, shape, CONFIG, out, tensorboard=False)
+    with pytest.raises(BadInput, match="looks: a joined encoder stands still"):
+        learn_looks(toy_model(shape=shape), store, CONFIG, out, weights="", tensorboard=False)
+
+
+def test_the_command_joins_and_tells_the_card(tmp_path: Path) -> None:
+    dot_store(tmp_path / "data")
+    start = toy_checkpoint(tmp_path / "start")
+    given = ["--data", str(tmp_path / "data"), "--checkpoint", str(start)]
+    few = ["--training.steps", "4", "--training.batch", "8", "--training.held-out", "0.25"]
+    main(["looks", "TwoRoom", *given, "--save", str(tmp_path / "taught"), "--out", str(tmp_path / "a"), *few])
+    main(["join", "TwoRoom", *given, "--taught", str(tmp_path / "taught"), "--save", str(tmp_path / "joined")])
+    before, after = checkpoint.load(start), checkpoint.load(tmp_path / "joined")
+    assert after.planner == before.planner
+    assert after.model.config == replace(before.model.config, encoder="conv+joined")
+    card = (tmp_path / "joined/card.md").read_text()
+    assert card.index("## Sees through looks") < card.index("## Joined")
+    taught = checkpoint.load(tmp_path / "taught").sha256[:12]
+    assert f"the one of the weights {taught} agree" in card and "% of the plain ones and on" in card

@@ -54,6 +54,7 @@ ENCODERS = {
     "vit": replace(SHAPE, encoder="vit", width=64),
     "conv+retina": replace(SHAPE, encoder="conv+retina"),
     "keypoints+retina": replace(SHAPE, encoder="keypoints+retina"),
+    "conv+joined": replace(SHAPE, encoder="conv+joined"),
 }
 
 
@@ -120,6 +121,31 @@ def test_a_new_retina_changes_nothing(encoder: str) -> None:
         for name in model.state_dict()
     }
     assert adapted.adapted() is adapted and not adapted.training
+
+
+@pytest.mark.parametrize("encoder", ["conv", "keypoints", "vit"])
+def test_a_joined_encoder_believes_the_exact_one_where_both_agree(encoder: str) -> None:
+    """These pictures keep their latents bit by bit, whatever else is in the batch; the others have the taught one's."""
+    model = toy_model(shape=ENCODERS[encoder]).to(memory_format=torch.channels_last)
+    taught, frames = toy_model(7, ENCODERS[encoder]).adapted(), pictures(6)
+    plain, strange = model.embed(frames), taught.embed(frames)
+    distance = (plain - strange).square().mean(1)
+    for apart in (0.0, distance.median().item(), distance.max().item()):
+        joined = model.joined(taught, apart)
+        assert joined.config == replace(model.config, encoder=f"{encoder}+joined") and not joined.training
+        agree = distance <= torch.tensor(apart)
+        assert agree.sum() == {0.0: 0, distance.max().item(): 6}.get(apart, 3)
+        assert torch.equal(joined.embed(frames), torch.where(agree[:, None], plain, strange))
+
+
+def test_encoders_are_joined_that_fit() -> None:
+    model, taught = toy_model(), toy_model().adapted()
+    with pytest.raises(BadInput, match=r"does not fit: encoder; expected conv\+retina; got conv; .*jepa-mpc looks"):
+        model.joined(toy_model(), 0.1)
+    with pytest.raises(BadInput, match=r"does not fit: latent_dim; expected \d+; got 10"):
+        model.joined(toy_model(shape=replace(SHAPE, latent_dim=10)).adapted(), 0.1)
+    with pytest.raises(BadInput, match=r"expected a bare one; got 'conv\+retina'"):
+        taught.joined(taught, 0.1)
 
 
 def test_only_what_comes_with_a_retina_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_what_is_trained_last_is_not_asked_for(monkeypatch: Any) -> None:
         raise InterruptedError
 
     monkeypatch.setattr(PlannerConfig, "build", build)
-    for settings in (PlannerConfig(metric="temporal", proposals=8), PlannerConfig(metric="cosine", body=0.3)):
+    for settings in (PlannerConfig(metric="temporal+l2", proposals=8), PlannerConfig(metric="cosine", body=0.3)):
         ask = probe.success_probe(envs, "TwoRoom", 32, settings, episodes=1)
         with contextlib.suppress(InterruptedError):
             ask(toy_model())

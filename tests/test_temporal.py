@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from tensordict import TensorDict
 from toys import SHAPE, TRAINING, dot_store, toy_model
 
 from planner.data import EpisodeStore
 from planner.energies import LearnedDistance
 from planner.errors import BadInput
 from planner.models.temporal import TemporalDistance
-from planner.settings import PlannerConfig, TrainConfig
+from planner.settings import NEARNESS, PlannerConfig, TrainConfig
 from planner.temporal import DistanceTraining, Ways
 from planner.training import _run, train
 
@@ -136,5 +137,25 @@ def test_training_that_diverges_is_told() -> None:
 def test_a_temporal_metric_needs_a_model_with_a_head() -> None:
     with pytest.raises(BadInput, match="metric is temporal; expected a model that knows how many steps"):
         PlannerConfig(metric="temporal").build(toy_model(), 0)
-    with pytest.raises(BadInput, match="body is not read by the temporal metric"):
-        PlannerConfig(metric="temporal", body=0.3)
+    with pytest.raises(BadInput, match=r"metric is temporal\+l2; expected a model that knows how many steps"):
+        PlannerConfig(metric="temporal+l2").build(toy_model(), 0)
+    for metric in ("temporal", "temporal+l2"):
+        with pytest.raises(BadInput, match="body is not read by the temporal metric"):
+            PlannerConfig(metric=metric, body=0.3)
+    with pytest.raises(
+        BadInput, match=r"planner: unknown metric; expected l2 or .* or temporal\+l2; got 'temporal\+l1'"
+    ):
+        PlannerConfig(metric="temporal+l1")
+
+
+def test_steps_left_may_have_the_latent_distance_beside_them() -> None:
+    """Far away, where the plain distance has other minima, steps decide; near the goal, where all are few, it does."""
+    model = toy_model(shape=replace(SHAPE, temporal=4))
+    futures = TensorDict({"latent": torch.randn(2, 5, 3, SHAPE.latent_dim)}, batch_size=[2, 5, 3])
+    goal = TensorDict({"latent": torch.randn(2, SHAPE.latent_dim)}, batch_size=[2])
+    asked = (futures, goal, torch.zeros(2, 5, 3, 2))
+    both, left, near = (
+        PlannerConfig(metric=metric, over="last").energy(model)(*asked) for metric in ("temporal+l2", "temporal", "l2")
+    )
+    torch.testing.assert_close(both, left + NEARNESS * near)
+    assert PlannerConfig(metric="temporal+l2").without_head == "l2"

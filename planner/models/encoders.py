@@ -137,6 +137,31 @@ class AdaptedEncoder(PictureEncoder):
         return self.encoder.read(self.retina(image))
 
 
+class JoinedEncoder(PictureEncoder):
+    """Two encoders of one latent space: where they agree on a picture, the exact one is believed, else the other.
+
+    An encoder that was never taught looks sees a picture like those it was trained on more exactly, and any other
+    wildly wrong; the one that was taught its latents sees both almost as well. So where the two are further apart than
+    they ever are on plain pictures, the picture is none, and no latent is further than that from the taught one's.
+
+    Args:
+        plain: one that reads pictures, never taught looks.
+        taught: the same, behind a retina; it was taught `plain`'s latents.
+    """
+
+    apart: Tensor
+
+    def __init__(self, plain: PictureEncoder, taught: AdaptedEncoder) -> None:
+        super().__init__()
+        self.plain, self.taught = plain, taught
+        self.register_buffer("apart", torch.zeros(()))  # mean square distance up to which they agree
+
+    def read(self, image: Tensor) -> Tensor:
+        plain, taught = self.plain.read(image), self.taught.read(image)
+        agree = (plain - taught).square().mean(1, keepdim=True) <= self.apart
+        return torch.where(agree, plain, taught)
+
+
 class FeatureEncoder(nn.Module):
     """Somebody else's pretrained features, as an encoder: they stand still, and their scale is taken off.
 
@@ -190,8 +215,14 @@ def _adapted(name: str, image_size: int, width: int, latent_dim: int) -> Adapted
     return AdaptedEncoder(_BARE[name](image_size, width, latent_dim))
 
 
+def _joined(name: str, image_size: int, width: int, latent_dim: int) -> JoinedEncoder:
+    return JoinedEncoder(_BARE[name](image_size, width, latent_dim), _adapted(name, image_size, width, latent_dim))
+
+
 RETINA = "+retina"
 """What the name of an encoder behind a retina ends with."""
+JOINED = "+joined"
+"""What the name of an encoder joined with one behind a retina ends with."""
 
 _BARE: dict[str, Callable[[int, int, int], PictureEncoder]] = {
     "conv": ConvEncoder,
@@ -201,6 +232,7 @@ _BARE: dict[str, Callable[[int, int, int], PictureEncoder]] = {
 ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     **_BARE,
     **{f"{name}{RETINA}": partial(_adapted, name) for name in _BARE},
+    **{f"{name}{JOINED}": partial(_joined, name) for name in _BARE},
 }
 """By name; each is made from image_size, width and latent_dim. Yours may join them, before checkpoints with it load."""
 BUILT_IN = tuple(ENCODERS)

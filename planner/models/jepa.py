@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..actions import ActionSpec
 from ..errors import BadInput
 from ..types import Context
-from .encoders import BUILT_IN, ENCODERS, RETINA
+from .encoders import BUILT_IN, ENCODERS, JOINED, RETINA
 from .predictors import PREDICTORS, Predictor
 from .prior import ActionPrior
 from .temporal import TemporalDistance
@@ -141,6 +141,30 @@ class JEPA(nn.Module):
             raise BadInput("no retina for this encoder", expected=" or ".join(BUILT_IN), got=repr(name), do=do)
         kept = {_behind_retina(key): value for key, value in self.state_dict().items()}
         return self._grown(replace(self.config, encoder=f"{name}{RETINA}"), kept)
+
+    def joined(self, taught: JEPA, apart: float) -> JEPA:
+        """A copy whose encoder is joined with one that was taught its latents (`encoders.JoinedEncoder`).
+
+        Args:
+            taught: a model of the same shape whose encoder is this one's behind a retina; the rest of it is not read.
+            apart: mean square distance of two latents of a picture up to which the encoders agree, >= 0.
+
+        Raises:
+            BadInput: if it is of another shape, or this encoder is none that comes with a retina.
+        """
+        if (behind := f"{self.config.encoder}{RETINA}") not in ENCODERS:
+            do = "start from the weights that were taught looks, as they were before"
+            raise BadInput("no retina for this encoder", expected="a bare one", got=repr(self.config.encoder), do=do)
+        wanted = replace(self.config, encoder=behind)
+        for name in ("encoder", "image_size", "width", "latent_dim"):
+            if (got := getattr(taught.config, name)) != (want := getattr(wanted, name)):
+                do = "teach these weights looks: jepa-mpc looks"
+                raise BadInput(f"the taught encoder does not fit: {name}", expected=str(want), got=str(got), do=do)
+        kept = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
+        for part, encoder in {"plain": self.encoder, "taught": taught.encoder}.items():
+            kept |= {f"encoder.{part}.{name}": value for name, value in encoder.state_dict().items()}
+        kept["encoder.apart"] = torch.tensor(apart)
+        return self._grown(replace(self.config, encoder=f"{self.config.encoder}{JOINED}"), kept)
 
     def _grown(self, config: JEPAConfig, kept: dict[str, Tensor]) -> JEPA:
         """A model of the shape `config` with these weights by name, and new ones where there are none."""
