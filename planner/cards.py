@@ -113,7 +113,8 @@ def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
 
 def join_card(store: EpisodeStore, found: dict[str, float], taught: str, weights: str, command: str) -> str:
     """What a card says of an encoder joined with a taught one of these `weights`, whose own card `taught` is."""
-    story = taught[start:].rstrip() if (start := taught.rfind("## Sees through looks")) >= 0 else ""
+    sections = [section for section in taught.split("\n## ") if section.startswith("Sees through looks")]
+    story = f"## {sections[-1].split('<!--')[0].rstrip()}" if sections else ""  # of the encoder, and of nothing else
     return "\n".join(
         [
             *([story, ""] if story else []),

@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 
 from .errors import BadInput, check_seed
-from .models.encoders import FeatureEncoder
+from .models.encoders import FeatureEncoder, JoinedEncoder
 from .models.jepa import JEPAConfig
 from .recipes import LOOKS, POLISH, PRETRAIN, RECIPES, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
@@ -448,7 +448,10 @@ class Temporal:
         if done is None:
             _stopped(out / "temporal/last.ckpt")
         folder = self.save or out / "checkpoint"
-        loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal", body=1.0))  # it does not read body
+        # A metric that goes by steps stays, else the recipe's does; neither reads body.
+        known = [planner.metric for planner in (loaded.planner, recipe_for(self.task).planner) if planner.by_steps]
+        metric = known[0] if known else "temporal"
+        loaded = replace(loaded, planner=replace(loaded.planner, metric=metric, body=1.0))
         _keep(folder, self, loaded, done, cards.temporal_card(stores, shape, self.training, out, _typed()))
         console.print(f"{folder}: plans by steps left; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
@@ -484,8 +487,8 @@ class Looks:
         loaded, (store,), out = _ready(self)
         _check_renderer("looks", store, loaded)
         torch.manual_seed(self.training.seed)  # of the retina's first weights
-        foreign = isinstance(loaded.model.encoder, FeatureEncoder)  # is refused below, with or without a retina
-        start, model = loaded.sha256, loaded.model.adapted() if self.retina and not foreign else loaded.model
+        still = isinstance(loaded.model.encoder, FeatureEncoder | JoinedEncoder)  # refused below, whatever the retina
+        start, model = loaded.sha256, loaded.model.adapted() if self.retina and not still else loaded.model
         done = training.learn_looks(model, store, self.training, out, weights=start, tensorboard=self.tensorboard)
         if done is None:
             _stopped(out / "last.ckpt")

@@ -42,7 +42,7 @@ class PlannerConfig:
         metric: of the latent distance: "l2", "l1", "huber" or "cosine"; or "temporal", the steps that a model with
             such a head says are left; or "temporal+l2", these and `NEARNESS` times the latent distance, which is more
             exact where little of the way is left.
-        over: which imagined steps count: "last", "all" or "min".
+        over: which imagined steps count: "last", "all" or "min"; of "temporal+l2", for either term by itself.
         body: factor in the distance on the latent directions of the robot's own body, 0 to 1; below 1 the model has to
             know them.
         effort: weight of the actions' mean square in the energy, >= 0.
@@ -260,7 +260,7 @@ class TrainConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"training: {name} is off", expected="0 to 1", got=str(getattr(self, name)))
         if self.repaint and not self.augment:
-            do = "give training.augment too, or leave repaint out"
+            do = "give training.augment above 0, of which things repainted are a part"
             raise BadInput("training: repaint without looks", expected="augment above 0", got="augment 0", do=do)
         if not 0 < self.masked < 1:
             raise BadInput("training: masked is off", expected="more than 0, less than 1", got=str(self.masked))

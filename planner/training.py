@@ -10,7 +10,7 @@ import math
 import signal
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -572,10 +572,10 @@ def learn_looks(
 
 
 AGREE_ON = 4000
-"""Held-out pictures on which it is found out how far apart two encoders are, rounded up to whole batches."""
+"""Held-out pictures, in whole batches: half of them say how far apart two encoders are, half how often they agree."""
 
 AGREE = 0.99
-"""Share of held-out plain pictures on which two joined encoders agree."""
+"""Share of held-out plain pictures on which two joined encoders are to agree."""
 
 ONE_SPACE = 0.5
 """Mean square distance up to which latents of a picture can mean the same; that of two pictures' is about 2."""
@@ -595,33 +595,30 @@ def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) ->
             varied counts for the figures alone.
 
     Returns:
-        The joined model, and what to tell of it: `apart`, the distance up to which they agree; `plain` and `varied`,
-        shares of such held-out pictures on which they do.
+        The joined model, and what to tell of it: `apart`, the distance up to which they agree, mean square; `plain` and
+        `varied`, shares of such held-out pictures on which they do, others than those that gave the distance.
 
     Raises:
         BadInput: if the two do not fit, their latents mean different things, or dataset and model do not fit.
     """
     if (got := store.info.size) != (want := model.config.image_size):
         raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
+    model.joined(taught, 0.0)  # says what does not fit
     torch.manual_seed(config.seed)
     draws = _pictures(store, config)[1]
-    plain = [draws[i]["pixels"] for i in range(-(-AGREE_ON // config.batch))]
-    strange = [varied(pixels, config) for pixels in plain]
-    model.joined(taught, 0.0)  # says what does not fit
-    distances = [
-        torch.cat([(model.embed(pixels) - taught.embed(pixels)).square().mean(1) for pixels in looks])
-        for looks in (plain, strange)
-    ]
-    apart = distances[0].quantile(AGREE).item()
+    plain = [draws[i]["pixels"] for i in range(max(2, -(-AGREE_ON // config.batch)))]
+
+    def distances(looks: Iterable[Tensor]) -> Tensor:
+        return torch.cat([(model.embed(pixels) - taught.embed(pixels)).square().mean(1) for pixels in looks])
+
+    half = len(plain) // 2
+    apart = distances(plain[:half]).quantile(AGREE).item()
     if apart > ONE_SPACE:
         expected = f"a mean square distance of {ONE_SPACE} at most on plain pictures"
         do = "give weights that `jepa-mpc looks` taught these latents"
-        raise BadInput(
-            "join: the encoders' latents mean different things", expected=expected, got=f"{apart:.2f}", do=do
-        )
-    shares = {
-        name: (far <= apart).double().mean().item() for name, far in zip(("plain", "varied"), distances, strict=True)
-    }
+        raise BadInput("join: the encoders' latents differ in meaning", expected=expected, got=f"{apart:.2f}", do=do)
+    looks = {"plain": plain[half:], "varied": [varied(pixels, config) for pixels in plain[half:]]}
+    shares = {name: (distances(looks[name]) <= apart).double().mean().item() for name in looks}
     return model.joined(taught, apart), {"apart": apart} | shares
 
 
@@ -825,7 +822,7 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
     """Notes the run's configuration in `train.json`, or refuses to go on with another one's weights (in `state`)."""
     out.mkdir(parents=True, exist_ok=True)
     file, state = out / "train.json", state or out / "last.ckpt"
-    if file.exists() and state.exists() and (found := _completed(json.loads(file.read_text()))) != run:
+    if file.exists() and state.exists() and (found := _completed(json.loads(file.read_text()), run)) != run:
         differs = [
             f"{part}.{key}"
             for part in ("model", "training")
@@ -840,7 +837,11 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
     write_atomically(file, json.dumps(run, indent=1))
 
 
-def _completed(run: dict[str, Any]) -> dict[str, Any]:
-    """A noted configuration, with the defaults of options that there were not yet when it was noted."""
+def _completed(noted: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """A noted configuration, with the defaults of the options of `run` that there were not yet when it was noted."""
     defaults = {"model": asdict(JEPAConfig()), "training": asdict(TrainConfig())}
-    return run | {part: known | run[part] for part, known in defaults.items()}
+    filled = {
+        part: {key: value for key, value in known.items() if key in run[part]} | noted[part]
+        for part, known in defaults.items()
+    }
+    return {key: None for key in run} | noted | filled

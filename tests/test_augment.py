@@ -125,7 +125,7 @@ def test_without_repainting_nothing_more_is_drawn(monkeypatch: pytest.MonkeyPatc
 
 def test_repainting_without_looks_is_refused() -> None:
     """It would be read by nothing, and a user would wait an hour for a training that is none."""
-    with pytest.raises(BadInput, match=r"repaint without looks; expected augment above 0; .*training.augment"):
+    with pytest.raises(BadInput, match=r"repaint without looks; expected augment above 0; .*training.augment above 0"):
         replace(TRAINING, augment=0.0, repaint=True)
 
 

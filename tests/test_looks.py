@@ -204,7 +204,7 @@ def test_encoders_agree_on_held_out_plain_pictures(tmp_path: Path) -> None:
     """Where an error is the same for all pictures, so is the distance up to which they agree."""
     found, model, store, told = joined(tmp_path)
     assert told["apart"] == pytest.approx(0.01 * torch.linspace(0.5, 1.5, 8).square().mean().item(), rel=1e-3)
-    assert told["plain"] >= 0.99 and found.encoder.apart.item() == pytest.approx(told["apart"])
+    assert told["plain"] > 0.9 and found.encoder.apart.item() == pytest.approx(told["apart"])
     pixels = store.data["pixels"].flatten(0, 1)
     agree = (found.embed(pixels) == model.embed(pixels)).all(1)
     assert agree.double().mean() > 0.5
@@ -221,7 +221,7 @@ def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(t
     taught = learn_looks(model.adapted(), store, config, tmp_path / "out", weights="abc", tensorboard=False)
     assert taught is not None
     found, told = join(model, taught, store, config)
-    assert told["plain"] >= 0.98 and told["varied"] < 0.9
+    assert told["plain"] > 0.9 > told["varied"]
     pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
     dark = (pixels.float() * 0.4).to(torch.uint8)
     want = model.embed(pixels)
@@ -232,7 +232,7 @@ def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(t
 
 def test_strangers_are_not_joined(tmp_path: Path) -> None:
     """Latents that mean other things would lead the planner anywhere as soon as a lamp is lit."""
-    with pytest.raises(BadInput, match=r"latents mean different things; expected .* 0.5 at most .*; got 1.1\d; .*looks"):
+    with pytest.raises(BadInput, match=r"latents differ in meaning; expected .* 0.5 at most .*; got 1.1\d; .*looks"):
         joined(tmp_path / "a", wrong=1.0)
     with pytest.raises(BadInput, match="does not fit the model: size; expected 32; got 48"):
         join(toy_model(), toy_model().adapted(), dot_store(tmp_path / "c", size=48), CONFIG)
@@ -250,17 +250,41 @@ def test_a_joined_encoder_stands_still(tmp_path: Path) -> None:
         learn_looks(toy_model(shape=shape), store, CONFIG, out, weights="", tensorboard=False)
 
 
+@pytest.mark.parametrize("words", [[], ["--no-retina"]])
+def test_looks_of_a_joined_encoder_say_so_at_once(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without `--no-retina` the message used to send users on to a second one."""
+    shape = replace(toy_model().config, encoder="conv+joined")
+    toy_checkpoint(tmp_path / "start", shape=shape)
+    dot_store(tmp_path / "data")
+    given = ["--data", str(tmp_path / "data"), "--checkpoint", str(tmp_path / "start"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        main(["looks", "TwoRoom", *given, *words])
+    assert "a joined encoder stands still" in capsys.readouterr().err
+
+
 def test_the_command_joins_and_tells_the_card(tmp_path: Path) -> None:
     dot_store(tmp_path / "data")
     start = toy_checkpoint(tmp_path / "start")
     given = ["--data", str(tmp_path / "data"), "--checkpoint", str(start)]
     few = ["--training.steps", "4", "--training.batch", "8", "--training.held-out", "0.25"]
     main(["looks", "TwoRoom", *given, "--save", str(tmp_path / "taught"), "--out", str(tmp_path / "a"), *few])
+    polished = [
+        "--data",
+        str(tmp_path / "data"),
+        "--checkpoint",
+        str(tmp_path / "taught"),
+        "--out",
+        str(tmp_path / "b"),
+    ]
+    main(["polish", "TwoRoom", *polished, "--save", str(tmp_path / "taught"), *few, "--training.horizon", "2"])
     main(["join", "TwoRoom", *given, "--taught", str(tmp_path / "taught"), "--save", str(tmp_path / "joined")])
     before, after = checkpoint.load(start), checkpoint.load(tmp_path / "joined")
     assert after.planner == before.planner
     assert after.model.config == replace(before.model.config, encoder="conv+joined")
     card = (tmp_path / "joined/card.md").read_text()
     assert card.index("## Sees through looks") < card.index("## Joined")
+    assert "Polished" not in card  # that was of another predictor
     taught = checkpoint.load(tmp_path / "taught").sha256[:12]
     assert f"the one of the weights {taught} agree" in card and "% of the plain ones and on" in card

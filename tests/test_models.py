@@ -125,7 +125,7 @@ def test_a_new_retina_changes_nothing(encoder: str) -> None:
 
 @pytest.mark.parametrize("encoder", ["conv", "keypoints", "vit"])
 def test_a_joined_encoder_believes_the_exact_one_where_both_agree(encoder: str) -> None:
-    """These pictures keep their latents bit by bit, whatever else is in the batch; the others have the taught one's."""
+    """These pictures keep their latents bit by bit, the others have the taught one's, whatever else is in the batch."""
     model = toy_model(shape=ENCODERS[encoder]).to(memory_format=torch.channels_last)
     taught, frames = toy_model(7, ENCODERS[encoder]).adapted(), pictures(6)
     plain, strange = model.embed(frames), taught.embed(frames)
@@ -136,6 +136,9 @@ def test_a_joined_encoder_believes_the_exact_one_where_both_agree(encoder: str) 
         agree = distance <= torch.tensor(apart)
         assert agree.sum() == {0.0: 0, distance.max().item(): 6}.get(apart, 3)
         assert torch.equal(joined.embed(frames), torch.where(agree[:, None], plain, strange))
+    between = distance.sort().values[2:4].mean().item()  # alone, a picture's latent is rounded otherwise
+    joined = model.joined(taught, between)
+    torch.testing.assert_close(torch.cat([joined.embed(one[None]) for one in frames]), joined.embed(frames))
 
 
 def test_encoders_are_joined_that_fit() -> None:

@@ -195,6 +195,11 @@ def test_a_finished_checkpoint_is_given_a_temporal_distance(tmp_path: Path) -> N
         assert name.startswith("temporal.") or torch.equal(value, kept[name]), name
     assert not all(torch.equal(value, kept[name]) for name, value in before.model.state_dict().items())
     assert "3 updates of a head of 4 features on 6 episodes" in (tmp_path / "out/checkpoint/card.md").read_text()
+    checkpoint.save(
+        start, model, task="TwoRoom", renderer="none", planner=replace(PLANNER, metric="temporal+l2"), card=""
+    )
+    main([*words, "--out", str(tmp_path / "again")])
+    assert checkpoint.load(tmp_path / "again/checkpoint").planner.metric == "temporal+l2"  # as it went by steps before
     with pytest.raises(SystemExit):
         main([*words, "--features", "0"])
 

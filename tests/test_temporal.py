@@ -148,14 +148,15 @@ def test_a_temporal_metric_needs_a_model_with_a_head() -> None:
         PlannerConfig(metric="temporal+l1")
 
 
-def test_steps_left_may_have_the_latent_distance_beside_them() -> None:
+@pytest.mark.parametrize("over", ["last", "all", "min"])
+def test_steps_left_may_have_the_latent_distance_beside_them(over: str) -> None:
     """Far away, where the plain distance has other minima, steps decide; near the goal, where all are few, it does."""
     model = toy_model(shape=replace(SHAPE, temporal=4))
     futures = TensorDict({"latent": torch.randn(2, 5, 3, SHAPE.latent_dim)}, batch_size=[2, 5, 3])
     goal = TensorDict({"latent": torch.randn(2, SHAPE.latent_dim)}, batch_size=[2])
     asked = (futures, goal, torch.zeros(2, 5, 3, 2))
     both, left, near = (
-        PlannerConfig(metric=metric, over="last").energy(model)(*asked) for metric in ("temporal+l2", "temporal", "l2")
+        PlannerConfig(metric=metric, over=over).energy(model)(*asked) for metric in ("temporal+l2", "temporal", "l2")
     )
     torch.testing.assert_close(both, left + NEARNESS * near)
     assert PlannerConfig(metric="temporal+l2").without_head == "l2"

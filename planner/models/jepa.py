@@ -138,7 +138,8 @@ class JEPA(nn.Module):
             return self
         if f"{name}{RETINA}" not in ENCODERS:
             do = "leave it out: --no-retina"
-            raise BadInput("no retina for this encoder", expected=" or ".join(BUILT_IN), got=repr(name), do=do)
+            expected = " or ".join(bare for bare in BUILT_IN if f"{bare}{RETINA}" in ENCODERS)
+            raise BadInput("no retina for this encoder", expected=expected, got=repr(name), do=do)
         kept = {_behind_retina(key): value for key, value in self.state_dict().items()}
         return self._grown(replace(self.config, encoder=f"{name}{RETINA}"), kept)
 
