@@ -520,12 +520,12 @@ class Join:
         from . import cards, training
         from . import checkpoint as checkpoints
 
-        loaded, (store,), _ = _ready(self)
+        loaded, (store,), out = _ready(self)
         taught = _load(self.task, self.taught)
         for one in (loaded, taught):
             _check_renderer("join", store, one)
         done, found = training.join(loaded.model, taught.model, store, LOOKS)
-        folder = self.save or Path("runs/join") / folder_name(self.task) / "checkpoint"
+        folder = self.save or out / "checkpoint"
         told = cards.join_card(store, found, checkpoints.card_of(self.taught), taught.sha256, _typed())
         _keep(folder, self, loaded, done, told)
         console.print(

@@ -70,17 +70,13 @@ class LooksTraining(lightning.LightningModule):
         self.teacher, self.encoder, self.config = deepcopy(encoder).requires_grad_(False), encoder, config
         self.eval()  # statistics of normalisation stand still: the student sees one picture at a time, as in planning
 
-    def varied(self, pixels: Tensor) -> Tensor:
-        """Pictures `[B, size, size, 3]`, each with a look of its own."""
-        return varied(pixels, self.config)
-
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same
         pixels = batch["pixels"]
         plain = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < PLAIN
         with torch.no_grad():
             want = self.teacher(pixels)
-        loss = (self.encoder(torch.where(plain, pixels, self.varied(pixels))) - want).square().mean()
+        loss = (self.encoder(torch.where(plain, pixels, varied(pixels, self.config))) - want).square().mean()
         check_finite(loss, "training to see through looks", self.global_step)
         self.log("loss", loss, prog_bar=True)
         return loss
@@ -88,8 +84,8 @@ class LooksTraining(lightning.LightningModule):
     def validation_step(self, batch: TensorDict, index: int) -> None:
         torch.manual_seed(index)
         pixels = batch["pixels"]
-        varied, want = self.varied(pixels), self.teacher(pixels)
-        found = {"plain": self.encoder(pixels), "varied": self.encoder(varied), "untaught": self.teacher(varied)}
+        looks, want = varied(pixels, self.config), self.teacher(pixels)
+        found = {"plain": self.encoder(pixels), "varied": self.encoder(looks), "untaught": self.teacher(looks)}
         for name, latents in found.items():
             self.log(f"val/{name}", (latents - want).square().mean(), prog_bar=name != "untaught")
 

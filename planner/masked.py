@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from .augment import vary
+from .looks import varied
 from .models.losses import covariance, sigreg
 from .settings import TrainConfig
 from .stages import check_finite, one_cycle, watch_rank
@@ -63,7 +63,7 @@ class MaskedTraining(lightning.LightningModule):
         """The terms of the loss, and the latents of the whole pictures under `latents`."""
         config = self.config
         if self.training and config.augment:
-            pixels = vary(pixels[:, None], config.augment, shift=config.shift, repaint=config.repaint)[:, 0]
+            pixels = varied(pixels, config)
         hidden = draw_hidden(len(pixels), config.masked).to(pixels.device)
         latents, left = self.encoder(torch.cat([pixels, hide(pixels, hidden)])).chunk(2)
         guessed = self.guess(torch.cat([left, hidden.flatten(1).to(left.dtype)], -1))

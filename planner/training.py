@@ -559,8 +559,7 @@ def learn_looks(
     if isinstance(model.encoder, JoinedEncoder):
         do = "teach the weights that were joined, and join them again"
         raise BadInput("looks: a joined encoder stands still", expected="one encoder", got="two", do=do)
-    if (got := store.info.size) != (want := model.config.image_size):
-        raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
+    _check_pictures(store, model)
     run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
@@ -569,6 +568,12 @@ def learn_looks(
     with _modes_are_meant():
         done = _run(LooksTraining(model.encoder, config), config, out, tensorboard, partial(_pictures, store, config))
     return model.eval() if done else None
+
+
+def _check_pictures(store: EpisodeStore, model: JEPA) -> None:
+    """Raises `BadInput` where pictures are of another size than the model's; actions may be any."""
+    if (got := store.info.size) != (want := model.config.image_size):
+        raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
 
 
 AGREE_ON = 4000
@@ -601,9 +606,8 @@ def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) ->
     Raises:
         BadInput: if the two do not fit, their latents mean different things, or dataset and model do not fit.
     """
-    if (got := store.info.size) != (want := model.config.image_size):
-        raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
-    model.joined(taught, 0.0)  # says what does not fit
+    _check_pictures(store, model)
+    joined = model.joined(taught, 0.0)
     torch.manual_seed(config.seed)
     draws = _pictures(store, config)[1]
     plain = [draws[i]["pixels"] for i in range(max(2, -(-AGREE_ON // config.batch)))]
@@ -619,7 +623,8 @@ def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) ->
         raise BadInput("join: the encoders' latents differ in meaning", expected=expected, got=f"{apart:.2f}", do=do)
     looks = {"plain": plain[half:], "varied": [varied(pixels, config) for pixels in plain[half:]]}
     shares = {name: (distances(looks[name]) <= apart).double().mean().item() for name in looks}
-    return model.joined(taught, apart), {"apart": apart} | shares
+    joined.encoder.get_buffer("apart").fill_(apart)
+    return joined, {"apart": apart} | shares
 
 
 def find_body(model: JEPA, store: EpisodeStore, held_out: float) -> Tensor:

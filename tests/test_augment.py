@@ -138,7 +138,7 @@ LOOKING: dict[str, Callable[[torch.Tensor, bool], object]] = {
     ).training_step(TensorDict({"pixels": pixels[:, 0]}, batch_size=[len(pixels)]), 0),
     "looks": lambda pixels, repaint: LooksTraining(
         toy_model().encoder, replace(TRAINING, augment=1.0, shift=False, repaint=repaint)
-    ).varied(pixels[:, 0]),
+    ).training_step(TensorDict({"pixels": pixels[:, 0]}, batch_size=[len(pixels)]), 0),
 }
 
 

@@ -17,7 +17,7 @@ from planner.cards import curves
 from planner.cli import main
 from planner.data import EpisodeStore
 from planner.errors import BadInput
-from planner.looks import LooksTraining, Pictures
+from planner.looks import LooksTraining, Pictures, varied
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
 from planner.stages import one_cycle
@@ -50,16 +50,15 @@ def learn(path: Path, config: TrainConfig = CONFIG, *, retina: bool = False, **f
     return learn_looks(model, store, config, path / "out", weights="abc", tensorboard=False)
 
 
-def test_looks_that_do_not_move(tmp_path: Path) -> None:
+def test_looks_that_do_not_move() -> None:
     """`training.shift` reaches what draws the looks: with the same draws for all else, edges stand still without."""
-    model = seeing(scenes(tmp_path / "data").data["pixels"].flatten(0, 1))
     floor = torch.full((64, SIZE, SIZE, 3), 120, dtype=torch.uint8)
     floor[:, :, SIZE // 2 :] = 40
 
     def smeared(shift: bool) -> float:
         """Share of pictures whose edge is not where it was."""
         torch.manual_seed(0)
-        looks = LooksTraining(model.encoder, replace(CONFIG, shift=shift)).varied(floor).float().mean((1, 3))
+        looks = varied(floor, replace(CONFIG, shift=shift)).float().mean((1, 3))
         step = looks[:, SIZE // 2 - 1] - looks[:, SIZE // 2]
         return float((step < 0.5 * (looks[:, 2] - looks[:, -3])).float().mean())
 
@@ -72,10 +71,10 @@ def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:
     taught = learn(tmp_path, config, episodes=60)
     pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
     torch.manual_seed(0)
-    varied = vary(pixels[:, None], 0.8)[:, 0]
+    strange = vary(pixels[:, None], 0.8)[:, 0]
     start = seeing(scenes(tmp_path / "data", episodes=60).data["pixels"].flatten(0, 1))
     want = start.embed(pixels)
-    looks = start.embed(varied), taught.embed(varied), taught.embed(pixels)
+    looks = start.embed(strange), taught.embed(strange), taught.embed(pixels)
     before, after, plain = ((latents - want).square().mean() for latents in looks)
     assert after < 0.5 * before and plain < 0.15
     assert sorted(curves(tmp_path / "out")[400]) == ["val/plain", "val/untaught", "val/varied"]
@@ -215,13 +214,14 @@ def test_encoders_agree_on_held_out_plain_pictures(tmp_path: Path) -> None:
 
 def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(tmp_path: Path) -> None:
     """An encoder that sees through looks, beside one that does not, as training leaves them."""
-    config = replace(CONFIG, steps=400, batch=32, learning_rate=3e-3)
+    config = replace(CONFIG, steps=500, batch=32, shift=False)  # the toy's latents, of a dot, hang on its place
     store = scenes(tmp_path / "data", episodes=60)
     model = seeing(store.data["pixels"].flatten(0, 1))
+    torch.manual_seed(0)  # of the retina: what other tests drew before decided on the outcome
     taught = learn_looks(model.adapted(), store, config, tmp_path / "out", weights="abc", tensorboard=False)
     assert taught is not None
     found, told = join(model, taught, store, config)
-    assert told["plain"] > 0.9 > told["varied"]
+    assert told["plain"] > 0.9 and told["varied"] < 0.5
     pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
     dark = (pixels.float() * 0.4).to(torch.uint8)
     want = model.embed(pixels)

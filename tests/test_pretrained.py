@@ -105,7 +105,7 @@ def test_a_power_cut_costs_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("encoder", ["conv", "conv+retina"])
+@pytest.mark.parametrize("encoder", ["conv", "conv+retina", "conv+joined"])
 def test_a_frozen_encoder_stays_and_the_predictor_learns(encoder: str, tmp_path: Path) -> None:
     shape = replace(SHAPE, encoder=encoder)
     start = pretrained.load(saved(tmp_path / "encoder", shape=shape))
