@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +38,11 @@ from benchmarks.claims.expectation import (
     settled,
 )
 from benchmarks.claims.impossible import LOOKS, SCENES, STEPS, Film, Studio, changed_pixels, kinds_of
+from benchmarks.claims.rows import Rows
+from planner import checkpoint
 from planner.actions import ActionSpec
 from planner.errors import BadInput
+from planner.evaluate.protocol import held_out_pairs
 from planner.testing import LinearModel
 from planner.types import Context
 
@@ -330,6 +335,54 @@ def test_a_sought_action_keeps_both_ways_open_and_a_mean_does_not() -> None:
     torch.testing.assert_close(belief._energy(mean, seen)[0], torch.tensor([0.5, 0.5, 0.5, 0]))
 
 
+def test_episodes_keep_their_pairs_though_they_are_played_in_order_of_their_ends(monkeypatch: Any) -> None:
+    """Thirteen that do nothing: each energy is of its own last picture and its own goal, as one alone shows them."""
+    loaded = checkpoint.load(checkpoint.find("TwoRoom", None), task="TwoRoom")
+    monkeypatch.setattr(belief, "_play", partial(_rest, belief._play))
+    found, reached = belief.outcomes(loaded, 13, seed=5, budget=4)
+    room = envs.make("TwoRoom", 64)
+    pairs, ends = held_out_pairs(room, 13, 25, 5).pairs, np.random.default_rng([5, 13]).integers(1, 5, 13)
+    assert len(set(ends)) == 4
+    energy = loaded.planner.energy(loaded.model)
+    for k, (pair, end) in enumerate(zip(pairs, ends, strict=True)):
+        obs, info = room.reset(options={"start": pair.start, "goal": pair.goal})
+        for _ in range(end):
+            obs, *_, info = room.step(np.zeros(2, np.float32))
+        look, goal = (loaded.model.encode(belief._seen([obs[key]])) for key in ("pixels", "goal"))
+        expected = energy(look[:, None], goal[:, 0], torch.zeros(1, 1, 1, loaded.model.action.dim))
+        assert found[k] == pytest.approx(float(expected), rel=1e-4)
+        assert reached[k] == (room.goal_distance(info["state"], pair.goal) <= 1)
+
+
+def _rest(play: Any, rooms: Any, policy: Any, *args: Any) -> Any:
+    """Plays with zeros in the place of what the policy says."""
+
+    class Rest:
+        reset = policy.reset
+
+        def act(self, seen: TensorDict) -> np.ndarray:
+            return np.zeros((len(seen), 2), np.float32)
+
+    return play(rooms, Rest(), *args)
+
+
+def test_beliefs_that_were_measured_are_not_measured_again(tmp_path: Path, monkeypatch: Any) -> None:
+    """But they are where fewer episodes are in the file than a full run asks for."""
+    asked: list[int] = []
+
+    def outcomes(loaded: Any, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(n)
+        energy = np.arange(n, dtype=float)
+        return energy, (energy < n / 2).astype(float)
+
+    monkeypatch.setattr(belief, "outcomes", outcomes)
+    rows = Rows(tmp_path / "claims.jsonl")
+    for n in (20, 20, 40):
+        belief.measure("TwoRoom", n, rows)
+    assert asked == [20, 20, 40, 40]
+    assert [(row["n"], row["ece"], row["met"]) for row in rows.known] == [(20, 0, True), (40, 0, True)]
+
+
 def test_the_page_shows_what_was_found_and_what_was_missed() -> None:
     found = [*scored("teleport", 3, 4, 1), *scored("plain", 2, 0.5), *scored("lighting switched", 5)]
     found += scored("distractor switched", 5)
@@ -353,8 +406,9 @@ def test_the_page_shows_what_was_found_and_what_was_missed() -> None:
 @pytest.mark.timeout(600)
 def test_a_small_run_reports_every_kind() -> None:
     rows: list[dict[str, Any]] = []
-    size = expectation.Size(("TwoRoom",), clips=2, plain=99, chosen=2, success=4)
+    size = expectation.Size(("TwoRoom",), clips=2, plain=99, chosen=2)
     expectation.measure("TwoRoom", size, rows.append)
+    belief.measure("TwoRoom", 4, rows.append)
     assert {row["kind"] for row in rows} >= {
         *kinds_of("TwoRoom"),
         "plain",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,25 +9,15 @@ from pathlib import Path
 
 import tyro
 
-from . import cost, noise, quality
+from . import belief, cost, expectation, noise, quality
 from .rows import Rows
-
-
-def energy(quick: bool, report: Rows) -> None:
-    """Claim 3, which has a module of its own."""
-    if importlib.util.find_spec("benchmarks.claims.expectation") is None:
-        print("energy: not measured, this checkout has no benchmarks/claims/expectation.py")
-        return
-    from benchmarks.claims import expectation
-
-    expectation.run(quick, report)
-
 
 PARTS: dict[str, Callable[[bool, Rows], None]] = {
     "quality": quality.run,
     "noise": noise.run,
     "cost": cost.run,
-    "energy": energy,
+    "energy": expectation.run,
+    "belief": belief.run,
 }
 
 
@@ -37,7 +26,7 @@ class Options:
     """Measure the claims.
 
     Attributes:
-        parts: quality, noise, cost, energy; all of them by default.
+        parts: quality, noise, cost, energy, belief; all of them by default.
         quick: a look, in under three minutes.
         out: rows; those that are there are not measured again.
         fresh: measure them again all the same (as FRESH=1 does).

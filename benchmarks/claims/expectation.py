@@ -26,7 +26,7 @@ from planner.evaluate.statistics import wilson
 from planner.tasks import load_envs
 from planner.types import Context
 
-from . import belief, ensemble
+from . import ensemble
 from .detection import auroc, auroc_interval, average_precision
 from .expectation_plots import plot
 from .impossible import CLIP_STREAM, LOOKS, SCENES, Film, Studio, kinds_of
@@ -45,21 +45,17 @@ GOALS = {"teleport": 0.98, "wall": 0.98, "mean": 0.95, "looks": 0.05}
 
 @dataclass(frozen=True)
 class Size:
-    """How many clips are evaluated (every n-th with other looks too), give thresholds, and are chosen on.
-
-    And how many episodes success is foretold of, after as many that this was learned from.
-    """
+    """How many clips are evaluated (every n-th with other looks too), give thresholds, and are chosen on."""
 
     tasks: tuple[str, ...]
     clips: int
     plain: int
     chosen: int
-    success: int
     looks_every: int = 2
 
 
-FULL = Size(tuple(SCENES), clips=80, plain=199, chosen=16, success=160)
-QUICK = Size(("TwoRoom",), clips=10, plain=99, chosen=4, success=20)
+FULL = Size(tuple(SCENES), clips=80, plain=199, chosen=16)
+QUICK = Size(("TwoRoom",), clips=10, plain=99, chosen=4)
 
 
 class Scorer(Protocol):
@@ -313,8 +309,6 @@ def measure(task: str, size: Size, report: Report) -> None:
     studio = Studio(envs, task, pixels, CLIP_STREAM)
     found = score(ahead, judges, studio, range(size.clips), size.looks_every)
     studio.close()
-    facts = {"part": "energy", "task": task, "scorer": judges[0].name, "checkpoint_sha256": judges[0].sha256}
-    belief.rows(task, checkpoint.load(checkpoint.find(task, None), task=task), size.success, report, facts)
     for judge in judges:
         judged = settle(tried[judge.name], plain[judge.name])
         facts = {"part": "energy", "task": task, "scorer": judge.name, "checkpoint_sha256": judge.sha256}
