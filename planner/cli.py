@@ -472,6 +472,8 @@ class Looks:
     """Folder for logs and the state to resume from; runs/looks/TASK by default."""
     retina: bool = True
     """Put a retina before the encoder, which adapts to the colours of each picture; one that is there is trained on."""
+    gaze: bool = False
+    """And behind it a gaze, which moves pictures back that lie aside by up to two pixels; with --training.shift."""
     tensorboard: bool = False
     """Also write logs for TensorBoard."""
     threads: int = field(default_factory=_cores)
@@ -484,11 +486,15 @@ class Looks:
 
         from . import cards, training
 
+        if self.gaze and not (self.retina and self.training.shift):
+            do = "add --training.shift, and leave --no-retina out"
+            raise BadInput("looks: nothing to learn a gaze from", expected="a retina, and shifted pictures", do=do)
         loaded, (store,), out = _ready(self)
         _check_renderer("looks", store, loaded)
         torch.manual_seed(self.training.seed)  # of the retina's first weights
         still = isinstance(loaded.model.encoder, FeatureEncoder | JoinedEncoder)  # refused below, whatever the retina
-        start, model = loaded.sha256, loaded.model.adapted() if self.retina and not still else loaded.model
+        wanted = self.retina and not still
+        start, model = loaded.sha256, loaded.model.adapted(gaze=self.gaze) if wanted else loaded.model
         done = training.learn_looks(model, store, self.training, out, weights=start, tensorboard=self.tensorboard)
         if done is None:
             _stopped(out / "last.ckpt")

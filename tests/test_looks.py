@@ -139,12 +139,23 @@ def test_a_retina_is_put_in_once_and_left_out_where_told_to(tmp_path: Path) -> N
         (start, [], "conv+retina"),
         (tmp_path / "conv+retina", [], "conv+retina"),
         (tmp_path / "conv+retina", ["--no-retina"], "conv+retina"),  # it is a part of that encoder
+        (tmp_path / "conv+retina", ["--gaze", "--training.shift"], "conv+retina+gaze"),
+        (tmp_path / "conv+retina+gaze", [], "conv+retina+gaze"),
     ):
         saved = tmp_path / encoder
         words = ["looks", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(given), *words]
         words += ["--save", str(saved), "--out", str(tmp_path / f"out{len(list(tmp_path.iterdir()))}")]
         main([*words, "--training.steps", "2", "--training.batch", "4", "--training.held-out", "0.25"])
         assert checkpoint.load(saved).model.config.encoder == encoder
+
+
+@pytest.mark.parametrize("words", [["--gaze"], ["--gaze", "--training.shift", "--no-retina"]])
+def test_a_gaze_needs_shifted_pictures_and_a_retina(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It would stay as it starts, and cost time at every look."""
+    with pytest.raises(SystemExit) as stop:
+        main(["looks", "TwoRoom", *words])
+    assert stop.value.code == 2
+    assert "nothing to learn a gaze from" in capsys.readouterr().err
 
 
 def test_pictures_of_another_renderer_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from planner.models import encoders
 from planner.models.encoders import places
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
-from planner.models.retina import Retina
+from planner.models.retina import Gaze, Retina
 from planner.testing import check_world_model
 from planner.training import JEPATraining
 from planner.types import Context
@@ -54,6 +54,7 @@ ENCODERS = {
     "vit": replace(SHAPE, encoder="vit", width=64),
     "conv+retina": replace(SHAPE, encoder="conv+retina"),
     "keypoints+retina": replace(SHAPE, encoder="keypoints+retina"),
+    "conv+retina+gaze": replace(SHAPE, encoder="conv+retina+gaze"),
     "conv+joined": replace(SHAPE, encoder="conv+joined"),
 }
 
@@ -121,6 +122,59 @@ def test_a_new_retina_changes_nothing(encoder: str) -> None:
         for name in model.state_dict()
     }
     assert adapted.adapted() is adapted and not adapted.training
+
+
+@pytest.mark.parametrize("encoder", ["conv", "keypoints", "vit"])
+def test_a_new_gaze_changes_nothing_to_speak_of(encoder: str) -> None:
+    """It reads pictures off at their own pixels, up to rounding, whether the retina is old or new."""
+    model = toy_model(shape=ENCODERS[encoder])
+    adapted, frames = model.adapted(), pictures(4)
+    for start in (model, adapted):
+        gazing = start.adapted(gaze=True)
+        assert gazing.config == replace(model.config, encoder=f"{encoder}+retina+gaze")
+        assert gazing.adapted(gaze=True) is gazing.adapted() is gazing
+        torch.testing.assert_close(gazing.embed(frames), adapted.embed(frames), atol=1e-4, rtol=1e-4)
+    kept = {name: value for name, value in gazing.state_dict().items() if ".gaze." not in name}
+    assert kept.keys() == adapted.state_dict().keys()
+    assert all(torch.equal(value, kept[name]) for name, value in adapted.state_dict().items())
+
+
+def test_a_gaze_moves_pictures_back() -> None:
+    """A shift of whole pixels in any direction is undone, to the pixel; what was cut off at the edge is not known."""
+    gaze, image = Gaze(16), pictures(1)[:, :16, :16].movedim(-1, 1) / 127.5 - 1
+    for right, down in ((1, 0), (0, -1), (-1, 1)):
+        moved = image.roll((down, right), (2, 3))
+        aside = torch.atanh(torch.tensor([right, down]) / gaze.reach)
+        gaze.aside[-1].bias.data.copy_(aside)
+        torch.testing.assert_close(gaze.shift(moved), torch.tensor([[right, down]], dtype=torch.float32))
+        torch.testing.assert_close(gaze(moved)[..., 2:-2, 2:-2], image[..., 2:-2, 2:-2], atol=1e-4, rtol=1e-4)
+
+
+def test_a_gaze_learns_to_follow_an_edge_and_not_what_moves_before_it() -> None:
+    """A frame that lies aside is told from a square that does."""
+    torch.manual_seed(0)
+    gaze = Gaze(16)
+    optimizer = torch.optim.Adam(gaze.parameters(), 1e-2)
+
+    def scene(n: int) -> tuple[Tensor, Tensor]:
+        """A frame, a square anywhere in it, and the same a pixel aside."""
+        plain = torch.full((n, 3, 16, 16), -1.0)
+        plain[..., 2:-2, 2:-2] = 1.0
+        for picture, (y, x) in zip(plain, torch.randint(3, 10, (n, 2)).tolist(), strict=True):
+            picture[:, y : y + 3, x : x + 3] = 0.0
+        steps = torch.randint(-1, 2, (n, 2)).tolist()
+        return plain, torch.stack([one.roll(step, (1, 2)) for one, step in zip(plain, steps, strict=True)])
+
+    for _ in range(300):
+        plain, aside = scene(32)
+        loss = (gaze(aside) - plain).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    plain, aside = scene(32)
+    with torch.no_grad():
+        assert (gaze(aside) - plain).abs().mean() < 0.02 < 0.1 < (aside - plain).abs().mean()
+        assert (gaze(plain) - plain).abs().mean() < 0.02
 
 
 @pytest.mark.parametrize("encoder", ["conv", "keypoints", "vit"])

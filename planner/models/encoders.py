@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BadInput
-from .retina import Retina
+from .retina import Gaze, Retina
 
 
 class PictureEncoder(nn.Module):
@@ -127,14 +127,16 @@ class AdaptedEncoder(PictureEncoder):
 
     Args:
         encoder: one that reads pictures.
+        gaze: what follows a camera that stands aside (`retina.Gaze`), behind the retina; none by default.
     """
 
-    def __init__(self, encoder: PictureEncoder) -> None:
+    def __init__(self, encoder: PictureEncoder, gaze: Gaze | None = None) -> None:
         super().__init__()
-        self.retina, self.encoder = Retina(), encoder
+        self.retina, self.gaze, self.encoder = Retina(), gaze, encoder
 
     def read(self, image: Tensor) -> Tensor:
-        return self.encoder.read(self.retina(image))
+        seen = self.retina(image)
+        return self.encoder.read(seen if self.gaze is None else self.gaze(seen))
 
 
 class JoinedEncoder(PictureEncoder):
@@ -216,12 +218,18 @@ def _adapted(name: str, image_size: int, width: int, latent_dim: int) -> Adapted
     return AdaptedEncoder(_BARE[name](image_size, width, latent_dim))
 
 
+def _gazing(name: str, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
+    return AdaptedEncoder(_BARE[name](image_size, width, latent_dim), Gaze(image_size))
+
+
 def _joined(name: str, image_size: int, width: int, latent_dim: int) -> JoinedEncoder:
     return JoinedEncoder(_BARE[name](image_size, width, latent_dim), _adapted(name, image_size, width, latent_dim))
 
 
 RETINA = "+retina"
 """What the name of an encoder behind a retina ends with."""
+GAZE = f"{RETINA}+gaze"
+"""What the name of an encoder ends with that stands behind a retina and a gaze."""
 JOINED = "+joined"
 """What the name of an encoder joined with one behind a retina ends with."""
 
@@ -233,6 +241,7 @@ _BARE: dict[str, Callable[[int, int, int], PictureEncoder]] = {
 ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     **_BARE,
     **{f"{name}{RETINA}": partial(_adapted, name) for name in _BARE},
+    **{f"{name}{GAZE}": partial(_gazing, name) for name in _BARE},
     **{f"{name}{JOINED}": partial(_joined, name) for name in _BARE},
 }
 """By name; each is made from image_size, width and latent_dim. Yours may join them, before checkpoints with it load."""

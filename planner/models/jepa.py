@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..actions import ActionSpec
 from ..errors import BadInput
 from ..types import Context
-from .encoders import BUILT_IN, ENCODERS, JOINED, RETINA
+from .encoders import BUILT_IN, ENCODERS, GAZE, JOINED, RETINA
 from .predictors import PREDICTORS, Predictor
 from .prior import ActionPrior
 from .temporal import TemporalDistance
@@ -127,21 +127,26 @@ class JEPA(nn.Module):
         kept = {name: value for name, value in self.state_dict().items() if not name.startswith(f"{part}.")}
         return self._grown(config, kept)
 
-    def adapted(self) -> JEPA:
-        """A copy whose encoder stands behind a retina that changes nothing yet; `self` if it has one.
+    def adapted(self, *, gaze: bool = False) -> JEPA:
+        """A copy whose encoder stands behind a retina that changes nothing yet; `self` if it has all that is asked for.
+
+        Args:
+            gaze: behind a gaze too.
 
         Raises:
             BadInput: for an encoder that does not come with one.
         """
         name = self.config.encoder
-        if name.endswith(RETINA):
+        if name.endswith(GAZE) or (name.endswith(RETINA) and not gaze):
             return self
-        if f"{name}{RETINA}" not in ENCODERS:
+        bare = name.removesuffix(RETINA)
+        if (new := f"{bare}{GAZE if gaze else RETINA}") not in ENCODERS:
             do = "leave it out: --no-retina"
-            expected = " or ".join(bare for bare in BUILT_IN if f"{bare}{RETINA}" in ENCODERS)
+            expected = " or ".join(known for known in BUILT_IN if f"{known}{RETINA}" in ENCODERS)
             raise BadInput("no retina for this encoder", expected=expected, got=repr(name), do=do)
-        kept = {_behind_retina(key): value for key, value in self.state_dict().items()}
-        return self._grown(replace(self.config, encoder=f"{name}{RETINA}"), kept)
+        kept = self.state_dict()
+        kept = {_behind_retina(key): value for key, value in kept.items()} if name == bare else kept
+        return self._grown(replace(self.config, encoder=new), kept)
 
     def joined(self, taught: JEPA, apart: float) -> JEPA:
         """A copy whose encoder is joined with one that was taught its latents (`encoders.JoinedEncoder`).
