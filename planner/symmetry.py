@@ -8,6 +8,7 @@ pictures alone), with actions and states that turn along.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,12 @@ class Symmetry:
                 raise BadInput(f"symmetry: {name} is off", expected="a square matrix", got=str(square.shape))
         if self.shift.shape != (expected := self.states.shape[:1]):
             raise BadInput("symmetry: shift is off", expected=str(expected), got=str(self.shift.shape))
+
+    @property
+    def digest(self) -> str:
+        """A name of what it does to pictures, actions and states; how exactly the task keeps it is not in it."""
+        parts = [np.asarray(part, np.float64).tobytes() for part in (self.actions, self.states, self.shift)]
+        return hashlib.sha256(b"".join([bytes([self.turns, self.mirrored]), *parts])).hexdigest()[:16]
 
     def picture(self, pixels: Tensor) -> Tensor:
         """Pictures `[..., size, size, 3]` as the camera shows the changed scene."""

@@ -292,7 +292,7 @@ def train(
     if start:
         start.put_into(model.encoder)
     given = hashlib.sha256(weights_of(model.encoder)).hexdigest() if config.freeze or start else None
-    run = {"task": store.info.task, "data": _data(store), "encoder": given}
+    run = {"task": store.info.task, "data": _data(store), "encoder": given, "symmetries": _named(views)}
     _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     first: JEPATraining
     if config.freeze:
@@ -516,7 +516,8 @@ def add_part(
         BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
             none, or the loss is no longer finite.
     """
-    run, views = _fitting(stores, model, weights), views_of(config, symmetries)
+    views = views_of(config, symmetries)
+    run = _fitting(stores, model, weights, views)
     if len(lengths := sorted({store.info.steps for store in stores})) > 1:
         got = " and ".join(map(str, lengths))
         raise BadInput(f"{part}: episodes of different lengths", expected="as many steps in every dataset", got=got)
@@ -691,7 +692,8 @@ def polish(
         BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
             none, or the loss is no longer finite.
     """
-    run, views = _fitting(stores, model, encoder), views_of(config, symmetries)
+    views = views_of(config, symmetries)
+    run = _fitting(stores, model, encoder, views)
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
@@ -712,11 +714,16 @@ def check_datasets(stores: Sequence[EpisodeStore], model: JEPA) -> None:
             raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
 
 
-def _fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str) -> dict[str, Any]:
+def _fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str, views: Sequence[Symmetry]) -> dict[str, Any]:
     """What a run of a finished model on datasets is known by; `BadInput` where one does not fit the model."""
     check_datasets(stores, model)
     data = [{"path": str(store.path), "seed": store.info.seed, "policy": store.info.policy} for store in stores]
-    return {"task": stores[0].info.task, "encoder": weights, "data": data}
+    return {"task": stores[0].info.task, "encoder": weights, "data": data, "symmetries": _named(views)}
+
+
+def _named(views: Sequence[Symmetry]) -> list[str] | None:
+    """What a run says of the symmetries that it sees episodes under: another task's matrices make it another run."""
+    return [view.digest for view in views] or None
 
 
 def _draws(
@@ -843,10 +850,13 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
 
 
 def _completed(noted: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """A noted configuration, with the defaults of the options of `run` that there were not yet when it was noted."""
+    """A noted configuration, with the defaults of the options of `run` that there were not yet when it was noted.
+
+    One that was noted before symmetries had names is taken to have seen those of `run`.
+    """
     defaults = {"model": asdict(JEPAConfig()), "training": asdict(TrainConfig())}
     filled = {
         part: {key: value for key, value in known.items() if key in run[part]} | noted[part]
         for part, known in defaults.items()
     }
-    return {key: None for key in run} | noted | filled
+    return {key: run[key] if key == "symmetries" else None for key in run} | noted | filled

@@ -218,6 +218,19 @@ def test_a_training_sees_pictures_in_the_mirror_too(store: EpisodeStore, tmp_pat
     assert model is not None and plain is not None and not same_weights(model, plain)
     with pytest.raises(BadInput, match=r"training\.symmetric"):
         train(store, SHAPE, but(), tmp_path, tensorboard=False)
+    turned = replace(MIRROR, actions=-MIRROR.actions)
+    with pytest.raises(BadInput, match="another configuration; got symmetries"):
+        train(store, SHAPE, config, tmp_path, tensorboard=False, symmetries=[turned])
+
+
+def test_a_run_noted_before_symmetries_had_names_goes_on(store: EpisodeStore, tmp_path: Path) -> None:
+    config = but(symmetric=True)
+    done = train(store, SHAPE, config, tmp_path, tensorboard=False, symmetries=[MIRROR])
+    noted = json.loads((tmp_path / "train.json").read_text())
+    assert noted.pop("symmetries") == [MIRROR.digest] != [replace(MIRROR, turns=1).digest]
+    (tmp_path / "train.json").write_text(json.dumps(noted))
+    again = train(store, SHAPE, config, tmp_path, tensorboard=False, symmetries=[MIRROR])
+    assert done is not None and again is not None and same_weights(done, again)
 
 
 def test_a_card_tells_of_symmetries(store: EpisodeStore, tmp_path: Path) -> None:
