@@ -107,7 +107,7 @@ train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without var
 	@$(RIVAL) --kind next_frame --augment 0.8 --start $(RIVALS)-next_frame-0 --save $(RIVALS)-next_frame-0.8
 	@$(BIN)/python -m benchmarks.claims.ensemble TwoRoom --save $(RIVALS)-ensemble
 
-bench-claims: $(STAMP)  ## a JEPA beside models that predict pictures: noise, cost, energy; goes on where it stopped; QUICK=1, FRESH=1
+bench-claims: $(STAMP)  ## a JEPA beside models that predict pictures: noise, cost, energy, success foretold; goes on where it stopped; QUICK=1, FRESH=1
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.claims $(if $(QUICK),--quick)
 
 bench-lewm: $(STAMP)  ## LeWM's recipe trained on the same play and played on the same pairs as ours: make bench-lewm TASK=PushT

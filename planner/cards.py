@@ -88,7 +88,7 @@ def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
     """What a card says of an encoder that was taught to see through looks."""
     checks = curves(out)
     last = checks[max(checks)] if checks else {}
-    repainted = ", things repainted" if config.repaint else ""
+    repainted = (", things repainted" if config.repaint else "") + (", shifted" if config.shift else "")
     rows = []
     if {"val/plain", "val/varied", "val/untaught"} <= set(last):
         rows = [f"| plain | 0 | {last['val/plain']:.3f} |"]

@@ -473,7 +473,7 @@ class Looks:
     retina: bool = True
     """Put a retina before the encoder, which adapts to the colours of each picture; one that is there is trained on."""
     gaze: bool = False
-    """And behind it a gaze, which moves pictures back that lie aside by up to two pixels; with --training.shift."""
+    """And behind it a gaze, which moves pictures back that lie about a pixel aside; with --training.shift."""
     tensorboard: bool = False
     """Also write logs for TensorBoard."""
     threads: int = field(default_factory=_cores)

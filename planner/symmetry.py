@@ -58,7 +58,7 @@ class Symmetry:
     @property
     def digest(self) -> str:
         """A name of what it does to pictures, actions and states; how exactly the task keeps it is not in it."""
-        parts = [np.asarray(part, np.float64).tobytes() for part in (self.actions, self.states, self.shift)]
+        parts = [(0.0 + part).tobytes() for part in (self.actions, self.states, self.shift)]  # -0.0 is 0.0 then
         return hashlib.sha256(b"".join([bytes([self.turns, self.mirrored]), *parts])).hexdigest()[:16]
 
     def picture(self, pixels: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write
 from .errors import BadInput
 from .looks import LooksTraining, Pictures, varied
 from .masked import MaskedTraining
-from .models.encoders import BUILT_IN, JOINED, FeatureEncoder, JoinedEncoder
+from .models.encoders import BUILT_IN, JOINED, AdaptedEncoder, FeatureEncoder, JoinedEncoder
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, rollout_loss, sigreg
 from .models.prior import ActionPrior
@@ -355,7 +355,7 @@ def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None
     elif config.freeze and shape.encoder in BUILT_IN:
         do = "give --encoder, from `jepa-mpc pretrain` or a checkpoint"
         raise BadInput("training: freeze would leave the encoder untrained", expected="a pretrained one", do=do)
-    if shape.encoder.endswith(JOINED) and not config.freeze:
+    if JOINED in shape.encoder and not config.freeze:
         do = "give --encoder and --training.freeze, or train a bare encoder, teach it looks and join the two"
         raise BadInput("training: a joined encoder stands still", expected="freeze", got=shape.encoder, do=do)
 
@@ -403,7 +403,7 @@ def pretrain(
         BadInput: if `out` holds another run, the encoder is a joined one, or the loss is no longer finite.
     """
     _check_size(store, shape)
-    if shape.encoder.endswith(JOINED):
+    if JOINED in shape.encoder:
         do = "pretrain one of the two"
         raise BadInput("pretrain: a joined encoder stands still", expected="one encoder", got=shape.encoder, do=do)
     run = {"task": store.info.task, "data": _data(store)}
@@ -566,6 +566,8 @@ def learn_looks(
     lightning.seed_everything(config.seed, verbose=False)
 
     model.requires_grad_(False).encoder.requires_grad_(True)
+    if not config.shift and isinstance(model.encoder, AdaptedEncoder) and model.encoder.gaze:
+        model.encoder.gaze.requires_grad_(False)  # where nothing lies aside it would unlearn to move anything
     with _modes_are_meant():
         done = _run(LooksTraining(model.encoder, config), config, out, tensorboard, partial(_pictures, store, config))
     return model.eval() if done else None
@@ -841,9 +843,11 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
             for key in run[part]
             if found[part].get(key) != run[part][key]
         ]
+        others = [key for key in run if found.get(key) != run[key]]
+        told = {"symmetries": "other symmetries of the task than it lists now"}
         raise BadInput(
             f"{out} holds a run of another configuration",
-            got=", ".join(differs or [f"{key} {found.get(key)}" for key in run if found.get(key) != run[key]]),
+            got=", ".join(differs or [told.get(key, f"{key} {found.get(key)}") for key in others]),
             do="give the same options, another --out, or remove it",
         )
     write_atomically(file, json.dumps(run, indent=1))

@@ -38,6 +38,7 @@ from benchmarks.claims.expectation import (
     settled,
 )
 from benchmarks.claims.impossible import LOOKS, SCENES, STEPS, Film, Studio, changed_pixels, kinds_of
+from benchmarks.claims.report import write
 from benchmarks.claims.rows import Rows
 from planner import checkpoint
 from planner.actions import ActionSpec
@@ -340,6 +341,7 @@ def test_episodes_keep_their_pairs_though_they_are_played_in_order_of_their_ends
     loaded = checkpoint.load(checkpoint.find("TwoRoom", None), task="TwoRoom")
     monkeypatch.setattr(belief, "_play", partial(_rest, belief._play))
     found, reached = belief.outcomes(loaded, 13, seed=5, budget=4)
+    assert 0 < reached.sum() < 13
     room = envs.make("TwoRoom", 64)
     pairs, ends = held_out_pairs(room, 13, 25, 5).pairs, np.random.default_rng([5, 13]).integers(1, 5, 13)
     assert len(set(ends)) == 4
@@ -351,11 +353,15 @@ def test_episodes_keep_their_pairs_though_they_are_played_in_order_of_their_ends
         look, goal = (loaded.model.encode(belief._seen([obs[key]])) for key in ("pixels", "goal"))
         expected = energy(look[:, None], goal[:, 0], torch.zeros(1, 1, 1, loaded.model.action.dim))
         assert found[k] == pytest.approx(float(expected), rel=1e-4)
-        assert reached[k] == (room.goal_distance(info["state"], pair.goal) <= 1)
+        assert reached[k] == _put_there(pair)
 
 
-def _rest(play: Any, rooms: Any, policy: Any, *args: Any) -> Any:
-    """Plays with zeros in the place of what the policy says."""
+def _put_there(pair: Any) -> bool:
+    return bool(pair.goal[0] > pair.start[0])
+
+
+def _rest(play: Any, rooms: Any, policy: Any, pairs: Any, ends: Any) -> Any:
+    """Plays with zeros in the place of what the policy says, and puts every other one at its goal when it is over."""
 
     class Rest:
         reset = policy.reset
@@ -363,7 +369,8 @@ def _rest(play: Any, rooms: Any, policy: Any, *args: Any) -> Any:
         def act(self, seen: TensorDict) -> np.ndarray:
             return np.zeros((len(seen), 2), np.float32)
 
-    return play(rooms, Rest(), *args)
+    looks, states, goals = play(rooms, Rest(), pairs, ends)
+    return looks, [p.goal if _put_there(p) else s for p, s in zip(pairs, states, strict=True)], goals
 
 
 def test_beliefs_that_were_measured_are_not_measured_again(tmp_path: Path, monkeypatch: Any) -> None:
@@ -381,6 +388,16 @@ def test_beliefs_that_were_measured_are_not_measured_again(tmp_path: Path, monke
         belief.measure("TwoRoom", n, rows)
     assert asked == [20, 20, 40, 40]
     assert [(row["n"], row["ece"], row["met"]) for row in rows.known] == [(20, 0, True), (40, 0, True)]
+
+
+def test_a_page_of_beliefs_alone_has_a_plot_of_them(tmp_path: Path) -> None:
+    """`--parts belief` into a new file used to measure everything and then fail to draw it."""
+    row = {"part": "energy", "task": "TwoRoom", "scorer": "jepa", "kind": "success", "group": "success", "n": 4}
+    row |= {"ece": 0.1, "interval": [0.05, 0.2], "met": False, "ece_if_perfect": 0.05, "date": "2026-11-27"}
+    row |= {"bins": [{"predicted": 0.5, "observed": 0.6, "n": 4}]}
+    assert expectation.plot([row]).count("<svg") == 1
+    write([row], tmp_path / "page.html", frames=tmp_path, pictures=None)
+    assert "0.100 missed" in (tmp_path / "page.html").read_text()
 
 
 def test_the_page_shows_what_was_found_and_what_was_missed() -> None:

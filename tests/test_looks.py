@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,12 @@ def scenes(path: Path, **facts: Any) -> EpisodeStore:
     return store
 
 
-def learn(path: Path, config: TrainConfig = CONFIG, *, retina: bool = False, **facts: Any) -> Any:
+def learn(path: Path, config: TrainConfig = CONFIG, *, retina: bool = False, gaze: bool = False, **facts: Any) -> Any:
     store = scenes(path / "data", **facts)
     model = seeing(store.data["pixels"].flatten(0, 1))
     if retina:
         torch.manual_seed(0)
-        model = model.adapted()
+        model = model.adapted(gaze=gaze)
     return learn_looks(model, store, config, path / "out", weights="abc", tensorboard=False)
 
 
@@ -80,14 +81,18 @@ def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:
     assert sorted(curves(tmp_path / "out")[400]) == ["val/plain", "val/untaught", "val/varied"]
 
 
-def test_a_retina_learns_with_the_encoder_behind_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("gaze", "shift"), [(False, True), (True, True), (True, False)])
+def test_a_retina_learns_with_the_encoder_behind_it(gaze: bool, shift: bool, tmp_path: Path) -> None:
+    """And so does a gaze, but where no picture lies aside: it would unlearn to move any."""
     store = scenes(tmp_path / "data")
-    model = seeing(store.data["pixels"].flatten(0, 1)).adapted()
+    model = seeing(store.data["pixels"].flatten(0, 1)).adapted(gaze=gaze)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    taught = learn_looks(model, store, CONFIG, tmp_path / "out", weights="abc", tensorboard=False)
+    config = replace(CONFIG, shift=shift)
+    taught = learn_looks(model, store, config, tmp_path / "out", weights="abc", tensorboard=False)
     assert taught is not None
     changed = {name for name, value in taught.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {name for name, _ in taught.named_parameters() if name.startswith("encoder.")}
+    learns = {name for name, _ in taught.named_parameters() if name.startswith("encoder.")}
+    assert changed == {name for name in learns if shift or ".gaze." not in name}
 
 
 def test_only_the_encoders_weights_change_and_not_its_statistics(tmp_path: Path) -> None:
@@ -97,11 +102,12 @@ def test_only_the_encoders_weights_change_and_not_its_statistics(tmp_path: Path)
     assert not taught.training
 
 
-@pytest.mark.parametrize("retina", [False, True])
-def test_a_power_cut_costs_no_bit(retina: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("retina", "gaze"), [(False, False), (True, False), (True, True)])
+def test_a_power_cut_costs_no_bit(retina: bool, gaze: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(CONFIG, repaint=retina)
-    straight = learn(tmp_path / "straight", config, retina=retina)
-    steps, resumed = cut_and_resumed(monkeypatch, LooksTraining, lambda: learn(tmp_path / "cut", config, retina=retina))
+    straight = learn(tmp_path / "straight", config, retina=retina, gaze=gaze)
+    again = partial(learn, tmp_path / "cut", config, retina=retina, gaze=gaze)
+    steps, resumed = cut_and_resumed(monkeypatch, LooksTraining, again)
     assert steps == list(range(5, 12))  # saved every five
     for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -151,7 +157,7 @@ def test_a_retina_is_put_in_once_and_left_out_where_told_to(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("words", [["--gaze"], ["--gaze", "--training.shift", "--no-retina"]])
 def test_a_gaze_needs_shifted_pictures_and_a_retina(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """It would stay as it starts, and cost time at every look."""
+    """Other looks alone would make it move pictures that lie where they should."""
     with pytest.raises(SystemExit) as stop:
         main(["looks", "TwoRoom", *words])
     assert stop.value.code == 2

@@ -205,11 +205,28 @@ def test_encoders_are_joined_that_fit() -> None:
         taught.joined(taught, 0.1)
 
 
+def test_a_taught_encoder_brings_its_gaze_along() -> None:
+    """A picture that it moves back is seen so, joined or not."""
+    model, taught, frames = toy_model(), toy_model().adapted(gaze=True), pictures(4)
+    turn_aside(taught.encoder)
+    joined = model.joined(taught, 0.0)
+    assert joined.config.encoder == "conv+joined+gaze"
+    assert torch.equal(joined.embed(frames), taught.embed(frames))
+    assert (joined.embed(frames) - model.embed(frames)).abs().max() > 1e-3
+
+
+def turn_aside(encoder: torch.nn.Module) -> None:
+    """Gives a gaze something to do: a third of a pixel to the right, two thirds up."""
+    encoder.gaze.aside[-1].bias.data.copy_(torch.tensor([0.17, -0.35]))
+
+
 def test_only_what_comes_with_a_retina_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(encoders.ENCODERS, "mine", encoders.ConvEncoder)
     stranger = toy_model(shape=replace(SHAPE, encoder="mine"))
     with pytest.raises(BadInput, match=r"no retina for this encoder; expected conv or .*; got 'mine'; .*--no-retina"):
         stranger.adapted()
+    with pytest.raises(BadInput, match=r"no gaze for this encoder; .* leave --gaze out, and give --no-retina"):
+        stranger.adapted(gaze=True)
 
 
 def test_a_retina_takes_one_grey_for_another_under_another_light() -> None:

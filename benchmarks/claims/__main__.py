@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -33,7 +34,13 @@ class Options:
         page: the report.
     """
 
-    parts: tuple[str, ...] = tuple(PARTS)
+    parts: tuple[Literal["quality", "noise", "cost", "energy", "belief"], ...] = (
+        "quality",
+        "noise",
+        "cost",
+        "energy",
+        "belief",
+    )
     quick: bool = False
     out: Path | None = None
     fresh: bool = False

@@ -356,7 +356,7 @@ def run(quick: bool, report: Report) -> None:
     """Measures every task, and hands over rows as they are found.
 
     Args:
-        quick: two tasks and few clips, for a look; intervals are then wide.
+        quick: TwoRoom alone and few clips, for a look; intervals are then wide.
         report: takes a row; where it has `has(row)` too, as a file of rows does, tasks that are there are left out.
     """
     size, known = QUICK if quick else FULL, getattr(report, "has", lambda row: False)
@@ -387,11 +387,6 @@ def line(row: Row) -> str:
     if row["group"] == "goals":
         said = (f"{k} {v['found']:.3f} {'met' if v['met'] else 'MISSED'}" for k, v in row["goals"].items())
         return head + ", ".join(said)
-    if row["group"] == "success":
-        return f"{head}ECE {row['ece']:.3f}, perfect would show {row['ece_if_perfect']:.3f}; AUROC {row['auroc']}"
-    if row["group"] == "fork":
-        said = "  ".join(f"{kind} {middle:.3g}" for kind, (_, middle, _) in row["energies"].items())
-        return f"{head}{said}; AUROC of wall {row['auroc_wall']:.3f}, of ghost {row['auroc_ghost']:.3f}"
     return head
 
 

@@ -50,6 +50,8 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 def _areas(rows: Sequence[Row]) -> str:
     """AUROC by kind, against plain clips, and the mean, with other looks among the negatives too."""
     physical, means = _group(rows, "physical"), _group(rows, "mean")
+    if not means:
+        return ""
     kinds, body = _unique(physical, "kind"), []
     found = {(row["task"], row["scorer"], row["kind"]): row for row in physical}
     for mean in means:
@@ -65,8 +67,10 @@ def _areas(rows: Sequence[Row]) -> str:
 
 def _goals(rows: Sequence[Row]) -> str:
     """Every goal of every task, met or missed."""
-    body = []
-    for row in _group(rows, "goals"):
+    body, found = [], _group(rows, "goals")
+    if not found:
+        return ""
+    for row in found:
         cells = []
         for name in ("teleport", "wall", "mean", "looks"):
             if (one := row["goals"].get(name)) is None:
@@ -85,6 +89,8 @@ def _alarms(rows: Sequence[Row]) -> str:
     from matplotlib.figure import Figure
 
     chosen = [row for row in rows if row["group"] in ("physical", "possible") and row["kind"] != "looks"]
+    if not chosen:
+        return ""
     tasks, kinds = _unique(chosen, "task"), _unique(chosen, "kind")
     physical = [kind for kind in kinds if any(r["kind"] == kind and r["group"] == "physical" for r in chosen)]
     kinds = physical + [kind for kind in kinds if kind not in physical]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
-import importlib
-import importlib.util
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from matplotlib.figure import Figure
 
 from planner.data import write_atomically
 
+from . import expectation
 from .nuisance import KINDS, SEVERITIES
 from .rows import Row
 
@@ -227,14 +226,10 @@ def draw_cost(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _energy(rows: Sequence[Row], frames: Path) -> str:
-    """Claim 3 draws its own plots, where its module is there."""
+def _energy(rows: Sequence[Row], _: Path) -> str:
+    """Claim 3 draws its own plots."""
     found = pick(rows, part="energy")
-    if not found or importlib.util.find_spec("benchmarks.claims.expectation") is None:
-        return ""
-    plot: Callable[[Sequence[Row]], str] | None
-    plot = getattr(importlib.import_module("benchmarks.claims.expectation"), "plot", None)
-    return f"<h2>3. Energy tells compatible from impossible?</h2>{plot(found)}" if plot else ""
+    return f"<h2>3. Energy tells compatible from impossible?</h2>{expectation.plot(found)}" if found else ""
 
 
 def _svg(figure: Figure) -> str:

@@ -127,7 +127,8 @@ class AdaptedEncoder(PictureEncoder):
 
     Args:
         encoder: one that reads pictures.
-        gaze: what follows a camera that stands aside (`retina.Gaze`), behind the retina; none by default.
+        gaze: what follows a camera that stands aside (`retina.Gaze`), behind the retina; none by default. It starts as
+            no change but rounding.
     """
 
     def __init__(self, encoder: PictureEncoder, gaze: Gaze | None = None) -> None:
@@ -149,7 +150,7 @@ class JoinedEncoder(PictureEncoder):
 
     Args:
         plain: one that reads pictures, never taught looks.
-        taught: the same, behind a retina; it was taught `plain`'s latents.
+        taught: the same, behind a retina and, maybe, a gaze; it was taught `plain`'s latents.
     """
 
     apart: Tensor
@@ -214,24 +215,21 @@ def _image(pixels: Tensor) -> Tensor:
     return pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
 
 
-def _adapted(name: str, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
-    return AdaptedEncoder(_BARE[name](image_size, width, latent_dim))
+def _adapted(name: str, gaze: bool, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
+    return AdaptedEncoder(_BARE[name](image_size, width, latent_dim), Gaze(image_size) if gaze else None)
 
 
-def _gazing(name: str, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
-    return AdaptedEncoder(_BARE[name](image_size, width, latent_dim), Gaze(image_size))
-
-
-def _joined(name: str, image_size: int, width: int, latent_dim: int) -> JoinedEncoder:
-    return JoinedEncoder(_BARE[name](image_size, width, latent_dim), _adapted(name, image_size, width, latent_dim))
+def _joined(name: str, gaze: bool, image_size: int, width: int, latent_dim: int) -> JoinedEncoder:
+    plain = _BARE[name](image_size, width, latent_dim)
+    return JoinedEncoder(plain, _adapted(name, gaze, image_size, width, latent_dim))
 
 
 RETINA = "+retina"
-"""What the name of an encoder behind a retina ends with."""
-GAZE = f"{RETINA}+gaze"
-"""What the name of an encoder ends with that stands behind a retina and a gaze."""
+"""What the name of an encoder behind a retina ends with, unless there is a gaze too."""
 JOINED = "+joined"
-"""What the name of an encoder joined with one behind a retina ends with."""
+"""What the name of an encoder joined with one behind a retina ends with, unless there is a gaze too."""
+GAZE = "+gaze"
+"""What either ends with then."""
 
 _BARE: dict[str, Callable[[int, int, int], PictureEncoder]] = {
     "conv": ConvEncoder,
@@ -240,9 +238,8 @@ _BARE: dict[str, Callable[[int, int, int], PictureEncoder]] = {
 }
 ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     **_BARE,
-    **{f"{name}{RETINA}": partial(_adapted, name) for name in _BARE},
-    **{f"{name}{GAZE}": partial(_gazing, name) for name in _BARE},
-    **{f"{name}{JOINED}": partial(_joined, name) for name in _BARE},
+    **{f"{name}{RETINA}{GAZE * gaze}": partial(_adapted, name, gaze) for gaze in (False, True) for name in _BARE},
+    **{f"{name}{JOINED}{GAZE * gaze}": partial(_joined, name, gaze) for gaze in (False, True) for name in _BARE},
 }
 """By name; each is made from image_size, width and latent_dim. Yours may join them, before checkpoints with it load."""
 BUILT_IN = tuple(ENCODERS)

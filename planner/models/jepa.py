@@ -131,19 +131,20 @@ class JEPA(nn.Module):
         """A copy whose encoder stands behind a retina that changes nothing yet; `self` if it has all that is asked for.
 
         Args:
-            gaze: behind a gaze too.
+            gaze: behind a gaze too, which changes nothing but rounding yet.
 
         Raises:
             BadInput: for an encoder that does not come with one.
         """
         name = self.config.encoder
-        if name.endswith(GAZE) or (name.endswith(RETINA) and not gaze):
+        if name.endswith(f"{RETINA}{GAZE}") or (name.endswith(RETINA) and not gaze):
             return self
         bare = name.removesuffix(RETINA)
-        if (new := f"{bare}{GAZE if gaze else RETINA}") not in ENCODERS:
-            do = "leave it out: --no-retina"
+        if (new := f"{bare}{RETINA}{GAZE * gaze}") not in ENCODERS:
+            do = "leave --gaze out, and give --no-retina" if gaze else "leave it out: --no-retina"
             expected = " or ".join(known for known in BUILT_IN if f"{known}{RETINA}" in ENCODERS)
-            raise BadInput("no retina for this encoder", expected=expected, got=repr(name), do=do)
+            what = f"no {'gaze' if gaze else 'retina'} for this encoder"
+            raise BadInput(what, expected=expected, got=repr(name), do=do)
         kept = self.state_dict()
         kept = {_behind_retina(key): value for key, value in kept.items()} if name == bare else kept
         return self._grown(replace(self.config, encoder=new), kept)
@@ -152,7 +153,8 @@ class JEPA(nn.Module):
         """A copy whose encoder is joined with one that was taught its latents (`encoders.JoinedEncoder`).
 
         Args:
-            taught: a model of the same shape whose encoder is this one's behind a retina; the rest of it is not read.
+            taught: a model of the same shape whose encoder is this one's behind a retina, and a gaze if there is one;
+                the rest of it is not read.
             apart: mean square distance of two latents of a picture up to which the encoders agree, >= 0.
 
         Raises:
@@ -161,7 +163,8 @@ class JEPA(nn.Module):
         if (behind := f"{self.config.encoder}{RETINA}") not in ENCODERS:
             do = "start from the weights that were taught looks, as they were before"
             raise BadInput("no retina for this encoder", expected="a bare one", got=repr(self.config.encoder), do=do)
-        wanted = replace(self.config, encoder=behind)
+        gaze = GAZE if taught.config.encoder == f"{behind}{GAZE}" else ""
+        wanted = replace(self.config, encoder=f"{behind}{gaze}")
         for name in ("encoder", "image_size", "width", "latent_dim"):
             if (got := getattr(taught.config, name)) != (want := getattr(wanted, name)):
                 do = "teach these weights looks: jepa-mpc looks"
@@ -170,7 +173,7 @@ class JEPA(nn.Module):
         for part, encoder in {"plain": self.encoder, "taught": taught.encoder}.items():
             kept |= {f"encoder.{part}.{name}": value for name, value in encoder.state_dict().items()}
         kept["encoder.apart"] = torch.tensor(apart)
-        return self._grown(replace(self.config, encoder=f"{self.config.encoder}{JOINED}"), kept)
+        return self._grown(replace(self.config, encoder=f"{self.config.encoder}{JOINED}{gaze}"), kept)
 
     def _grown(self, config: JEPAConfig, kept: dict[str, Tensor]) -> JEPA:
         """A model of the shape `config` with these weights by name, and new ones where there are none."""

@@ -45,7 +45,8 @@ class Gaze(nn.Module):
 
     Profiles of the picture along both axes (learned features of 3 x 3 pixels, each the mean of a row or of a column:
     edges of a table stand out in them, and grain does not) tell how far it lies aside; it is read off there, between
-    pixels by straight lines (Jaderberg et al., arXiv 1506.02025). It starts as no change at all.
+    pixels by straight lines (Jaderberg et al., arXiv 1506.02025). It starts as no change but rounding; float32 alone is
+    precise enough to tell pixels apart.
 
     Args:
         size: height and width of the pictures, pixels.
