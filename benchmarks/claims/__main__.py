@@ -13,7 +13,8 @@ import tyro
 from . import belief, cost, expectation, noise, quality
 from .rows import Rows
 
-PARTS: dict[str, Callable[[bool, Rows], None]] = {
+Part = Literal["quality", "noise", "cost", "energy", "belief"]
+PARTS: dict[Part, Callable[[bool, Rows], None]] = {
     "quality": quality.run,
     "noise": noise.run,
     "cost": cost.run,
@@ -34,13 +35,7 @@ class Options:
         page: the report.
     """
 
-    parts: tuple[Literal["quality", "noise", "cost", "energy", "belief"], ...] = (
-        "quality",
-        "noise",
-        "cost",
-        "energy",
-        "belief",
-    )
+    parts: tuple[Part, ...] = tuple(PARTS)
     quick: bool = False
     out: Path | None = None
     fresh: bool = False
