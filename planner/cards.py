@@ -88,7 +88,7 @@ def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
     """What a card says of an encoder that was taught to see through looks."""
     checks = curves(out)
     last = checks[max(checks)] if checks else {}
-    repainted = (", things repainted" if config.repaint else "") + (", shifted" if config.shift else "")
+    ways = (", things repainted" if config.repaint else "") + (", shifted" if config.shift else "")
     rows = []
     if {"val/plain", "val/varied", "val/untaught"} <= set(last):
         rows = [f"| plain | 0 | {last['val/plain']:.3f} |"]
@@ -99,7 +99,7 @@ def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
             "",
             f"The encoder ({shape.encoder}) alone, {config.steps} updates of {config.batch} pictures of"
             f" {store.info.episodes} episodes of"
-            f" {store.info.policy} (seed {store.info.seed}), looks varied by {config.augment}{repainted},"
+            f" {store.info.policy} (seed {store.info.seed}), looks varied by {config.augment}{ways},"
             f" from the weights {start[:12]}: `{command}`.",
             "Mean square distance to the latent that the encoder had for the plain picture (a feature has variance 1):",
             "",
