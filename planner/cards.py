@@ -84,6 +84,21 @@ def temporal_card(
     )
 
 
+def slow_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
+    """What a card says of slow features that were added later."""
+    still, moved = (_ends(out / "slow", f"val/slow_{name}")[-1] for name in ("still", "moved"))
+    return "\n".join(
+        [
+            "## Slow features",
+            "",
+            f"{config.slow_steps} updates of a head of {shape.slow} features on {_sets(stores, config)}: `{command}`.",
+            f"Their held-out mean square change in a model step: {moved:.3f} on average, {still:.4f} in the median step"
+            " (a feature has variance 1).",
+            "",
+        ]
+    )
+
+
 def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, start: str, command: str) -> str:
     """What a card says of an encoder that was taught to see through looks."""
     checks = curves(out)
@@ -134,6 +149,8 @@ LEGEND = {
     " latent distance.",
     "temporal_near": "`temporal_near`: error of the steps between two frames that are few steps apart, model steps.",
     "prior": "`prior`: error of the flow from noise to the plans of play; 1 or more where it knows nothing.",
+    "slow_still": "`slow_still`, `slow_moved`: mean square change of the slow features in a model step, the median and"
+    " the mean; far apart where things lie still most of the time.",
 }
 """What a card says of figures that not every training has."""
 
@@ -185,7 +202,7 @@ def card(
     if polished:
         ahead = polished[max(polished)].items()
         figures += [(f"{key.removeprefix('val/')}, polished", value) for key, value in ahead if "error" in key]
-    for stage in ("temporal", "prior"):
+    for stage in ("temporal", "prior", "slow"):
         later = curves(out / stage)
         figures += [(key.removeprefix("val/"), value) for key, value in later.get(max(later, default=0), {}).items()]
     info = store.info
@@ -203,6 +220,7 @@ def card(
         f"| polishing | {config.polish_steps} updates of the predictor, {config.polish_horizon} steps ahead |",
         f"| temporal distance | {config.temporal_steps if shape.temporal else 0} updates of its head |",
         f"| action prior | {config.prior_steps if shape.prior else 0} updates |",
+        f"| slow features | {config.slow_steps if shape.slow else 0} updates of their head |",
         f"| commit | {commit()} |",
         f"| versions | {', '.join(f'{name} {value}' for name, value in versions().items())} |",
         "",

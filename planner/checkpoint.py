@@ -136,6 +136,9 @@ def find(task: str, given: Path | None) -> Path:
 
 FIGURES = "<!-- figures -->"
 
+LATER = {"slow"}
+"""Keys of `config.json` that checkpoints of this format did not have at first: the default is meant."""
+
 
 def record(path: Path, figures: str) -> None:
     """Puts measured `figures` (Markdown) at the end of a checkpoint's card, in place of those before."""
@@ -187,8 +190,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _from_dict(kind: type[Config], values: Any, path: Path) -> Config:
-    """A frozen dataclass from exactly its own keys; its validation judges the values."""
+    """A frozen dataclass from exactly its own keys; its validation judges the values.
+
+    A checkpoint that was written before a key was there need not have it.
+    """
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if isinstance(values, dict):
+        values = {key: getattr(kind, key) for key in LATER & known} | values
     if not isinstance(values, dict) or set(values) != known:
         raise BadInput(
             f"checkpoint {path}: config.json describes no {kind.__name__}",

@@ -244,7 +244,7 @@ def _stopped(state: Path) -> NoReturn:
 
 
 def _keep(
-    folder: Path, options: Polish | Prior | Temporal | Looks | Join, loaded: Checkpoint, model: JEPA, told: str
+    folder: Path, options: Polish | Prior | Temporal | Slow | Looks | Join, loaded: Checkpoint, model: JEPA, told: str
 ) -> None:
     """Writes a checkpoint that was trained further; its card says `told` after what it said before."""
     from . import checkpoint
@@ -323,7 +323,7 @@ class Polish:
 
 
 def _ready(
-    options: Polish | Prior | Temporal | Looks | Join, *sizes: str
+    options: Polish | Prior | Temporal | Slow | Looks | Join, *sizes: str
 ) -> tuple[Checkpoint, list[EpisodeStore], Path]:
     """What a command that trains a part of a checkpoint starts from, its datasets, and its folder to resume in.
 
@@ -457,6 +457,58 @@ class Temporal:
 
 
 @dataclass(frozen=True)
+class Slow:
+    """Teach a checkpoint what the robot does not move by itself; its planner then lets the robot end anywhere."""
+
+    task: Task
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
+    data: tuple[Path, ...] = ()
+    """Datasets, of which every episode counts alike; data/TASK by default."""
+    checkpoint: Path | None = None
+    """Checkpoint to start from, which knows the steps left; checkpoints/TASK by default."""
+    save: Path | None = None
+    """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/slow/TASK by default."""
+    features: int = 8
+    """Features of the head; more than there is to know of what lies still are the robot's."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    """How it is trained; what only the other parts need is not read."""
+
+    def run(self) -> None:
+        from . import cards, training
+
+        loaded, stores, out = _ready(self, "features")
+        if loaded.model.temporal is None:
+            got, do = "a checkpoint without them", f"jepa-mpc temporal {self.task}"
+            raise BadInput("slow: its planner goes by steps left too", expected="a temporal distance", got=got, do=do)
+        model, shape = loaded.model, replace(loaded.model.config, slow=self.features)
+        done = training.add_part(
+            model,
+            "slow",
+            shape,
+            stores,
+            self.training,
+            out,
+            weights=loaded.sha256,
+            tensorboard=self.tensorboard,
+            symmetries=_symmetries(self.task),
+        )
+        if done is None:
+            _stopped(out / "slow/last.ckpt")
+        folder = self.save or out / "checkpoint"
+        loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal+slow", body=1.0))
+        _keep(folder, self, loaded, done, cards.slow_card(stores, shape, self.training, out, _typed()))
+        console.print(
+            f"{folder}: lets the robot end anywhere; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`"
+        )
+
+
+@dataclass(frozen=True)
 class Looks:
     """Teach a checkpoint's encoder to see through changes of appearance; its latents keep their meaning."""
 
@@ -566,7 +618,8 @@ class Evaluate:
     std: float | None = None
     """Standard deviation of the first candidates; the checkpoint's own by default."""
     metric: str | None = None
-    """Of the latent distance: l2, l1, huber, cosine, temporal or temporal+l2; the checkpoint's own by default."""
+    """Of the latent distance: l2, l1, huber, cosine, temporal, temporal+l2 or temporal+slow; the checkpoint's own by
+    default."""
     body: float | None = None
     """Factor in the distance on where the robot itself is, 0 to 1; the checkpoint's own by default."""
     proposals: int | None = None
@@ -894,6 +947,7 @@ COMMANDS: dict[str, type[Any]] = {
     "polish": Polish,
     "prior": Prior,
     "temporal": Temporal,
+    "slow": Slow,
     "looks": Looks,
     "join": Join,
     "evaluate": Evaluate,

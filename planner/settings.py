@@ -13,17 +13,19 @@ from .energies import METRICS, ActionEffort, Energy, LatentDistance, LearnedDist
 from .errors import BadInput, check_seed
 from .models.jepa import JEPA
 from .models.packed import Packed
-from .models.temporal import TemporalDistance
 from .mpc import MPC
 from .optimizers import CEM, AnyOptimizer, Chain, Gradient, Hold, make_optimizer
 from .proposals import proposer
 from .types import EnergyLike, Prior, WorldModel
 
-BY_STEPS = ("temporal", "temporal+l2")
+BY_STEPS = ("temporal", "temporal+l2", "temporal+slow")
 """Metrics that ask a model's head how many steps are left."""
 
 NEARNESS = 30.0
 """Model steps that a mean square of 1 between latents counts for, beside those of the head (decision 65)."""
+
+STILLNESS = 3.0
+"""Model steps that the whole distance by slow features counts for, beside those of the head (decision 69)."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class PlannerConfig:
         std: standard deviation of the first candidates, in normalised action units, above 0.
         metric: of the latent distance: "l2", "l1", "huber" or "cosine"; or "temporal", the steps that a model with
             such a head says are left; or "temporal+l2", these and `NEARNESS` times the latent distance, which is more
-            exact where little of the way is left.
-        over: which imagined steps count: "last", "all" or "min"; of "temporal+l2", for either term by itself.
+            exact where little of the way is left; or "temporal+slow", these and `STILLNESS` times the distance by slow
+            features, by which the robot itself may end anywhere.
+        over: which imagined steps count: "last", "all" or "min"; of a sum, for either term by itself.
         body: factor in the distance on the latent directions of the robot's own body, 0 to 1; below 1 the model has to
             know them.
         effort: weight of the actions' mean square in the energy, >= 0.
@@ -98,16 +101,24 @@ class PlannerConfig:
 
     def energy(self, model: WorldModel) -> Energy:
         """The energy that these settings describe; `model` may know the robot's body or the steps between latents."""
-        distance = self._distance(getattr(model, "body", None), getattr(model, "temporal", None))
+        distance = self._by_steps(model) if self.by_steps else self._in_latents(getattr(model, "body", None))
         return distance + self.effort * ActionEffort() if self.effort else distance
 
-    def _distance(self, body: Tensor | None, temporal: TemporalDistance | None) -> Energy:
-        if self.by_steps:
-            if temporal is None:
-                expected = "a model that knows how many steps lie between latents (model.temporal above 0 in training)"
+    def _by_steps(self, model: WorldModel) -> Energy:
+        def asked(head: str, knowing: str) -> Energy:
+            if (known := getattr(model, head, None)) is None:
+                expected = f"a model that knows {knowing} (model.{head} above 0 in training, or `jepa-mpc {head}`)"
                 raise BadInput(f"planner: metric is {self.metric}", expected=expected, do="choose another metric")
-            left = LearnedDistance(temporal, over=self.over)
-            return left if self.metric == "temporal" else left + NEARNESS * LatentDistance("l2", over=self.over)
+            return LearnedDistance(known, over=self.over)
+
+        left = asked("temporal", "how many steps lie between latents")
+        if self.metric == "temporal+l2":
+            return left + NEARNESS * LatentDistance("l2", over=self.over)
+        if self.metric == "temporal+slow":
+            return left + STILLNESS * asked("slow", "what the robot does not move by itself")
+        return left
+
+    def _in_latents(self, body: Tensor | None) -> Energy:
         if self.body < 1:
             if body is None:
                 expected = "a model that knows the directions of the robot's body (model.body above 0 in training)"
@@ -207,6 +218,7 @@ class TrainConfig:
         temporal_reach: model steps in one episode up to which the head is taught their number as it is, >= 1.
         prior_steps: updates of the action prior (batches of 512 plans), where the model has one, >= 1.
         prior_reach: most model steps between the start and the goal that it is taught, >= 1.
+        slow_steps: updates of the slow features (batches of 2,048 pairs), where the model has them, >= 1.
         temporal_expectile: of the steps that play took, which the head estimates, above 0 to 0.5; low, because play
             dawdles.
         seed: of weights, batches and noise, >= 0.
@@ -240,6 +252,7 @@ class TrainConfig:
     temporal_expectile: float = 0.05
     prior_steps: int = 6000
     prior_reach: int = 10
+    slow_steps: int = 3000
     seed: int = 0
     save_every: int = 100
 
@@ -247,7 +260,7 @@ class TrainConfig:
         whole = {"steps": 1, "batch": 2, "horizon": 1, "sigreg_directions": 1, "save_every": 1}
         check_seed("training", self.seed)
         whole |= {"polish_steps": 0, "polish_horizon": 1, "polish_batch": 2, "temporal_steps": 1, "temporal_reach": 1}
-        whole |= {"prior_steps": 1, "prior_reach": 1}
+        whole |= {"prior_steps": 1, "prior_reach": 1, "slow_steps": 1}
         for name, least in whole.items():
             if getattr(self, name) < least:
                 raise BadInput(f"training: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))

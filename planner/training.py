@@ -35,10 +35,12 @@ from .models.encoders import BUILT_IN, JOINED, AdaptedEncoder, FeatureEncoder, J
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, rollout_loss, sigreg
 from .models.prior import ActionPrior
+from .models.slow import SlowFeatures
 from .models.temporal import TemporalDistance
 from .pretrained import Pretrained, settle
 from .prior import Hindsight, PriorTraining
 from .settings import TrainConfig
+from .slow import Neighbours, SlowTraining
 from .stages import watch_rank
 from .symmetry import Symmetry
 from .temporal import DistanceTraining, Ways
@@ -308,7 +310,7 @@ def train(
             return None
     if model.body is not None:
         model.body.copy_(find_body(model.eval(), store, config.held_out))
-    for part in ("temporal", "prior"):
+    for part in ("temporal", "prior", "slow"):
         learner, train_it = getattr(model, part), TRAINERS[part]
         if learner is not None and not train_it(model, learner, [store], config, views, out, tensorboard):
             return None
@@ -482,9 +484,29 @@ def train_prior(
     return _run(PriorTraining(prior, settings), settings, out / "prior", tensorboard, draws)
 
 
+def _train_slow(
+    model: JEPA,
+    head: SlowFeatures,
+    stores: Sequence[EpisodeStore],
+    config: TrainConfig,
+    views: Sequence[Symmetry],
+    out: Path,
+    tensorboard: bool,
+) -> bool:
+    """Trains slow features on cached latents, in `out/slow`, where it resumes; False if it was interrupted."""
+    settings, block = replace(config, steps=config.slow_steps), model.action.block
+
+    def draws() -> tuple[Neighbours, Neighbours]:
+        parts = _episodes(model, stores, views, config.held_out)
+        fit, check = (Neighbours(latents, block, 2048, config.seed) for latents, _ in parts)
+        return fit, check
+
+    return _run(SlowTraining(head, settings), settings, out / "slow", tensorboard, draws)
+
+
 def add_part(
     model: JEPA,
-    part: Literal["prior", "temporal"],
+    part: Literal["prior", "slow", "temporal"],
     shape: JEPAConfig,
     stores: Sequence[EpisodeStore],
     config: TrainConfig,
@@ -494,7 +516,7 @@ def add_part(
     tensorboard: bool,
     symmetries: Sequence[Symmetry] = (),
 ) -> JEPA | None:
-    """Gives a finished model an action prior or a temporal distance, or a new one; all else stays as it is.
+    """Gives a finished model an action prior, slow features or a temporal distance, or new ones; all else stays.
 
     Args:
         model: what the part is to be added to.
@@ -502,8 +524,8 @@ def add_part(
         shape: the model's, with the part's sizes.
         stores: datasets of the same task, of episodes as long, already verified; every episode counts alike.
         config: `learning_rate`, `weight_decay`, `symmetric`, `held_out`, `seed` and `save_every` are read, of a prior
-            also `prior_steps`, `prior_reach` and `cold_starts`, of a temporal distance also `temporal_steps`,
-            `temporal_reach` and `temporal_expectile`.
+            also `prior_steps`, `prior_reach` and `cold_starts`, of slow features also `slow_steps`, of a temporal
+            distance also `temporal_steps`, `temporal_reach` and `temporal_expectile`.
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
@@ -528,7 +550,7 @@ def add_part(
     return grown.eval() if train_it(grown, learner, stores, config, views, out, tensorboard) else None
 
 
-TRAINERS: dict[str, Callable[..., bool]] = {"prior": train_prior, "temporal": _train_temporal}
+TRAINERS: dict[str, Callable[..., bool]] = {"prior": train_prior, "slow": _train_slow, "temporal": _train_temporal}
 
 
 def learn_looks(

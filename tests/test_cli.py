@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from toys import SIZE, dot_store, flip_byte, toy_checkpoint
+from toys import SHAPE, SIZE, dot_store, flip_byte, toy_checkpoint
 
 from envs.push_t import PushT
 from planner import checkpoint, cli
@@ -340,7 +340,8 @@ def test_symmetries_that_a_task_has_not_are_refused_before_it_is_played(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("command", "trains"), [("train", "train"), ("polish", "polish"), ("prior", "add_part"), ("temporal", "add_part")]
+    ("command", "trains"),
+    [("train", "train"), ("polish", "polish"), *((part, "add_part") for part in ("prior", "temporal", "slow"))],
 )
 def test_a_task_s_symmetries_reach_every_training(command: str, trains: str, tmp_path: Path, monkeypatch: Any) -> None:
     dot_store(tmp_path / "data", task="PushT")
@@ -352,7 +353,8 @@ def test_a_task_s_symmetries_reach_every_training(command: str, trains: str, tmp
     monkeypatch.setattr(f"planner.training.{trains}", told)
     words = [command, "PushT", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     if command != "train":
-        words += ["--checkpoint", str(toy_checkpoint(tmp_path / "start", task="PushT"))]
+        start = toy_checkpoint(tmp_path / "start", task="PushT", shape=replace(SHAPE, temporal=4))
+        words += ["--checkpoint", str(start)]
     with pytest.raises(SystemExit, match="130"):  # as if it had been interrupted
         main(words)
     assert given == list(PushT.symmetries)

@@ -123,7 +123,17 @@ def test_nothing_imports_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("library", "places"),
     [
-        ("lightning", ["planner.looks", "planner.masked", "planner.prior", "planner.temporal", "planner.training"]),
+        (
+            "lightning",
+            [
+                "planner.looks",
+                "planner.masked",
+                "planner.prior",
+                "planner.slow",
+                "planner.temporal",
+                "planner.training",
+            ],
+        ),
         ("pytorch_lightning", []),
         ("transformers", ["planner.models"]),
         ("gymnasium", ["planner.evaluate", "planner.adapters", "envs"]),

@@ -48,6 +48,7 @@ SMALLER = {
     "demo": ["--episodes", "2"],
     "prior": ["--training.prior-steps", "4", "--horizon", "1", "--width", "16", "--threads", "1"],
     "temporal": ["--training.temporal-steps", "4", "--features", "8", "--threads", "1"],
+    "slow": ["--training.slow-steps", "4", "--features", "8", "--threads", "1"],
     "looks": ["--training.steps", "4", "--training.batch", "8", "--threads", "1"],
     "join": ["--threads", "1"],
     "surprise": ["--episodes", "99", "--length", "20"],

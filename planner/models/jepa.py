@@ -14,6 +14,7 @@ from ..types import Context
 from .encoders import BUILT_IN, ENCODERS, GAZE, JOINED, RETINA
 from .predictors import PREDICTORS, Predictor
 from .prior import ActionPrior
+from .slow import SlowFeatures
 from .temporal import TemporalDistance
 
 
@@ -37,6 +38,7 @@ class JEPAConfig:
         temporal: features of a head that tells how many steps lie between two latents, trained last, 0 to 1024.
         prior: width of an action prior, which proposes plans as play would do them, trained last, 0 to 8192.
         prior_horizon: model steps of the plans that it proposes, 1 to 64.
+        slow: features of a head that sees what the robot does not move by itself, trained last, 0 to 1024.
     """
 
     encoder: str = "conv"
@@ -53,6 +55,7 @@ class JEPAConfig:
     temporal: int = 0
     prior: int = 0
     prior_horizon: int = 6
+    slow: int = 0
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -71,6 +74,7 @@ class JEPAConfig:
             "temporal": (0, 1024),
             "prior": (0, 8192),
             "prior_horizon": (1, 64),
+            "slow": (0, 1024),
             "heads": (1, 64) if self.predictor == "transformer" else (0, 0),
         }
         for name, (low, high) in ranges.items():
@@ -97,6 +101,7 @@ class JEPA(nn.Module):
         body: latent directions of the robot's own body, `[D, config.body]`, orthonormal; None where there are none.
         temporal: model steps between two latents; None where `config.temporal` is 0.
         prior: proposes plans; None where `config.prior` is 0.
+        slow: features that seldom change; None where `config.slow` is 0.
     """
 
     body: Tensor | None
@@ -112,6 +117,7 @@ class JEPA(nn.Module):
         self.temporal = TemporalDistance(config.latent_dim, config.temporal) if config.temporal else None
         shape = (config.latent_dim, config.history, action.env_dim, config.prior_horizon, config.prior)
         self.prior = ActionPrior(*shape) if config.prior else None
+        self.slow = SlowFeatures(config.latent_dim, config.slow) if config.slow else None
         # Decodes the action from how the latent moved: a latent that forgets what actions do cannot (PLDM, 2502.14819).
         self.inverse = nn.Sequential(
             nn.Linear(2 * config.latent_dim, 256), nn.SiLU(inplace=True), nn.Linear(256, action.dim)
@@ -121,7 +127,7 @@ class JEPA(nn.Module):
         """A copy in which one part is new and untrained; everything else has this one's weights.
 
         Args:
-            part: "predictor", "temporal" or "prior"; this one need not have the last two.
+            part: "predictor", "temporal", "prior" or "slow"; this one need not have the last three.
             config: the copy's shape, which differs from this one's in that part alone.
         """
         kept = {name: value for name, value in self.state_dict().items() if not name.startswith(f"{part}.")}
@@ -207,13 +213,14 @@ class JEPA(nn.Module):
         """Most memory that rehearsing and judging one candidate of T = `horizon` steps takes, bytes; for `max_bytes`.
 
         Counted: every action, what the predictor holds, and the futures twice while they are stacked; and then the
-        futures with two of their size that an energy makes of them, or what the temporal head does.
+        futures with two of their size that an energy makes of them, or what a head does.
         """
         futures = horizon * self.config.latent_dim
         actions = (self.history - 1 + horizon) * self.action.dim
         judging = 3 * futures + horizon
-        if self.temporal is not None:
-            judging = max(judging, futures + horizon * self.temporal.floats)
+        for head in (self.temporal, self.slow):
+            if head is not None:
+                judging = max(judging, futures + horizon * head.floats)
         floats = actions + max(2 * futures + self.predictor.floats_per_plan(horizon), judging)
         return floats * next(self.parameters()).element_size()
 
