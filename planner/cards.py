@@ -86,17 +86,25 @@ def temporal_card(
 
 def slow_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainConfig, out: Path, command: str) -> str:
     """What a card says of slow features that were added later."""
-    still, moved = (_ends(out / "slow", f"val/slow_{name}")[-1] for name in ("still", "moved"))
+    median, mean = (
+        [f"{end:.4f}" for end in _ends(out / "slow", f"val/slow_{name}")[-1:]] for name in ("median", "mean")
+    )
     return "\n".join(
         [
             "## Slow features",
             "",
             f"{config.slow_steps} updates of a head of {shape.slow} features on {_sets(stores, config)}: `{command}`.",
-            f"Their held-out mean square change in a model step: {moved:.3f} on average, {still:.4f} in the median step"
-            " (a feature has variance 1).",
+            f"Their held-out mean square change in a model step: {''.join(mean)} on average, {''.join(median)} in the"
+            " median step (a feature has variance 1).",
             "",
         ]
     )
+
+
+def lies_still(out: Path) -> bool:
+    """Whether the slow features trained in `out` change less than half as much in the median step as on average."""
+    median, mean = (_ends(out / "slow", f"val/slow_{name}")[-1:] for name in ("median", "mean"))
+    return median < [0.5 * value for value in mean]
 
 
 def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, start: str, command: str) -> str:
@@ -149,8 +157,8 @@ LEGEND = {
     " latent distance.",
     "temporal_near": "`temporal_near`: error of the steps between two frames that are few steps apart, model steps.",
     "prior": "`prior`: error of the flow from noise to the plans of play; 1 or more where it knows nothing.",
-    "slow_still": "`slow_still`, `slow_moved`: mean square change of the slow features in a model step, the median and"
-    " the mean; far apart where things lie still most of the time.",
+    "slow_median": "`slow_median`: mean square change of the slow features in the median model step; far below"
+    " `slow_mean`, the average, where things lie still most of the time.",
 }
 """What a card says of figures that not every training has."""
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from .errors import BadInput, check_seed
 from .models.encoders import FeatureEncoder, JoinedEncoder
 from .models.jepa import JEPAConfig
-from .recipes import LOOKS, POLISH, PRETRAIN, RECIPES, planner_for, recipe_for
+from .recipes import LOOKS, POLISH, PRETRAIN, RECIPES, known_metric, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
 from .tasks import folder_name, load_envs
 
@@ -449,7 +449,8 @@ class Temporal:
             _stopped(out / "temporal/last.ckpt")
         folder = self.save or out / "checkpoint"
         # A metric that goes by steps stays, else the recipe's does; neither reads body.
-        known = [planner.metric for planner in (loaded.planner, recipe_for(self.task).planner) if planner.by_steps]
+        settings = (loaded.planner, recipe_for(self.task).planner)
+        known = [known_metric(planner, shape) for planner in settings if planner.by_steps]
         metric = known[0] if known else "temporal"
         loaded = replace(loaded, planner=replace(loaded.planner, metric=metric, body=1.0))
         _keep(folder, self, loaded, done, cards.temporal_card(stores, shape, self.training, out, _typed()))
@@ -458,7 +459,7 @@ class Temporal:
 
 @dataclass(frozen=True)
 class Slow:
-    """Teach a checkpoint what the robot does not move by itself; its planner then lets the robot end anywhere."""
+    """Teach a checkpoint what the robot does not move by itself; where that ends then counts in steps left alone."""
 
     task: Task
     """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
@@ -484,7 +485,7 @@ class Slow:
 
         loaded, stores, out = _ready(self, "features")
         if loaded.model.temporal is None:
-            got, do = "a checkpoint without them", f"jepa-mpc temporal {self.task}"
+            got, do = "a checkpoint without one", "give it one with `jepa-mpc temporal`, and start from what that saves"
             raise BadInput("slow: its planner goes by steps left too", expected="a temporal distance", got=got, do=do)
         model, shape = loaded.model, replace(loaded.model.config, slow=self.features)
         done = training.add_part(
@@ -503,8 +504,10 @@ class Slow:
         folder = self.save or out / "checkpoint"
         loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal+slow", body=1.0))
         _keep(folder, self, loaded, done, cards.slow_card(stores, shape, self.training, out, _typed()))
+        if not cards.lies_still(out):
+            console.print("warning: nothing lies still for long, so that these features are the robot's own")
         console.print(
-            f"{folder}: lets the robot end anywhere; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`"
+            f"{folder}: goes by what the robot moves; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`"
         )
 
 

@@ -57,8 +57,8 @@ class LooksTraining(lightning.LightningModule):
     """Regression of the latent that the encoder had for the plain picture, from the same picture with another look.
 
     Latents keep their meaning, and so does whatever was trained on them: predictor, temporal distance, action prior,
-    planner settings; only a monitor of surprise has to be fitted again, as to any new weights. (Training a JEPA with
-    `training.augment` from the start, decision 32, has no such latents yet.)
+    slow features, planner settings; only a monitor of surprise has to be fitted again, as to any new weights. (Training
+    a JEPA with `training.augment` from the start, decision 32, has no such latents yet.)
 
     Args:
         encoder: what is trained; it starts as the teacher that it is compared with.

@@ -61,8 +61,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     # Contact, and an angle that the latent learns last: more of everything. Then `jepa-mpc collect PushT --checkpoint`
     # and `polish` (decision 28), `jepa-mpc looks PushT --training.steps 5000`, and a gated predictor polished on more
-    # play and twice on its planner's own episodes, last with `--training.symmetric` (decision 63; the checkpoint's card
-    # has the commands).
+    # play and twice on its planner's own episodes, last with `--training.symmetric` (decision 63); `temporal`,
+    # `looks --gaze --training.shift` and `slow` (decisions 67 and 69; the checkpoint's card has the commands).
     "PushT": Recipe(
         episodes=2000,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=2),
@@ -102,11 +102,17 @@ def recipe_for(task: str) -> Recipe:
     return RECIPES.get(task, DEFAULT)
 
 
-def planner_for(task: str, model: JEPAConfig) -> PlannerConfig:
-    """The planner of the task's recipe, less what a model of another shape does not know: body, steps left, prior."""
-    planner = recipe_for(task).planner
+def known_metric(planner: PlannerConfig, model: JEPAConfig) -> str:
+    """The planner's metric, or the next one to it that a model of that shape can tell."""
     if not model.temporal:
-        planner = replace(planner, metric=planner.without_head)
+        return planner.without_head
+    return "temporal+l2" if planner.metric == "temporal+slow" and not model.slow else planner.metric
+
+
+def planner_for(task: str, model: JEPAConfig) -> PlannerConfig:
+    """The planner of the task's recipe, less what a model of another shape does not know: body, heads, prior."""
+    planner = recipe_for(task).planner
+    planner = replace(planner, metric=known_metric(planner, model))
     if planner.proposals and not model.prior:
         planner = replace(planner, proposals=0, samples=128, iterations=4)  # then it has to search for itself
     return replace(planner, body=1.0) if planner.body < 1 and not model.body else planner

@@ -100,7 +100,7 @@ class PlannerConfig:
         return "l2" if self.by_steps else self.metric
 
     def energy(self, model: WorldModel) -> Energy:
-        """The energy that these settings describe; `model` may know the robot's body or the steps between latents."""
+        """The energy that these settings describe; `model` may know body, steps left and slow features."""
         distance = self._by_steps(model) if self.by_steps else self._in_latents(getattr(model, "body", None))
         return distance + self.effort * ActionEffort() if self.effort else distance
 
@@ -191,8 +191,9 @@ class TrainConfig:
         batch: windows an update, >= 2.
         horizon: K, steps of open-loop prediction in the loss, >= 1.
         decay: weight of each further predicted step, above 0 to 1.
-        learning_rate: AdamW's at its peak, > 0; warms up over 2 % of the steps (of an action prior, of looks and of
-            masked pretraining 5 %), then falls to zero as a cosine; a temporal head's is constant.
+        learning_rate: AdamW's at its peak, > 0; warms up over 2 % of the steps (of an action prior, of slow
+            features, of looks and of masked pretraining 5 %), then falls to zero as a cosine; a temporal head's is
+            constant.
         weight_decay: AdamW's, >= 0.
         sigreg_weight: weight of the regularisation against collapse, >= 0.
         sigreg_directions: random directions it looks along, >= 1.
@@ -202,7 +203,8 @@ class TrainConfig:
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
         symmetric: whether training sees every episode also as each of the task's symmetries shows it, with equal
             shares of every batch (whole windows, rounded down, one at least); of looks and of masked pretraining it is
-            not read. A prior and a temporal distance keep the latents of all of these in memory.
+            not read. A prior, slow features and a temporal distance keep the latents of all of these in
+            memory.
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         shift: whether looks differ by a shift of up to a pixel too.
         repaint: whether things change their colours each on its own in them; needs an `augment` above 0.

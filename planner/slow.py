@@ -62,8 +62,8 @@ class SlowTraining(lightning.LightningModule):
 
     def validation_step(self, batch: TensorDict, _: int) -> None:
         before, after = self.head.net(batch["before"]), self.head.net(batch["after"])
-        self.log("val/slow_still", (after - before).square().mean(-1).median())
-        self.log("val/slow_moved", (after - before).square().mean())
+        self.log("val/slow_median", (after - before).square().mean(-1).median())
+        self.log("val/slow_mean", (after - before).square().mean())
 
     def configure_optimizers(self) -> Any:
         return one_cycle(self.head, self.config)

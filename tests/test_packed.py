@@ -12,7 +12,7 @@ from test_models import TRANSFORMER, Live
 from torch import nn
 from toys import SHAPE, SIZE, SPEC, toy_model
 
-from planner.energies import LatentDistance, LearnedDistance
+from planner.energies import LatentDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.packed import Packed, PackedLinear, pack
@@ -131,15 +131,16 @@ def test_a_packed_rehearsal_keeps_the_promise_of_memory(shape: JEPAConfig, dtype
     assert live.peak <= 2 * 16 * model.bytes_per_plan(5)
 
 
-def test_judging_by_steps_left_keeps_the_promise_of_memory() -> None:
-    model, (start, actions) = toy_model(shape=replace(SHAPE, temporal=64)), context(SHAPE)
-    assert model.temporal is not None
+@pytest.mark.parametrize(("temporal", "slow"), [(64, 0), (64, 8), (1, 512)])
+def test_judging_by_heads_keeps_the_promise_of_memory(temporal: int, slow: int) -> None:
+    model, (start, actions) = toy_model(shape=replace(SHAPE, temporal=temporal, slow=slow)), context(SHAPE)
+    metric = "temporal+slow" if slow else "temporal"
     packed, goal = Packed(model), TensorDict({"latent": start.latent["latent"][:, 0]}, batch_size=[2])
     with torch.no_grad():
         packed.rollout(start, actions)  # packs parts of the weights, which stay
     for over in ("min", "last"):
         with torch.no_grad(), Live() as live:
-            LearnedDistance(model.temporal, over=over)(packed.rollout(start, actions), goal, actions)
+            PlannerConfig(metric=metric, over=over).energy(model)(packed.rollout(start, actions), goal, actions)
         assert live.peak <= 2 * 16 * packed.bytes_per_plan(5)
 
 

@@ -21,7 +21,7 @@ from planner.mpc import MPC
 from planner.optimizers import CEM
 from planner.prior import Hindsight, PriorTraining
 from planner.proposals import proposer
-from planner.recipes import planner_for, recipe_for
+from planner.recipes import known_metric, planner_for, recipe_for
 from planner.settings import PlannerConfig, TrainConfig
 from planner.training import _episodes, _run, train
 from planner.types import Context
@@ -228,6 +228,9 @@ def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> Non
     ours, bare = recipe_for("Cube").model, replace(recipe_for("Cube").model, prior=0, temporal=0)
     assert planner_for("Cube", ours) == recipe_for("Cube").planner and planner_for("Cube", ours).proposals
     plain = planner_for("Cube", bare)
+    slow = replace(recipe_for("Cube").planner, metric="temporal+slow")
+    shapes = replace(ours, slow=8), ours, bare
+    assert [known_metric(slow, shape) for shape in shapes] == ["temporal+slow", "temporal+l2", "l2"]
     assert plain.proposals == 0 and plain.metric == "l2" and plain.samples > recipe_for("Cube").planner.samples
     pusher = recipe_for("PushT").model
     assert planner_for("PushT", pusher).body < 1 and planner_for("PushT", replace(pusher, body=0)).body == 1

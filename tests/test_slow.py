@@ -11,7 +11,7 @@ import torch
 from tensordict import TensorDict
 from toys import PLANNER, SHAPE, TRAINING, cut_and_resumed, dot_store, toy_checkpoint, toy_model
 
-from planner import checkpoint
+from planner import cards, checkpoint
 from planner.cli import main
 from planner.errors import BadInput
 from planner.models.slow import HALF_WAY, SlowFeatures, slowness
@@ -30,7 +30,7 @@ def test_goals_broadcast_as_energies_want_them() -> None:
     assert apart.shape == (2, 3, 4) and (apart > 0).all() and torch.equal(head(goal, goal), torch.zeros(2).double())
     squares = (head.net(futures[1, 2, 3]) - head.net(goal[1])).square().sum()
     torch.testing.assert_close(apart[1, 2, 3], squares / (squares + HALF_WAY))
-    assert head(1e3 * futures, goal[:, None, None]).max() < 1  # however far it is, steps left are worth more
+    assert head.float()(1e6 * futures.float(), goal[:, None, None].float()).max() <= 1  # then steps left decide
 
 
 def test_slowness_has_its_optimum_where_it_should() -> None:
@@ -52,7 +52,7 @@ def test_slowness_has_its_optimum_where_it_should() -> None:
 
 def scene(episodes: int, length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A robot that always moves and a thing that it rarely touches, each somewhere in 0..1, and what a camera makes of
-    both: `[N, L + 1]` each, and latents `[N, L + 1, 6]` in which they are mixed and bent."""
+    both: `[N, L + 1]` each, and latents `[N, L + 1, 6]`."""
     generator = torch.Generator().manual_seed(0)
 
     def walk(steps: torch.Tensor) -> torch.Tensor:
@@ -64,8 +64,13 @@ def scene(episodes: int, length: int) -> tuple[torch.Tensor, torch.Tensor, torch
 
     robot = walk(pushes(0.1))
     thing = walk(pushes(0.1) * (torch.rand(episodes, length, generator=generator) < 0.1))
-    mixed = torch.stack([robot + thing, robot - thing, (6 * robot).sin(), (5 * thing + robot).cos(), robot * thing], -1)
-    return robot, thing, torch.cat([mixed, (4 * (thing - robot)).sin().unsqueeze(-1)], -1)
+    return robot, thing, seen(robot, thing)
+
+
+def seen(robot: torch.Tensor, thing: torch.Tensor) -> torch.Tensor:
+    """Places `[...]` to latents `[..., 6]` in which they are mixed and bent."""
+    mixed = [robot + thing, robot - thing, (6 * robot).sin(), (5 * thing + robot).cos(), robot * thing]
+    return torch.stack([*mixed, (4 * (thing - robot)).sin()], -1)
 
 
 def test_they_are_what_the_robot_does_not_move_by_itself(tmp_path: Path) -> None:
@@ -81,6 +86,28 @@ def test_they_are_what_the_robot_does_not_move_by_itself(tmp_path: Path) -> None
     assert correlated[0] > 0.95 and correlated[1] < 0.2
     plain = torch.corrcoef(torch.stack([latents[..., 0].flatten(), robot.flatten()]))[0, 1].abs()
     assert plain > 0.5  # the latents themselves know the robot as well as the thing
+
+
+def test_by_two_features_of_one_place_the_thing_counts_and_the_robot_hardly_does(tmp_path: Path) -> None:
+    """One more than the place of the thing needs: the second is another function of the same place."""
+    robot, thing, latents = scene(400, 40)
+    config = TrainConfig(steps=600, learning_rate=3e-3, save_every=10_000)
+    torch.manual_seed(0)
+    head, pairs = SlowFeatures(6, 2, hidden=64), Neighbours(latents, BLOCK, 512, 0)
+    assert _run(SlowTraining(head, config), config, tmp_path, False, lambda: (pairs, pairs))
+    robot, thing = torch.rand(2, 500, generator=torch.Generator().manual_seed(1)) * 0.7
+    with torch.no_grad():
+        moved = [head(seen(robot, thing), seen(*place)) for place in ((robot, thing + 0.3), (robot + 0.3, thing))]
+    assert moved[0].median() > 5 * moved[1].median()
+
+
+def test_nothing_that_lies_still_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A robot alone: its planner would go by the robot's own place, and the user thought otherwise."""
+    (tmp_path / "slow/logs/version_0").mkdir(parents=True)
+    curve = tmp_path / "slow/logs/version_0/metrics.csv"
+    for median, still in ((0.005, True), (0.05, False)):
+        curve.write_text(f"step,val/slow_median,val/slow_mean\n9,{median},0.056\n")
+        assert cards.lies_still(tmp_path) == still
 
 
 def test_batches_are_what_they_say() -> None:

@@ -481,7 +481,7 @@ def test_the_commit_is_asked_before_anything_is_learned(store: EpisodeStore, tmp
 
 def test_the_card_says_where_it_comes_from(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:
     text = card(store, SHAPE, TRAINING, straight[1], "jepa-mpc train TwoRoom", None)
-    for name in ("success", "temporal_near", "prior"):
+    for name in ("success", "temporal_near", "prior", "slow_median"):
         assert (f"| {name} |" in text) == (f"`{name}`:" in text), "explained where there is one, and only there"
     assert "`success`:" not in text  # no probe of success ran
     for fact in (

@@ -27,7 +27,7 @@ def success_probe(
         task: its name.
         size: height and width of the pictures, pixels.
         settings: of the planner. What a model gets only after the encoder has finished (steps left, its body, an action
-            prior) is left out: the distance is the plain one in latent space.
+            prior, slow features) is left out: the distance is the plain one in latent space.
         episodes: pairs, >= 1.
         distance: environment steps between start and goal; an episode may take twice as many.
     """

@@ -38,7 +38,8 @@ class JEPAConfig:
         temporal: features of a head that tells how many steps lie between two latents, trained last, 0 to 1024.
         prior: width of an action prior, which proposes plans as play would do them, trained last, 0 to 8192.
         prior_horizon: model steps of the plans that it proposes, 1 to 64.
-        slow: features of a head that sees what the robot does not move by itself, trained last, 0 to 1024.
+        slow: features of a head that sees what the robot does not move by itself, trained last, 0 to 1024; a planner
+            goes by it where its metric is "temporal+slow".
     """
 
     encoder: str = "conv"

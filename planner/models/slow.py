@@ -12,7 +12,7 @@ HALF_WAY = 0.5
 class SlowFeatures(nn.Module):
     """Features s(z) of a latent that were taught to change as seldom as they can, and a distance by them.
 
-    The distance is x / (x + `HALF_WAY`) with x = |s(z) - s(g)|^2, from 0 to below 1. Close to the goal it grows with
+    The distance is x / (x + `HALF_WAY`) with x = |s(z) - s(g)|^2, from 0 to at most 1. Close to the goal it grows with
     the square, far from it hardly at all: there the straight line misleads, and steps left are to decide.
 
     A goal picture shows the robot too, and most of what changes from one look to the next is the robot: in the plain
