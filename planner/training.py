@@ -441,24 +441,42 @@ def _episodes(
 
 
 def _train_temporal(
+    model: JEPA, head: TemporalDistance, stores: Sequence[EpisodeStore], config: TrainConfig, *rest: Any
+) -> bool:
+    """The steps left, on cached latents, in `out/temporal`, where it resumes; False if it was interrupted."""
+    settings, block, n = replace(config, steps=config.temporal_steps), model.action.block, config.temporal_reach
+    training = DistanceTraining(head, settings, min(n, stores[0].info.steps / block))
+    drawn = partial(Ways, block=block, reach=n, batch=1024, seed=config.seed)
+    return _train_on_latents(training, drawn, "temporal", model, stores, settings, *rest)
+
+
+def _train_slow(
+    model: JEPA, head: SlowFeatures, stores: Sequence[EpisodeStore], config: TrainConfig, *rest: Any
+) -> bool:
+    """The slow features, on cached latents, in `out/slow`, where it resumes; False if it was interrupted."""
+    settings = replace(config, steps=config.slow_steps)
+    drawn = partial(Neighbours, block=model.action.block, batch=2048, seed=config.seed)
+    return _train_on_latents(SlowTraining(head, settings), drawn, "slow", model, stores, settings, *rest)
+
+
+def _train_on_latents(
+    training: lightning.LightningModule,
+    drawn: Callable[[Tensor], Any],
+    part: str,
     model: JEPA,
-    head: TemporalDistance,
     stores: Sequence[EpisodeStore],
     config: TrainConfig,
     views: Sequence[Symmetry],
     out: Path,
     tensorboard: bool,
 ) -> bool:
-    """The last stage, on cached latents; False if it was interrupted."""
-    settings, block = replace(config, steps=config.temporal_steps), model.action.block
+    """Trains a head on batches `drawn` from cached latents of episodes `[N, L + 1, D]`; False if it was interrupted."""
 
-    def draws() -> tuple[Ways, Ways]:
-        parts = _episodes(model, stores, views, config.held_out)
-        fit, check = (Ways(latents, block, config.temporal_reach, 1024, config.seed) for latents, _ in parts)
-        return fit, check
+    def draws() -> tuple[Any, Any]:
+        fit, check = _episodes(model, stores, views, config.held_out)
+        return drawn(fit[0]), drawn(check[0])
 
-    reach = min(config.temporal_reach, stores[0].info.steps / block)
-    return _run(DistanceTraining(head, settings, reach), settings, out / "temporal", tensorboard, draws)
+    return _run(training, config, out / part, tensorboard, draws)
 
 
 def train_prior(
@@ -482,26 +500,6 @@ def train_prior(
         return fit, check
 
     return _run(PriorTraining(prior, settings), settings, out / "prior", tensorboard, draws)
-
-
-def _train_slow(
-    model: JEPA,
-    head: SlowFeatures,
-    stores: Sequence[EpisodeStore],
-    config: TrainConfig,
-    views: Sequence[Symmetry],
-    out: Path,
-    tensorboard: bool,
-) -> bool:
-    """Trains slow features on cached latents, in `out/slow`, where it resumes; False if it was interrupted."""
-    settings, block = replace(config, steps=config.slow_steps), model.action.block
-
-    def draws() -> tuple[Neighbours, Neighbours]:
-        parts = _episodes(model, stores, views, config.held_out)
-        fit, check = (Neighbours(latents, block, 2048, config.seed) for latents, _ in parts)
-        return fit, check
-
-    return _run(SlowTraining(head, settings), settings, out / "slow", tensorboard, draws)
 
 
 def add_part(

@@ -143,7 +143,7 @@ def test_a_temporal_metric_needs_a_model_with_a_head() -> None:
         with pytest.raises(BadInput, match="body is not read by the temporal metric"):
             PlannerConfig(metric=metric, body=0.3)
     with pytest.raises(
-        BadInput, match=r"planner: unknown metric; expected l2 or .* or temporal\+l2; got 'temporal\+l1'"
+        BadInput, match=r"planner: unknown metric; expected l2 or .* or temporal\+slow; got 'temporal\+l1'"
     ):
         PlannerConfig(metric="temporal+l1")
 
