@@ -102,9 +102,12 @@ def slow_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainCo
 
 
 def lies_still(out: Path) -> bool:
-    """Whether the slow features trained in `out` change less than half as much in the median step as on average."""
+    """Whether the slow features trained in `out` change less than half as much in the median step as on average.
+
+    True where the curves are gone: nothing is known against it.
+    """
     median, mean = (_ends(out / "slow", f"val/slow_{name}")[-1:] for name in ("median", "mean"))
-    return median < [0.5 * value for value in mean]
+    return all(middle < 0.5 * average for middle, average in zip(median, mean, strict=True))
 
 
 def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, start: str, command: str) -> str:

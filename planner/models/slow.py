@@ -61,6 +61,5 @@ def slowness(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     both = torch.cat([before, after])
     mean = both.mean(0)
     spread = (both - mean).T @ (both - mean) / len(both)
-    return change, (
-        spread - torch.eye(len(mean), device=mean.device, dtype=mean.dtype)
-    ).square().sum() + mean.square().sum()
+    wanted = torch.eye(len(mean), device=mean.device, dtype=mean.dtype)
+    return change, (spread - wanted).square().sum() + mean.square().sum()
