@@ -243,9 +243,7 @@ def _stopped(state: Path) -> NoReturn:
     raise SystemExit(130)
 
 
-def _keep(
-    folder: Path, options: Polish | Prior | Temporal | Slow | Looks | Join, loaded: Checkpoint, model: JEPA, told: str
-) -> None:
+def _keep(folder: Path, options: Polish | _Part | Looks | Join, loaded: Checkpoint, model: JEPA, told: str) -> None:
     """Writes a checkpoint that was trained further; its card says `told` after what it said before."""
     from . import checkpoint
 
@@ -322,9 +320,7 @@ class Polish:
         return model
 
 
-def _ready(
-    options: Polish | Prior | Temporal | Slow | Looks | Join, *sizes: str
-) -> tuple[Checkpoint, list[EpisodeStore], Path]:
+def _ready(options: Polish | _Part | Looks | Join, *sizes: str) -> tuple[Checkpoint, list[EpisodeStore], Path]:
     """What a command that trains a part of a checkpoint starts from, its datasets, and its folder to resume in.
 
     Its threads, and the options named by `sizes`, have to be at least 1.
@@ -356,11 +352,11 @@ def _check_renderer(command: str, store: EpisodeStore, loaded: Checkpoint) -> No
 
 
 @dataclass(frozen=True)
-class Prior:
-    """Give a checkpoint an action prior: plans as play would do them, for the planner's search to start from."""
+class _Part:
+    """What the commands share that give a finished checkpoint another part; all else of it stays as it is."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT or Cube."""
+    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     data: tuple[Path, ...] = ()
     """Datasets, of which every episode counts alike; data/TASK by default."""
     checkpoint: Path | None = None
@@ -368,147 +364,103 @@ class Prior:
     save: Path | None = None
     """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
     out: Path | None = None
-    """Folder for logs and the state to resume from; runs/prior/TASK by default."""
+    """Folder for logs and the state to resume from; runs/COMMAND/TASK by default."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    """How it is trained; what only the other parts need is not read."""
+
+    def _learn(self, loaded: Checkpoint, shape: JEPAConfig, stores: list[EpisodeStore], out: Path) -> JEPA:
+        """The checkpoint's model with the part that the command is named after, of this shape."""
+        from . import training
+
+        part = type(self).__name__.lower()
+        done = training.add_part(
+            loaded.model,
+            part,  # type: ignore[arg-type]  # a subclass has the name of its part
+            shape,
+            stores,
+            self.training,
+            out,
+            weights=loaded.sha256,
+            tensorboard=self.tensorboard,
+            symmetries=_symmetries(self.task),
+        )
+        return done if done is not None else _stopped(out / part / "last.ckpt")
+
+    def _save(self, loaded: Checkpoint, planner: PlannerConfig, model: JEPA, out: Path, card: str, does: str) -> None:
+        """Writes the checkpoint, planned with as `planner` says, and says what it `does` now."""
+        folder = self.save or out / "checkpoint"
+        _keep(folder, self, replace(loaded, planner=planner), model, card)
+        console.print(f"{folder}: {does}; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+@dataclass(frozen=True)
+class Prior(_Part):
+    """Give a checkpoint an action prior: plans as play would do them, for the planner's search to start from."""
+
     width: int = 384
     """Width of its layers."""
     horizon: int = 6
     """Model steps of the plans that it proposes."""
     proposals: int = 32
     """Plans that it adds to the planner's first candidates."""
-    tensorboard: bool = False
-    """Also write logs for TensorBoard."""
-    threads: int = field(default_factory=_cores)
-    """CPU threads; one a core by default."""
-    training: TrainConfig = field(default_factory=TrainConfig)
-    """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        from . import cards, training
+        from . import cards
 
         loaded, stores, out = _ready(self, "width", "horizon", "proposals")
-        model, shape = loaded.model, replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
-        done = training.add_part(
-            model,
-            "prior",
-            shape,
-            stores,
-            self.training,
-            out,
-            weights=loaded.sha256,
-            tensorboard=self.tensorboard,
-            symmetries=_symmetries(self.task),
-        )
-        if done is None:
-            _stopped(out / "prior/last.ckpt")
-        folder = self.save or out / "checkpoint"
-        loaded = replace(loaded, planner=replace(loaded.planner, proposals=self.proposals))
-        _keep(folder, self, loaded, done, cards.prior_card(stores, shape, self.training, out, _typed()))
-        console.print(f"{folder}: knows what play would do; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+        shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
+        done = self._learn(loaded, shape, stores, out)
+        card = cards.prior_card(stores, shape, self.training, out, _typed())
+        planner = replace(loaded.planner, proposals=self.proposals)
+        self._save(loaded, planner, done, out, card, "knows what play would do")
 
 
 @dataclass(frozen=True)
-class Temporal:
+class Temporal(_Part):
     """Teach a checkpoint how many steps lie between two latents; its planner then goes by steps left."""
 
-    task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
-    data: tuple[Path, ...] = ()
-    """Datasets, of which every episode counts alike; data/TASK by default."""
-    checkpoint: Path | None = None
-    """Checkpoint to start from; checkpoints/TASK by default."""
-    save: Path | None = None
-    """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
-    out: Path | None = None
-    """Folder for logs and the state to resume from; runs/temporal/TASK by default."""
     features: int = 64
     """Features of the head."""
-    tensorboard: bool = False
-    """Also write logs for TensorBoard."""
-    threads: int = field(default_factory=_cores)
-    """CPU threads; one a core by default."""
-    training: TrainConfig = field(default_factory=TrainConfig)
-    """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        from . import cards, training
+        from . import cards
 
         loaded, stores, out = _ready(self, "features")
-        model, shape = loaded.model, replace(loaded.model.config, temporal=self.features)
-        done = training.add_part(
-            model,
-            "temporal",
-            shape,
-            stores,
-            self.training,
-            out,
-            weights=loaded.sha256,
-            tensorboard=self.tensorboard,
-            symmetries=_symmetries(self.task),
-        )
-        if done is None:
-            _stopped(out / "temporal/last.ckpt")
-        folder = self.save or out / "checkpoint"
+        shape = replace(loaded.model.config, temporal=self.features)
+        done = self._learn(loaded, shape, stores, out)
+        card = cards.temporal_card(stores, shape, self.training, out, _typed())
         # A metric that goes by steps stays, else the recipe's does; neither reads body.
         settings = (loaded.planner, recipe_for(self.task).planner)
         known = [known_metric(planner, shape) for planner in settings if planner.by_steps]
-        metric = known[0] if known else "temporal"
-        loaded = replace(loaded, planner=replace(loaded.planner, metric=metric, body=1.0))
-        _keep(folder, self, loaded, done, cards.temporal_card(stores, shape, self.training, out, _typed()))
-        console.print(f"{folder}: plans by steps left; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+        planner = replace(loaded.planner, metric=known[0] if known else "temporal", body=1.0)
+        self._save(loaded, planner, done, out, card, "plans by steps left")
 
 
 @dataclass(frozen=True)
-class Slow:
-    """Teach a checkpoint what the robot does not move by itself; where that ends then counts in steps left alone."""
+class Slow(_Part):
+    """Teach a checkpoint what the robot does not move by itself; where the robot ends then counts in steps alone."""
 
-    task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
-    data: tuple[Path, ...] = ()
-    """Datasets, of which every episode counts alike; data/TASK by default."""
-    checkpoint: Path | None = None
-    """Checkpoint to start from, which knows the steps left; checkpoints/TASK by default."""
-    save: Path | None = None
-    """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
-    out: Path | None = None
-    """Folder for logs and the state to resume from; runs/slow/TASK by default."""
     features: int = 8
     """Features of the head; more than there is to know of what lies still are the robot's."""
-    tensorboard: bool = False
-    """Also write logs for TensorBoard."""
-    threads: int = field(default_factory=_cores)
-    """CPU threads; one a core by default."""
-    training: TrainConfig = field(default_factory=TrainConfig)
-    """How it is trained; what only the other parts need is not read."""
 
     def run(self) -> None:
-        from . import cards, training
+        from . import cards
 
         loaded, stores, out = _ready(self, "features")
         if loaded.model.temporal is None:
             got, do = "a checkpoint without one", "give it one with `jepa-mpc temporal`, and start from what that saves"
             raise BadInput("slow: its planner goes by steps left too", expected="a temporal distance", got=got, do=do)
-        model, shape = loaded.model, replace(loaded.model.config, slow=self.features)
-        done = training.add_part(
-            model,
-            "slow",
-            shape,
-            stores,
-            self.training,
-            out,
-            weights=loaded.sha256,
-            tensorboard=self.tensorboard,
-            symmetries=_symmetries(self.task),
-        )
-        if done is None:
-            _stopped(out / "slow/last.ckpt")
-        folder = self.save or out / "checkpoint"
-        loaded = replace(loaded, planner=replace(loaded.planner, metric="temporal+slow", body=1.0))
-        _keep(folder, self, loaded, done, cards.slow_card(stores, shape, self.training, out, _typed()))
+        shape = replace(loaded.model.config, slow=self.features)
+        done = self._learn(loaded, shape, stores, out)
+        card = cards.slow_card(stores, shape, self.training, out, _typed())
         if not cards.lies_still(out):
             console.print("warning: nothing lies still for long, so that these features are the robot's own")
-        console.print(
-            f"{folder}: goes by what the robot moves; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`"
-        )
+        planner = replace(loaded.planner, metric="temporal+slow", body=1.0)
+        self._save(loaded, planner, done, out, card, "goes by what the robot moves")
 
 
 @dataclass(frozen=True)
