@@ -319,10 +319,8 @@ def test_train_makes_a_checkpoint(tmp_path: Path, capsys: Any) -> None:
     """In process, from a dataset that lies there; the checkpoint works without it."""
     data = dot_store(tmp_path / "dots").path
     small = "--model.image-size 32 --model.width 8 --model.latent-dim 8 --model.hidden 16 --training.batch 8"
-    threads = torch.get_num_threads()
     few = "--training.steps 4 --training.temporal-steps 4"
     main(f"train TwoRoom --data {data} --out run {small} {few} --threads 1".split())
-    torch.set_num_threads(threads)
     said = " ".join(capsys.readouterr().out.split())  # lines break where the terminal is narrow
     assert "trained; try `jepa-mpc evaluate TwoRoom --checkpoint run/checkpoint`" in said
     data.rename(tmp_path / "gone")
@@ -366,11 +364,9 @@ def test_a_planner_s_episodes_polish_its_predictor(tmp_path: Path, capsys: Any) 
     main(f"collect TwoRoom --episodes 3 --steps 20 --size {SIZE} --workers 1 --out play".split())
     main(f"collect TwoRoom --episodes 3 --steps 20 --size {SIZE} --workers 1 --out own --checkpoint start".split())
     assert "planner " + start.sha256[:12] in (tmp_path / "own" / "dataset.json").read_text()
-    threads = torch.get_num_threads()
     words = "polish TwoRoom --data play own --checkpoint start --save done --threads 1"
     small = "--training.steps 4 --training.batch 4 --training.horizon 1 --training.save-every 2"
     main(f"{words} {small}".split())
-    torch.set_num_threads(threads)
     assert "done: polished" in capsys.readouterr().out
     done = checkpoint.load(tmp_path / "done", task="TwoRoom")
     for name, value in done.model.state_dict().items():
@@ -389,13 +385,11 @@ def test_a_finished_encoder_gets_a_new_predictor(tmp_path: Path) -> None:
     """Of another kind and size, its first weights by the seed; encoder and body are those of before."""
     start = checkpoint.load(toy_checkpoint(tmp_path / "start"), task="TwoRoom").model
     main(f"collect TwoRoom --episodes 3 --steps 20 --size {SIZE} --workers 1 --out play".split())
-    threads = torch.get_num_threads()
     words = "polish TwoRoom --data play --checkpoint start --threads 1 --predictor gated --hidden 24 --depth 1"
     small = "--training.steps 4 --training.batch 4 --training.horizon 1"
     for i, seed in enumerate((0, 0, 1)):
         torch.manual_seed(i)
         main(f"{words} {small} --training.seed {seed} --save done{i} --out run{i}".split())
-    torch.set_num_threads(threads)
     first, same, other = (checkpoint.load(tmp_path / f"done{i}", task="TwoRoom") for i in range(3))
     assert first.sha256 == same.sha256 != other.sha256
     shape = first.model.config
