@@ -79,7 +79,10 @@ def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Opti
     """One row, with a bar while it is played."""
     protocol = Protocol(options.episodes, num_envs=options.num_envs, oracle=False, **COLUMNS[column])
     outcome = watched(task, loaded, loaded.planner, protocol, f"{task} {column}", console)
-    what = {"task": task, "column": column, "protocol": COLUMNS[column], "frozen": frozen_name(task)}
+    held = outcome.result["protocol"]
+    # Other pairs than the frozen ones are another figure; such a row stands for no protocol.
+    frozen = held["name"] if held and held["same_pairs"] else None
+    what = {"task": task, "column": column, "protocol": COLUMNS[column], "frozen": frozen}
     return what | {name: outcome.result[name] for name in KEPT}
 
 

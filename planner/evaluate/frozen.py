@@ -1,13 +1,15 @@
-"""A task's protocol, frozen in a file: what to evaluate, and the digest of the very pairs that are played.
+"""A task's protocol, frozen in a file: what to evaluate, the very pairs that are played, and their digest.
 
-Pairs follow from seeds, but also from the simulator, the play policy and the task's rule. Where one of these changed,
-the same seeds give other pairs, and a rate is no longer comparable with one from before: the digest notices.
+Pairs follow from seeds, but also from the simulator, the play policy and the task's rule, and where play holds things
+between fingers even from how a processor rounds: the same seeds then give other pairs, and a rate is no longer
+comparable. So a protocol keeps its pairs, in a file beside it; where that file is missing the digest still notices.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BadInput
-from .protocol import STANDARD, STRICT, Pair, held_out_pairs
+from .protocol import STANDARD, STRICT, Pair, Pairs, held_out_pairs
 
 if TYPE_CHECKING:
     from .run import Protocol
@@ -128,6 +130,38 @@ class Frozen:
         return [words for words, other in moved.items() if other]
 
 
+def kept_pairs(frozen: Frozen, protocol: Protocol, folder: Path) -> Pairs | None:
+    """The pairs that a frozen protocol keeps for an evaluation, whatever the simulator would make of their seeds.
+
+    Returns:
+        None where it keeps none for it: no file, no such column, another seed, or more pairs than there are.
+
+    Raises:
+        BadInput: the file is broken, or its pairs are not those that were frozen.
+    """
+    path = (folder / frozen.name).with_suffix(".npz")
+    like = [one for one in frozen.columns.values() if (one.distance, one.goals) == (protocol.distance, protocol.goals)]
+    if not (like and path.exists() and protocol.seed == frozen.seed and protocol.episodes <= frozen.episodes):
+        return None
+    broken = {"do": "restore the file"}
+    try:
+        with np.load(path) as file:
+            starts, goals, left_out = (file[_kept_as(like[0], part)] for part in ("start", "goal", "left_out"))
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise BadInput(f"pairs of protocol {path} are broken", got=str(error), **broken) from None
+    every = [Pair(start, goal) for start, goal in zip(starts, goals, strict=True)]
+    found = digests(every)
+    if any(found.get(int(count)) != frozen_one for count, frozen_one in like[0].digests.items()):
+        raise BadInput(f"pairs of protocol {path} are others", expected="those that were frozen", **broken)
+    solved, ruled_out = (int(number) for number in left_out[protocol.episodes - 1])
+    return Pairs(every[: protocol.episodes], solved, ruled_out)
+
+
+def _kept_as(column: Column, part: str) -> str:
+    """Name of an array in the file of pairs; columns that play the same pairs share it."""
+    return f"{column.goals}-{column.distance}/{part}"
+
+
 def digests(pairs: Iterable[Pair]) -> dict[int, str]:
     """SHA-256 of the first 1, 2, 3, ... pairs, their states rounded to `DIGITS` decimals; by how many."""
     so_far, found = hashlib.sha256(), {}
@@ -139,18 +173,27 @@ def digests(pairs: Iterable[Pair]) -> dict[int, str]:
     return found
 
 
-def freeze(env: Any, version: int = 1, seed: int = SEED, episodes: int = EPISODES) -> Frozen:
-    """The protocol of the task `env` as it is now."""
-    columns = {}
+def freeze(
+    env: Any, version: int = 1, seed: int = SEED, episodes: int = EPISODES
+) -> tuple[Frozen, dict[str, np.ndarray]]:
+    """The protocol of the task `env` as it is now, and the arrays of its file of pairs."""
+    columns: dict[str, Column] = {}
+    kept_arrays: dict[str, np.ndarray] = {}
     for name, options in COLUMNS.items():
         goals, distance = options.get("goals", "play"), options["distance"]
         pairs = held_out_pairs(env, episodes, distance if goals == "play" else None, seed)
         every = digests(pairs.pairs)
         kept = {str(count): every[count] for count in COUNTS if count <= episodes}
         strict = options.get("strict", False)
-        columns[name] = Column(distance, goals, strict, 2 * distance, pairs.solved, pairs.ruled_out, kept)
+        column = Column(distance, goals, strict, 2 * distance, pairs.solved, pairs.ruled_out, kept)
+        columns[name] = column
+        kept_arrays |= {
+            _kept_as(column, "start"): np.stack([pair.start for pair in pairs.pairs]),
+            _kept_as(column, "goal"): np.stack([pair.goal for pair in pairs.pairs]),
+            _kept_as(column, "left_out"): np.array(pairs.left_out),
+        }
     judges = asdict(STANDARD), asdict(STRICT)
-    return Frozen(env.name, version, seed, episodes, env.pair_rule, *judges, columns)
+    return Frozen(env.name, version, seed, episodes, env.pair_rule, *judges, columns), kept_arrays
 
 
 def versions_of(task: str, folder: Path) -> list[int]:
@@ -172,9 +215,11 @@ def read(task: str, folder: Path) -> Frozen | None:
         raise BadInput(f"protocol {path} is broken", got=str(error), do="restore the file") from None
 
 
-def write(frozen: Frozen, folder: Path) -> Path:
-    """Writes a protocol into `folder` and returns its path."""
+def write(frozen: Frozen, folder: Path, pairs: dict[str, Any] | None = None) -> Path:
+    """Writes a protocol into `folder`, with the arrays of its pairs if given, and returns its path."""
     path = folder / f"{frozen.name}.json"
     folder.mkdir(parents=True, exist_ok=True)
+    if pairs is not None:
+        np.savez_compressed(path.with_suffix(".npz"), **pairs)
     path.write_text(json.dumps(asdict(frozen), indent=1) + "\n")
     return path

@@ -38,11 +38,13 @@ class Pairs:
         pairs: the pairs, in order.
         solved: pairs removed because the start already counts as success.
         ruled_out: pairs left out by the task's rule.
+        left_out: these two numbers on the way to each pair, the last of them being `solved` and `ruled_out`.
     """
 
     pairs: list[Pair]
     solved: int
     ruled_out: int
+    left_out: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def held_out_pairs(env: Any, n: int, distance: int | None, seed: int, own: bool 
     if own and not env.own_goals:
         raise BadInput(f"{env.name} has no goals of its own", expected="a benchmark's task", do="choose play or any")
     pairs: list[Pair] = []
+    left_out: list[tuple[int, int]] = []
     solved = ruled_out = 0
     for k in range(100 * n):
         rng = np.random.default_rng([EVALUATE_STREAM, seed, k])
@@ -123,8 +126,9 @@ def held_out_pairs(env: Any, n: int, distance: int | None, seed: int, own: bool 
             ruled_out += 1
         else:
             pairs.append(Pair(start, goal))
+            left_out.append((solved, ruled_out))
         if len(pairs) == n:
-            return Pairs(pairs, solved, ruled_out)
+            return Pairs(pairs, solved, ruled_out, left_out)
     where = "among random states" if distance is None else f"at distance {distance}"
     raise BadInput(f"only {len(pairs)} pairs of {n} found {where}", do="choose a larger --distance")
 

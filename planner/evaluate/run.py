@@ -25,7 +25,7 @@ from ..settings import PlannerConfig
 from ..surprise import Monitor, Thresholds
 from ..types import Policy
 from ..versions import commit, versions
-from .frozen import read
+from .frozen import Frozen, kept_pairs, read
 from .imagination import Imagined, Recorder, bank_of_play, imagine
 from .protocol import STANDARD, STRICT, Episode, NoopPolicy, Pairs, RandomPolicy, held_out_pairs, play_pairs
 from .statistics import hard_score, latency, smallest_difference, summary
@@ -122,8 +122,7 @@ def evaluate(
         )
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
-    distance = protocol.distance if protocol.goals == "play" else None
-    pairs = held_out_pairs(rooms[0], protocol.episodes, distance, protocol.seed, own=protocol.goals == "own")
+    pairs = _pairs(envs, task, rooms[0], protocol)
     planner, guard = _guarded(checkpoint, settings, protocol, watch)
     recorder = Recorder(guard, planner)
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
@@ -154,6 +153,19 @@ def evaluate(
         for k, episode in enumerate(episodes)
     ]
     return Outcome(result, records, _clips(task, played["planner"], shown), imagined)
+
+
+def _pairs(envs: ModuleType, task: str, env: Any, protocol: Protocol) -> Pairs:
+    """Those that the task's frozen protocol keeps; where it keeps none, those that the seed gives."""
+    if (frozen := _frozen(envs, task)) and (kept := kept_pairs(frozen, protocol, envs.PROTOCOLS)):
+        return kept
+    distance = protocol.distance if protocol.goals == "play" else None
+    return held_out_pairs(env, protocol.episodes, distance, protocol.seed, own=protocol.goals == "own")
+
+
+def _frozen(envs: ModuleType, task: str) -> Frozen | None:
+    """The task's protocol; somebody's own tasks may have none."""
+    return read(task, envs.PROTOCOLS) if hasattr(envs, "PROTOCOLS") else None
 
 
 def _disguised(
@@ -239,7 +251,7 @@ def _result(
     arms = {name: summary(sum(e.success for e in episodes), len(episodes)) for name, episodes in played.items()}
     times = latency(planner.plan_seconds)
     floor = max(arms[name]["success_rate"] for name in ("random", "noop"))
-    frozen = read(task, envs.PROTOCOLS) if hasattr(envs, "PROTOCOLS") else None  # somebody's own tasks may have none
+    frozen = _frozen(envs, task)
     return {
         "task": task,
         **arms["planner"],
