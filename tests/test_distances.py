@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from benchmarks import distances
 from benchmarks.distances import Options, key, main, table
+from planner.settings import PlannerConfig
 
 
 def row(task: str, column: str, successes: int, n: int = 200) -> dict[str, Any]:
@@ -64,3 +67,14 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
     monkeypatch.setattr(distances, "frozen_name", lambda task: "TwoRoom-v99")
     main(Options(tasks=("TwoRoom",), columns=("any",), episodes=7, out=out))
     assert len(measured) == 14, "other pairs are another measurement"
+
+
+def test_a_row_of_other_pairs_names_no_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows named the newest protocol whatever was played: on another processor Cube's pairs were not its pairs."""
+    loaded: Any = SimpleNamespace(planner=PlannerConfig())
+    kept = dict.fromkeys(distances.KEPT)
+    for same, name in ((True, "Cube-v3"), (False, None)):
+        held = {"name": "Cube-v3", "same_pairs": same}
+        found = SimpleNamespace(result=kept | {"protocol": held})
+        monkeypatch.setattr(distances, "watched", lambda *_, found=found: found)
+        assert distances.measure("Cube", "25", loaded, Options(), Console())["frozen"] == name

@@ -116,6 +116,21 @@ def test_the_protocol_is_named(outcome: Outcome, loaded: Checkpoint) -> None:
     assert (kept["column"], kept["departs"], kept["n"], kept["of"]) == ("25", [], 1, 200)
 
 
+def test_pairs_of_a_protocol_are_played_whatever_the_simulator_makes_of_their_seeds(
+    loaded: Checkpoint, monkeypatch: Any
+) -> None:
+    """Another processor made other pairs of Cube's seeds, and figures were of other goals than the table said."""
+    frozen = measure(loaded, distance=25, seed=0, episodes=2).result["protocol"]
+    kind = type(load_envs().make("TwoRoom", SIZE))
+    play = kind.play
+    monkeypatch.setattr(kind, "play", lambda self, rng: lambda state: 0.99 * play(self, rng)(state))
+    moved = measure(loaded, distance=25, seed=0, episodes=2).result["protocol"]
+    assert moved == frozen and moved["same_pairs"] is True
+    elsewhere = measure(loaded, episodes=2).result["protocol"]["digest"]
+    monkeypatch.setattr(kind, "play", play)
+    assert measure(loaded, episodes=2).result["protocol"]["digest"] != elsewhere, "seed 3 is of no protocol"
+
+
 def test_plan_times_are_quantiles(outcome: Outcome) -> None:
     times = outcome.result["plan_ms"]
     assert 0 < times["median"] <= times["p95"] <= times["p99"] < 60_000
