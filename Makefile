@@ -67,8 +67,8 @@ test-adapters: $(VENV)/.ogbench  ## install OGBench too and test the adapters to
 train: $(STAMP)  ## train a world model: make train TASK=PushT
 	@$(BIN)/jepa-mpc train $(TASK)
 
-freeze: $(STAMP)  ## write a task's evaluation protocol with the digests of its pairs: make freeze TASK=PushT; REPLACE=1 keeps the version
-	@$(BIN)/python -m benchmarks.freeze $(TASK) $(if $(REPLACE),--replace)
+freeze: $(STAMP)  ## write a task's evaluation protocol and its pairs: make freeze TASK=PushT; REPLACE=1 keeps the version, ANEW=1 takes other pairs
+	@$(BIN)/python -m benchmarks.freeze $(TASK) $(if $(REPLACE),--replace) $(if $(ANEW),--anew)
 
 bench-success: $(STAMP)  ## success on EPISODES=200 held-out goals of every task, into benchmarks/results and the models' cards
 	@set -e; for task in $(TASKS); do \

@@ -65,7 +65,8 @@ def main(options: Options) -> None:
             wanted |= {"task": task, "column": column}
             wanted |= {"n": options.episodes, "num_envs": options.num_envs}
             wanted |= {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
-            row = next((one for one in known if key(one) == key(wanted)), None)
+            alike = (key(wanted), key(wanted | {"frozen": None}))
+            row = next((one for one in known if key(one) in alike), None)
             if row is None:
                 row = measure(task, column, loaded, options, console)
                 with options.out.open("a") as file:
@@ -80,8 +81,8 @@ def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Opti
     protocol = Protocol(options.episodes, num_envs=options.num_envs, oracle=False, **COLUMNS[column])
     outcome = watched(task, loaded, loaded.planner, protocol, f"{task} {column}", console)
     held = outcome.result["protocol"]
-    # Other pairs than the frozen ones are another figure; such a row stands for no protocol.
-    frozen = held["name"] if held and held["same_pairs"] else None
+    # Other pairs, or another judge, are another figure: such a row is of no protocol.
+    frozen = held["name"] if held and held["same_pairs"] and not held["departs"] else None
     what = {"task": task, "column": column, "protocol": COLUMNS[column], "frozen": frozen}
     return what | {name: outcome.result[name] for name in KEPT}
 

@@ -1,7 +1,8 @@
 """Freezes the protocol of tasks: seeds, distances, budgets, judges, the pairs and their digests.
 
-The pairs themselves lie beside it. A protocol that did not change stays as it is. One that did gets the next version,
-since figures name the one before; with `--replace` the newest version is written anew, where no figure names it yet.
+The pairs themselves lie beside it. A protocol that did not change stays as it is, and so does one of which only the
+pairs would be others, as they are on a processor that rounds otherwise; `--anew` takes these. One that changed gets the
+next version, since figures name the one before; with `--replace` the newest is written anew, where no figure names it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from planner.evaluate.frozen import freeze, read, versions_of, write
+from planner.evaluate.frozen import Frozen, freeze, pairs_path, read, versions_of, write
 from planner.tasks import load_envs
 
 
@@ -22,10 +23,12 @@ class Options:
     Attributes:
         tasks: all by default.
         replace: write the newest version anew in place of adding one.
+        anew: take the pairs that the seeds give here, where a protocol keeps others.
     """
 
     tasks: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     replace: bool = False
+    anew: bool = False
 
 
 def main(options: Options) -> None:
@@ -37,12 +40,20 @@ def main(options: Options) -> None:
         newest = known[-1] if known else 0
         new, pairs = freeze(env, version=newest)
         env.close()
-        if new == old:
-            write(new, envs.PROTOCOLS, pairs)
-            print(f"{old.name}: as frozen")
+        if old and _but_for_pairs(new) == _but_for_pairs(old) and not (options.anew and new != old):
+            if new == old and not pairs_path(old, envs.PROTOCOLS).exists():
+                write(old, envs.PROTOCOLS, pairs)
+            told = "as frozen" if new == old else "as frozen, but its seeds give other pairs here; it keeps its own"
+            print(f"{old.name}: {told}")
             continue
         new = new if options.replace and known else replace(new, version=newest + 1)
         print(write(new, envs.PROTOCOLS, pairs))
+
+
+def _but_for_pairs(frozen: Frozen) -> Frozen:
+    """Everything that a protocol says but which pairs its seed gave."""
+    columns = {name: replace(one, solved=0, ruled_out=0, digests={}) for name, one in frozen.columns.items()}
+    return replace(frozen, columns=columns)
 
 
 if __name__ == "__main__":

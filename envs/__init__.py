@@ -32,7 +32,7 @@ TASKS: dict[str, type[GoalEnv]] = {
 }
 
 PROTOCOLS = Path(__file__).parent / "protocols"
-"""The frozen protocol of every task, `TASK-vN.json`; `make freeze` writes them."""
+"""The frozen protocol of every task, `TASK-vN.json`, and its pairs, `TASK-vN.npz`; `make freeze` writes them."""
 
 DISTRIBUTION = "jepa-mpc"
 """Tells this package from a stranger's of the same name."""

@@ -885,7 +885,7 @@ def _protocol(task: str, found: dict[str, Any]) -> str:
     """Whether the task's frozen protocol was kept, and otherwise what is not as it says."""
     if found["departs"]:
         words = f"{task}: outside protocol {found['name']}: {', '.join(found['departs'])}"
-        do = "these figures do not compare with others of it; install what it was frozen with, or `make freeze`"
+        do = "these figures do not compare with others of it; restore its file of pairs in envs/protocols"
         return words if found["same_pairs"] is not False else f"[yellow]{words}; {do}[/]"
     part = "" if found["n"] == found["of"] else f", the first {found['n']} of its {found['of']} pairs"
     return f"{task}: protocol {found['name']}, column {found['column']}{part}"

@@ -62,7 +62,8 @@ RECIPES: dict[str, Recipe] = {
     # Contact, and an angle that the latent learns last: more of everything. Then `jepa-mpc collect PushT --checkpoint`
     # and `polish` (decision 28), `jepa-mpc looks PushT --training.steps 5000`, and a gated predictor polished on more
     # play and twice on its planner's own episodes, last with `--training.symmetric` (decision 63); `temporal`,
-    # `looks --gaze --training.shift` and `slow` (decisions 67 and 69; the checkpoint's card has the commands).
+    # `looks --gaze --training.shift` and `slow` (decisions 67 and 69; the checkpoint's card has the commands), and the
+    # planner of decision 70.
     "PushT": Recipe(
         episodes=2000,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=2),
@@ -72,7 +73,8 @@ RECIPES: dict[str, Recipe] = {
     # A hand that is not yet at the cube sees no change whatever it does: the search starts from what play would do, and
     # goes by steps left, since it has to go to the cube before it goes to where the goal shows the hand (decision 51).
     # Then `jepa-mpc polish Cube --predictor gated`, and twice `jepa-mpc collect Cube --checkpoint --replan 20` and
-    # `polish` on all that there is (decision 62 and the checkpoint's card have the commands).
+    # `polish` on all that there is (decision 62), `looks`, `join` and `slow` (66, 69; the checkpoint's card has the
+    # commands).
     "Cube": Recipe(
         episodes=2500,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=4, prior=512, temporal=64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,8 +35,6 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
 
     def measure(task: str, column: str, loaded: Any, options: Options, console: Any) -> dict[str, Any]:
         measured.append((task, column))
-        from dataclasses import asdict
-
         own = {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
         own |= {
             "frozen": distances.frozen_name(task),
@@ -73,8 +72,23 @@ def test_a_row_of_other_pairs_names_no_protocol(monkeypatch: pytest.MonkeyPatch)
     """Rows named the newest protocol whatever was played: on another processor Cube's pairs were not its pairs."""
     loaded: Any = SimpleNamespace(planner=PlannerConfig())
     kept = dict.fromkeys(distances.KEPT)
-    for same, name in ((True, "Cube-v3"), (False, None)):
-        held = {"name": "Cube-v3", "same_pairs": same}
+    for same, departs, name in ((True, [], "Cube-v3"), (False, ["pairs"], None), (True, ["another judge"], None)):
+        held = {"name": "Cube-v3", "same_pairs": same, "departs": departs}
         found = SimpleNamespace(result=kept | {"protocol": held})
         monkeypatch.setattr(distances, "watched", lambda *_, found=found: found)
         assert distances.measure("Cube", "25", loaded, Options(), Console())["frozen"] == name
+
+
+def test_a_row_of_no_protocol_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def measure(task: str, column: str, loaded: Any, options: Options, console: Any) -> dict[str, Any]:
+        measured.append(column)
+        own = {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner), "frozen": None, "seed": 0}
+        own |= {"protocol": distances.COLUMNS[column], "num_envs": options.num_envs}
+        return row(task, column, 5, options.episodes) | own
+
+    monkeypatch.setattr(distances, "measure", measure)
+    for _ in range(2):
+        main(Options(tasks=("TwoRoom",), columns=("any",), episodes=400, out=tmp_path / "rows.jsonl"))
+    assert measured == ["any"]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import freeze as freezing
 from planner.errors import BadInput
-from planner.evaluate.frozen import COLUMNS, Frozen, digests, freeze, kept_pairs, read, versions_of, write
+from planner.evaluate.frozen import COLUMNS, Frozen, digests, freeze, kept_pairs, pairs_path, read, versions_of, write
 from planner.evaluate.protocol import Pair, held_out_pairs
 from planner.evaluate.run import Protocol
 from planner.tasks import load_envs
@@ -96,7 +97,7 @@ def test_another_judge_or_rule_is_noticed(env: Any, frozen: Frozen) -> None:
     pairs = pairs_of(env)
     other = replace(frozen, standard={"tolerances": 2.0, "hold": 1})
     assert other.check(Protocol(EPISODES), pairs, env)["departs"] == ["what counts as reached is judged otherwise"]
-    other_rule = SimpleNamespace(pair_rule="whatever")
+    other_rule = SimpleNamespace(pair_rule="whatever", goal_distance=env.goal_distance, counts=env.counts)
     assert frozen.check(Protocol(EPISODES), pairs, other_rule)["departs"] == ["the rule for pairs is another"]
 
 
@@ -130,16 +131,80 @@ def test_pairs_that_a_protocol_does_not_keep_are_made(env: Any, frozen: Frozen, 
         assert kept_pairs(frozen, Protocol(**({"episodes": 2} | options)), tmp_path) is None
 
 
-def test_broken_or_exchanged_pairs_are_refused(env: Any, frozen: Frozen, tmp_path: Path) -> None:
-    _, _, pairs = written = _with_pairs(env, tmp_path)
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("goal", lambda states: states + 1e-3, "are others"),
+        ("start", lambda states: states[::-1], "are others"),
+        ("left_out", lambda counts: counts + 5, "are others"),
+        ("start", lambda states: states[:-1], "are broken"),
+        ("left_out", lambda counts: counts[:-1], "are broken"),
+        ("left_out", lambda counts: counts[0], "are broken"),
+    ],
+)
+def test_other_pairs_than_the_frozen_ones_are_refused(
+    env: Any, frozen: Frozen, tmp_path: Path, part: str, change: Any, words: str
+) -> None:
+    _, _, pairs = _with_pairs(env, tmp_path)
+    name = f"play-25/{part}"
+    write(frozen, tmp_path, pairs | {name: change(pairs[name])})
+    with pytest.raises(BadInput, match=words):
+        kept_pairs(frozen, Protocol(2), tmp_path)
+    assert kept_pairs(frozen, Protocol(2, distance=50), tmp_path) is not None, "other columns stand"
+
+
+def test_damaged_files_of_pairs_are_refused(env: Any, frozen: Frozen, tmp_path: Path) -> None:
+    write(*_with_pairs(env, tmp_path))
+    path = pairs_path(frozen, tmp_path)
+    whole = path.read_bytes()
+    alone = tmp_path / "array.npy"
+    np.save(alone, np.zeros(3))
+    flipped = bytes(byte ^ 0x55 if 60 < place < 400 else byte for place, byte in enumerate(whole))
+    for damaged in (b"", b"PK no more", whole[: len(whole) // 2], flipped, alone.read_bytes()):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput, match="restore the file"):
+            kept_pairs(frozen, Protocol(2), tmp_path)
+
+
+def test_random_states_are_the_same_pairs_whatever_the_distance(env: Any, tmp_path: Path) -> None:
+    written = _with_pairs(env, tmp_path)
     write(*written)
-    pairs["play-25/goal"] = pairs["play-25/goal"] + 1e-3
-    write(frozen, tmp_path, pairs)
-    with pytest.raises(BadInput, match="are others"):
-        kept_pairs(frozen, Protocol(2), tmp_path)
-    (tmp_path / "TwoRoom-v1.npz").write_bytes(b"PK no more")
-    with pytest.raises(BadInput, match="are broken"):
-        kept_pairs(frozen, Protocol(2), tmp_path)
+    kept = kept_pairs(written[0], Protocol(2, goals="any"), tmp_path)
+    assert kept is not None and digests(kept.pairs) == digests(pairs_of(env, 2, None))
+
+
+def test_a_pair_that_is_none_by_now_departs(env: Any, frozen: Frozen, monkeypatch: Any) -> None:
+    """Kept pairs are the same whatever the task has become; a tolerance twice as wide makes some of them solved."""
+    pairs, distance = pairs_of(env), type(env).goal_distance
+    nearest = min(env.goal_distance(pair.start, pair.goal) for pair in pairs)
+    monkeypatch.setattr(type(env), "goal_distance", lambda self, *states: distance(self, *states) / (2 * nearest))
+    departs = frozen.check(Protocol(EPISODES), pairs, env)["departs"]
+    assert len(departs) == 1 and "some pairs are none by now" in departs[0]
+    monkeypatch.undo()
+    monkeypatch.setattr(type(env), "counts", lambda self, start, goal: False)
+    assert len(frozen.check(Protocol(EPISODES), pairs, env)["departs"]) == 1
+
+
+def test_freezing_leaves_pairs_alone_that_only_this_machine_would_make_otherwise(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    def main(**options: bool) -> str:
+        freezing.main(freezing.Options(("TwoRoom",), **options))
+        return str(capsys.readouterr().out)
+
+    monkeypatch.setattr(ENVS, "PROTOCOLS", tmp_path)
+    monkeypatch.setattr(freezing, "freeze", lambda env, version: freeze(env, version, episodes=EPISODES))
+    assert "TwoRoom-v1.json" in main() and "as frozen" in main()
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(kept) == {"TwoRoom-v1.json", "TwoRoom-v1.npz"}
+    (tmp_path / "TwoRoom-v1.npz").unlink()
+    assert "as frozen" in main() and (tmp_path / "TwoRoom-v1.npz").exists(), "a missing file is made again"
+    kind = type(ENVS.make("TwoRoom", size=16))
+    play = kind.play
+    monkeypatch.setattr(kind, "play", lambda self, rng: lambda state: 0.99 * play(self, rng)(state))
+    assert "it keeps its own" in main() and "it keeps its own" in main(replace=True)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+    assert "TwoRoom-v2.json" in main(anew=True) and (tmp_path / "TwoRoom-v2.npz").exists()
 
 
 def _with_pairs(env: Any, folder: Path) -> tuple[Frozen, Path, dict[str, np.ndarray]]:
@@ -152,9 +217,12 @@ def test_shipped_pairs_are_there_for_every_column(task: str) -> None:
     """Cube's play holds a cube between fingers, and the last bit of a processor's rounding made other pairs of it."""
     shipped = read(task, ENVS.PROTOCOLS)
     assert shipped is not None
+    made = ENVS.make(task, size=16)
     for options in COLUMNS.values():
-        kept = kept_pairs(shipped, Protocol(200, **options), ENVS.PROTOCOLS)
-        assert kept is not None and len(kept.pairs) == 200
+        protocol = Protocol(200, **options)
+        kept = kept_pairs(shipped, protocol, ENVS.PROTOCOLS)
+        assert kept is not None and shipped.check(protocol, kept.pairs, made)["departs"] == []
+    made.close()
 
 
 @pytest.mark.parametrize("task", ENVS.TASKS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,11 +112,11 @@ class Frozen:
             frozen = self.columns[column]
             count = max(int(count) for count in frozen.digests if int(count) <= len(pairs))
             same = found[count] == frozen.digests[str(count)]
-            departs += self._moved(frozen, protocol, same, env)
+            departs += self._moved(frozen, protocol, same, env, pairs)
         names = {"name": self.name, "column": column, "n": len(pairs), "of": self.episodes}
         return names | {"digest": found[len(pairs)], "same_pairs": same, "departs": departs}
 
-    def _moved(self, column: Column, protocol: Protocol, same: bool, env: Any) -> list[str]:
+    def _moved(self, column: Column, protocol: Protocol, same: bool, env: Any, pairs: Sequence[Pair]) -> list[str]:
         """What the code does otherwise than when this was frozen."""
         judge, frozen = (STRICT, self.strict) if column.strict else (STANDARD, self.standard)
         budget = protocol.budget(env)
@@ -125,7 +124,11 @@ class Frozen:
             "what counts as reached is judged otherwise": asdict(judge) != dict(frozen),
             f"budget {budget} in place of {column.budget}": budget != column.budget,
             "the rule for pairs is another": env.pair_rule != self.pair_rule,
-            "the pairs are others (the simulator, the play policy or the rule changed)": not same,
+            "the pairs are others (the simulator, the processor, the play policy or the rule)": not same,
+            # Kept pairs are the same whatever the task has become since: what counts as near, for one.
+            "some pairs are none by now (the task's tolerance or rule changed)": not all(
+                env.goal_distance(pair.start, pair.goal) > 1 and env.counts(pair.start, pair.goal) for pair in pairs
+            ),
         }
         return [words for words, other in moved.items() if other]
 
@@ -134,27 +137,41 @@ def kept_pairs(frozen: Frozen, protocol: Protocol, folder: Path) -> Pairs | None
     """The pairs that a frozen protocol keeps for an evaluation, whatever the simulator would make of their seeds.
 
     Returns:
-        None where it keeps none for it: no file, no such column, another seed, or more pairs than there are.
+        None where it keeps none for it: no file, no column with that distance (random states have none), another seed,
+        or more pairs than there are.
 
     Raises:
         BadInput: the file is broken, or its pairs are not those that were frozen.
     """
-    path = (folder / frozen.name).with_suffix(".npz")
-    like = [one for one in frozen.columns.values() if (one.distance, one.goals) == (protocol.distance, protocol.goals)]
-    if not (like and path.exists() and protocol.seed == frozen.seed and protocol.episodes <= frozen.episodes):
+    path = pairs_path(frozen, folder)
+    like = (one for one in frozen.columns.values() if one.goals == protocol.goals)
+    column = next((one for one in like if one.goals == "any" or one.distance == protocol.distance), None)
+    fits = protocol.seed == frozen.seed and protocol.episodes <= frozen.episodes
+    if column is None or not fits or not path.exists():
         return None
-    broken = {"do": "restore the file"}
     try:
-        with np.load(path) as file:
-            starts, goals, left_out = (file[_kept_as(like[0], part)] for part in ("start", "goal", "left_out"))
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise BadInput(f"pairs of protocol {path} are broken", got=str(error), **broken) from None
-    every = [Pair(start, goal) for start, goal in zip(starts, goals, strict=True)]
-    found = digests(every)
-    if any(found.get(int(count)) != frozen_one for count, frozen_one in like[0].digests.items()):
-        raise BadInput(f"pairs of protocol {path} are others", expected="those that were frozen", **broken)
-    solved, ruled_out = (int(number) for number in left_out[protocol.episodes - 1])
-    return Pairs(every[: protocol.episodes], solved, ruled_out)
+        every = _read_pairs(column, path)
+    except Exception as error:  # a damaged zip file raises half a dozen kinds
+        raise BadInput(f"pairs of protocol {path} are broken", got=repr(error), do="restore the file") from None
+    found, counts = digests(every.pairs), (every.solved, every.ruled_out)
+    same = all(found.get(int(count)) == digest for count, digest in column.digests.items())
+    if not same or counts != (column.solved, column.ruled_out):
+        raise BadInput(f"pairs of protocol {path} are others", expected="those that were frozen", do="restore the file")
+    left_out = every.left_out[: protocol.episodes]
+    return Pairs(every.pairs[: protocol.episodes], *left_out[-1], left_out)
+
+
+def _read_pairs(column: Column, path: Path) -> Pairs:
+    with np.load(path) as file:
+        starts, goals, counts = (file[_kept_as(column, part)] for part in ("start", "goal", "left_out"))
+    left_out = [(int(solved), int(ruled_out)) for solved, ruled_out in counts]
+    pairs = [Pair(start, goal) for start, goal, _ in zip(starts, goals, left_out, strict=True)]
+    return Pairs(pairs, *left_out[-1], left_out)
+
+
+def pairs_path(frozen: Frozen, folder: Path) -> Path:
+    """Where a protocol keeps its pairs: arrays of NumPy, beside it."""
+    return folder / f"{frozen.name}.npz"
 
 
 def _kept_as(column: Column, part: str) -> str:
@@ -219,7 +236,7 @@ def write(frozen: Frozen, folder: Path, pairs: dict[str, Any] | None = None) -> 
     """Writes a protocol into `folder`, with the arrays of its pairs if given, and returns its path."""
     path = folder / f"{frozen.name}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    if pairs is not None:
-        np.savez_compressed(path.with_suffix(".npz"), **pairs)
     path.write_text(json.dumps(asdict(frozen), indent=1) + "\n")
+    if pairs is not None:
+        np.savez_compressed(pairs_path(frozen, folder), **pairs)
     return path
