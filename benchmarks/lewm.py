@@ -112,7 +112,7 @@ def play(
 
 
 def facts(options: Options, ours: Side, theirs: Side) -> dict[str, Any]:
-    """The row: both sides, and the paired test."""
+    """The row: both sides, pair by pair, so that others can be tested against them later, and the paired test."""
     kept = ("successes", "interval", "plan_ms", "checkpoint_sha256", "planner")
     found = compare(ours, theirs)
     shared = ("n", "distance", "budget", "seed", "hardware", "versions", "commit", "date")
@@ -120,8 +120,8 @@ def facts(options: Options, ours: Side, theirs: Side) -> dict[str, Any]:
         "task": options.task,
         "updates": options.updates,
         **{key: ours.result[key] for key in shared},
-        "ours": {key: ours.result[key] for key in kept},
-        "lewm": {key: theirs.result[key] for key in kept},
+        "ours": {key: ours.result[key] for key in kept} | {"reached": ours.successes},
+        "lewm": {key: theirs.result[key] for key in kept} | {"reached": theirs.successes},
         **{key: found[key] for key in ("only_first", "only_second", "p", "times_faster")},
     }
 

@@ -42,6 +42,8 @@ def test_both_sides_play_the_same_pairs_and_nothing_is_done_twice(
     assert first["ours"]["planner"] == shipped["planner"]
     assert first["lewm"]["planner"]["execute"] == 5 and first["lewm"]["planner"]["over"] == "last"
     assert first["n"] == 2
+    for side in ("ours", "lewm"):  # pair by pair, to be tested against other weights when these are gone
+        assert len(first[side]["reached"]) == 2 and sum(first[side]["reached"]) == first[side]["successes"]
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("done twice")
