@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ import toys
 from tensordict import TensorDict
 
 import envs
-from benchmarks.claims import contenders, ensemble, expectation, noise, quality, report
+from benchmarks.claims import contenders, ensemble, expectation, noise, parts, quality, report
 from benchmarks.claims.clips import Probe, disturbed, readable, variance_share
 from benchmarks.claims.cost import Renderer, in_turn
 from benchmarks.claims.impossible import Film
@@ -296,6 +298,23 @@ def test_rows_that_are_there_are_not_measured_again(tmp_path: Path) -> None:
     assert [row["severity"] for row in rows] == [1, 2, 1, 1]
     assert all({"date", "hardware", "commit", "interval"} <= set(row) for row in rows)
     assert len(report.latest(rows)) == 2, "of the same measurement the last counts"
+
+
+def test_every_part_is_measured_once_and_costs_alone() -> None:
+    assert sorted(["cost", *(part for lane in parts.LANES for part in lane)]) == sorted(parts.PARTS)
+
+
+def test_processes_append_whole_rows(tmp_path: Path) -> None:
+    """Two parts are measured side by side, and rows of traces are longer than what a buffer writes at once."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        list(pool.map(_append_rows, [tmp_path / "rows.jsonl"] * 2))
+    assert sorted(row["i"] for row in read(tmp_path / "rows.jsonl")) == sorted([*range(50)] * 2)
+
+
+def _append_rows(path: Path) -> None:
+    rows = Rows(path)
+    for i in range(50):
+        rows({"i": i, "trace": [0.5] * 10_000})
 
 
 def test_the_page_stands_alone_and_leaves_out_what_was_not_measured(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ class Rows:
             "load": round(os.getloadavg()[0], 1),
             "commit": commit(),
         }
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with self.path.open("ab", buffering=0) as file:  # in one write: another process may append, too
+            file.write(f"{json.dumps(row)}\n".encode())
         self.known.append(row)
 
     def has(self, wanted: Row) -> bool:

@@ -1,0 +1,30 @@
+"""The parts of what is measured, and which of them go side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from . import belief, cost, expectation, noise, quality
+from .rows import Rows
+
+Part = Literal["quality", "noise", "cost", "energy", "belief"]
+PARTS: dict[Part, Callable[[bool, Rows], None]] = {
+    "quality": quality.run,
+    "noise": noise.run,
+    "cost": cost.run,
+    "energy": expectation.run,
+    "belief": belief.run,
+}
+
+
+LANES: tuple[tuple[Part, ...], ...] = (("noise",), ("quality", "energy", "belief"))
+"""Parts that are measured side by side, a process each. Cost is not among them: its times want a machine to itself."""
+
+
+def measure(parts: tuple[Part, ...], quick: bool, out: Path, fresh: bool) -> None:
+    """Measures some parts, one after the other."""
+    rows = Rows(out, fresh)
+    for part in parts:
+        PARTS[part](quick, rows)
