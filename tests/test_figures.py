@@ -109,6 +109,20 @@ def test_figures_under_other_looks_are_those_that_were_measured(task: str) -> No
     assert told == [str(column["successes"]) for column in columns]
 
 
+def test_figures_beside_lewm_are_those_that_were_measured() -> None:
+    """The last row of each task; where it is of other weights than ship, the table says so."""
+    table = README.split("| task | n | ours | LeWM's recipe |")[1].split("\n\n")[0]
+    told = {line.split("`")[1]: line.strip("| ").split(" | ") for line in table.splitlines() if "`" in line}
+    lines = (ROOT / "benchmarks/results/lewm.jsonl").read_text().splitlines()
+    rows = {row["task"]: row for row in map(json.loads, lines)}
+    assert set(told) == {"TwoRoom", *rows}  # TwoRoom's was measured before rows were kept
+    for task, row in rows.items():
+        ships = row["ours"]["checkpoint_sha256"] == shipped_config(task)["sha256"]
+        sides = [row["ours"]["successes"], row["lewm"]["successes"], row["only_first"], row["only_second"]]
+        cells = [f"`{task}`" if ships else f"`{task}`, weights of then", *map(str, [row["n"], *sides])]
+        assert told[task][:7] == [*cells, f"{row['p']:.2g}"]
+
+
 KINDS = ("teleport", "wall", "frozen", "reversed", "swapped", "vanished", "mass", "mean")
 
 
