@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -304,17 +304,21 @@ def test_every_part_is_measured_once_and_costs_alone() -> None:
     assert sorted(["cost", *(part for lane in parts.LANES for part in lane)]) == sorted(parts.PARTS)
 
 
-def test_processes_append_whole_rows(tmp_path: Path) -> None:
-    """Two parts are measured side by side, and rows of traces are longer than what a buffer writes at once."""
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        list(pool.map(_append_rows, [tmp_path / "rows.jsonl"] * 2))
-    assert sorted(row["i"] for row in read(tmp_path / "rows.jsonl")) == sorted([*range(50)] * 2)
+def test_a_row_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes append to the same file; a row in two writes could have another's row in its middle."""
+    written: list[bytes] = []
 
+    class File(io.BytesIO):
+        def write(self, data: Any) -> int:
+            written.append(bytes(data))
+            return len(data)
 
-def _append_rows(path: Path) -> None:
-    rows = Rows(path)
-    for i in range(50):
-        rows({"i": i, "trace": [0.5] * 10_000})
+    rows = Rows(tmp_path / "rows.jsonl")
+    opened: list[Any] = []
+    monkeypatch.setattr(Path, "open", lambda *words, **options: opened.append((words[1], options)) or File())
+    rows({"trace": [0.5] * 10_000})
+    (line,) = written
+    assert opened == [("ab", {"buffering": 0})] and line.endswith(b"}\n") and len(json.loads(line)["trace"]) == 10_000
 
 
 def test_the_page_stands_alone_and_leaves_out_what_was_not_measured(tmp_path: Path) -> None:

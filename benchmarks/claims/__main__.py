@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -46,8 +46,8 @@ def main(options: Options) -> None:
     lanes = [chosen for lane in LANES if (chosen := tuple(part for part in lane if part in options.parts))]
     if len(lanes) > 1:
         with ProcessPoolExecutor(len(lanes), get_context("spawn")) as pool:
-            for done in [pool.submit(measure, lane, options.quick, out, fresh) for lane in lanes]:
-                done.result()
+            for done in as_completed([pool.submit(measure, lane, options.quick, out, fresh) for lane in lanes]):
+                done.result()  # what fails first is told when the other lane is over
     elif lanes:
         measure(lanes[0], options.quick, out, fresh)
     if fresh and set(options.parts) == set(PARTS):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from . import belief, cost, expectation, noise, quality
 from .rows import Rows
 
@@ -24,7 +26,8 @@ LANES: tuple[tuple[Part, ...], ...] = (("noise",), ("quality", "energy", "belief
 
 
 def measure(parts: tuple[Part, ...], quick: bool, out: Path, fresh: bool) -> None:
-    """Measures some parts, one after the other."""
+    """Measures some parts, one after the other, on one thread: another process may measure beside them."""
+    torch.set_num_threads(1)
     rows = Rows(out, fresh)
     for part in parts:
         PARTS[part](quick, rows)
