@@ -66,7 +66,6 @@ class Renderer:
 
 def run(quick: bool, report: Rows) -> None:
     """Reports rows of steps, plans, episodes and of the error over the horizon."""
-    torch.set_num_threads(1)
     steps(quick, report)
     for contender in everyone():
         episodes(contender, 2 if quick else 10, report)

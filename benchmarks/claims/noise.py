@@ -26,7 +26,6 @@ LOOKS = 8
 
 def run(quick: bool, report: Rows) -> None:
     """Reports a row a contender, nuisance and severity, of success and of probes."""
-    torch.set_num_threads(1)
     n = 6 if quick else 40
     for kind, severity in settings(quick):
         for contender in contenders():

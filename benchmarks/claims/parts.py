@@ -20,7 +20,6 @@ PARTS: dict[Part, Callable[[bool, Rows], None]] = {
     "belief": belief.run,
 }
 
-
 LANES: tuple[tuple[Part, ...], ...] = (("noise",), ("quality", "energy", "belief"))
 """Parts that are measured side by side, a process each. Cost is not among them: its times want a machine to itself."""
 

@@ -27,7 +27,6 @@ SEED = 2000
 
 def run(quick: bool, report: Rows) -> None:
     """Reports PSNR of each rival on held-out play, and keeps sample frames beside the rows: true over predicted."""
-    torch.set_num_threads(1)
     env = envs.make(TASK)
     n = 6 if quick else 40
     rivals = [one for one in contenders() if hasattr(one.checkpoint.model, "decode")]
