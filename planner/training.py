@@ -31,7 +31,7 @@ from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write
 from .errors import BadInput
 from .looks import LooksTraining, Pictures, varied
 from .masked import MaskedTraining
-from .models.encoders import BUILT_IN, JOINED, AdaptedEncoder, FeatureEncoder, JoinedEncoder
+from .models.encoders import BUILT_IN, GAZE, JOINED, AdaptedEncoder, FeatureEncoder, JoinedEncoder
 from .models.jepa import JEPA, JEPAConfig
 from .models.losses import covariance, rollout_loss, sigreg
 from .models.prior import ActionPrior
@@ -283,8 +283,8 @@ def train(
 
     Raises:
         BadInput: if `out` holds a run of another configuration, `start` does not fit `shape`, an encoder is to stand
-            still that nobody has trained, `config.symmetric` asks for symmetries and there are none, or the loss is no
-            longer finite.
+            still that nobody has trained, a gaze is to learn where no picture lies aside, `config.symmetric` asks for
+            symmetries and there are none, or the loss is no longer finite.
     """
     _check_size(store, shape)
     check_start(shape, config, start)
@@ -351,7 +351,8 @@ def _check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
 
 
 def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None) -> None:
-    """Raises `BadInput` if `start` does not fit `shape`, or an encoder is to stand still that nobody has trained."""
+    """Raises `BadInput` if `start` does not fit `shape`, an encoder is to stand still that nobody has trained, or a
+    gaze is to learn where no picture lies aside."""
     if start:
         start.check(shape)
     elif config.freeze and shape.encoder in BUILT_IN:
@@ -360,6 +361,10 @@ def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None
     if JOINED in shape.encoder and not config.freeze:
         do = "give --encoder and --training.freeze, or train a bare encoder, teach it looks and join the two"
         raise BadInput("training: a joined encoder stands still", expected="freeze", got=shape.encoder, do=do)
+    if shape.encoder.endswith(GAZE) and not config.freeze and not (config.augment and config.shift):
+        got = f"augment {config.augment:g}" + (", shift" if config.shift else ", no shift")
+        do = "give --training.augment and --training.shift, or an encoder without a gaze"
+        raise BadInput("training: nothing to learn a gaze from", expected="shifted pictures", got=got, do=do)
 
 
 def _freeze(encoder: nn.Module, store: EpisodeStore, config: TrainConfig, *, pretrained: bool) -> None:

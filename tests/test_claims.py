@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -302,6 +304,29 @@ def test_rows_that_are_there_are_not_measured_again(tmp_path: Path) -> None:
 
 def test_every_part_is_measured_once_and_costs_alone() -> None:
     assert sorted(["cost", *(part for lane in parts.LANES for part in lane)]) == sorted(parts.PARTS)
+
+
+def test_a_measuring_process_does_not_outlive_the_run_that_was_killed(tmp_path: Path) -> None:
+    """It measured on for twenty minutes, and appended rows that nobody waited for."""
+    (tmp_path / "run.py").write_text(
+        "import os, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        "from benchmarks.claims.parts import end_with_parent\n"
+        "def measure():\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)\n"
+        "    print('outlived', flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    with ProcessPoolExecutor(1, get_context('spawn'), end_with_parent) as pool:\n"
+        "        pool.submit(measure).result()\n"
+    )
+    command = [sys.executable, str(tmp_path / "run.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."}) as run:
+        assert run.stdout and int(run.stdout.readline()) > 0
+        run.kill()
+        # The pipe is closed when the last process that writes to it is gone.
+        assert run.stdout.read() == ""
 
 
 def test_a_row_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,6 +267,14 @@ def test_a_joined_encoder_stands_still(tmp_path: Path) -> None:
         learn_looks(toy_model(shape=shape), store, CONFIG, out, weights="", tensorboard=False)
 
 
+def test_a_gaze_is_not_trained_where_no_picture_lies_aside(tmp_path: Path) -> None:
+    """It would learn to move nothing, and the camera's shift would be as bad as without it."""
+    store, shape = dot_store(tmp_path / "data"), replace(toy_model().config, encoder="conv+retina+gaze")
+    for training in (replace(CONFIG, augment=0.0), replace(CONFIG, augment=0.5, shift=False)):
+        with pytest.raises(BadInput, match="nothing to learn a gaze from; expected shifted pictures; got augment 0"):
+            train(store, shape, training, tmp_path / "out", tensorboard=False)
+
+
 @pytest.mark.parametrize("words", [[], ["--no-retina"]])
 def test_looks_of_a_joined_encoder_say_so_at_once(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from .parts import LANES, PARTS, Part, measure
+from .parts import LANES, PARTS, Part, end_with_parent, measure
 from .rows import Rows, read
 
 
@@ -45,7 +45,7 @@ def main(options: Options) -> None:
         measure(("cost",), options.quick, out, fresh)
     lanes = [chosen for lane in LANES if (chosen := tuple(part for part in lane if part in options.parts))]
     if len(lanes) > 1:
-        with ProcessPoolExecutor(len(lanes), get_context("spawn")) as pool:
+        with ProcessPoolExecutor(len(lanes), get_context("spawn"), end_with_parent) as pool:
             for done in as_completed([pool.submit(measure, lane, options.quick, out, fresh) for lane in lanes]):
                 done.result()  # what fails first is told when the other lane is over
     elif lanes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Literal
 
 import torch
@@ -30,3 +33,15 @@ def measure(parts: tuple[Part, ...], quick: bool, out: Path, fresh: bool) -> Non
     rows = Rows(out, fresh)
     for part in parts:
         PARTS[part](quick, rows)
+
+
+def end_with_parent() -> None:
+    """Has this process end as soon as the one that started it does, however that ended; else it would measure on."""
+    if (parent := parent_process()) is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
