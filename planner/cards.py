@@ -110,6 +110,18 @@ def lies_still(out: Path) -> bool:
     return all(middle < 0.5 * average for middle, average in zip(median, mean, strict=True))
 
 
+def by_heart(out: Path) -> str:
+    """Whether the action prior trained in `out` learned plans by heart: when its held-out error was least.
+
+    Empty where it ended within a twentieth of that, and where the curves are gone.
+    """
+    errors = {step: found["val/prior"] for step, found in curves(out / "prior").items()}
+    least = min(errors, key=errors.__getitem__, default=0)
+    if not errors or (last := errors[max(errors)]) <= 1.05 * errors[least]:
+        return ""
+    return f"held-out error {last:.3f}, after {errors[least]:.3f} at update {least}"
+
+
 def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, start: str, command: str) -> str:
     """What a card says of an encoder that was taught to see through looks."""
     checks = curves(out)

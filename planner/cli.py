@@ -170,6 +170,7 @@ class Train:
             _stopped(out / "last.ckpt")
         folder = self.checkpoint or out / "checkpoint"
         card = cards.card(store, self.model, self.training, out, _typed(), start)
+        _warn_by_heart(out)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
@@ -351,6 +352,15 @@ def _check_renderer(command: str, store: EpisodeStore, loaded: Checkpoint) -> No
         raise BadInput(what, expected=loaded.renderer, got=store.info.renderer, do=do)
 
 
+def _warn_by_heart(out: Path) -> None:
+    """Says so where the action prior trained in `out` learned plans by heart."""
+    from . import cards
+
+    if found := cards.by_heart(out):
+        do = "give fewer --training.prior-steps, or more episodes"
+        console.print(f"warning: the action prior learned plans by heart: {found}; {do}", highlight=False)
+
+
 @dataclass(frozen=True)
 class _Part:
     """What the commands share that give a finished checkpoint another part; all else of it stays as it is."""
@@ -415,6 +425,7 @@ class Prior(_Part):
         shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
         done = self._learn(loaded, shape, stores, out)
         card = cards.prior_card(stores, shape, self.training, out, _typed())
+        _warn_by_heart(out)
         planner = replace(loaded.planner, proposals=self.proposals)
         self._save(loaded, planner, done, out, card, "knows what play would do")
 

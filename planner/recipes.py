@@ -83,14 +83,14 @@ RECIPES: dict[str, Recipe] = {
         ),
         planner=PlannerConfig(optimizer="mppi", samples=32, iterations=2, horizon=6, metric="temporal", proposals=96),
     ),
-    # As Cube, its goals further away. Then `jepa-mpc collect --checkpoint` and `polish`, twice. Where a grasp has to be
+    # As Cube, its goals further away, and with play that is clumsy now and then (decision 75). Where a grasp has to be
     # exact, the best of many plans of the prior is done as it is: refining spoils it (decision 56).
     "ogbench/cube-single": Recipe(
-        episodes=500,
+        episodes=800,
         steps=250,
         model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=5, prior=512, temporal=64),
         training=TrainConfig(
-            steps=4500, covariance_weight=0.04, moving=0.5, polish_steps=6000, prior_steps=8000, prior_reach=16
+            steps=4500, covariance_weight=0.04, moving=0.5, polish_steps=6000, prior_steps=3500, prior_reach=22
         ),
         planner=PlannerConfig(
             optimizer="sampling", samples=2, iterations=1, horizon=6, metric="temporal", proposals=256

@@ -16,7 +16,7 @@ from toys import PLANNER, SHAPE, SIZE
 
 import envs
 from envs.adapters.arms import PusherV5, ReacherV5, cylinder_of, fingertip, reach, wrist_of
-from envs.adapters.cube import CubeSingle
+from envs.adapters.cube import CubeSingle, PickAndPlace
 from envs.adapters.foreign import global_noise
 from envs.adapters.maze import PointMazeMedium
 from envs.oracle import OracleModel
@@ -291,6 +291,28 @@ def test_the_cube_s_own_goals_are_ogbench_s(cube: CubeSingle) -> None:
 def test_the_scripted_plan_lifts_the_cube_at_times_and_misses_at_times(cube: CubeSingle) -> None:
     heights = [play_episode(cube, 100, np.random.default_rng(k))[0][:, cube._place + 2].max() for k in range(8)]
     assert 2 <= sum(height > 0.06 for height in heights) < 8
+
+
+@needs_ogbench
+def test_clumsy_play_closes_the_fingers_beside_the_cube_too(cube: CubeSingle) -> None:
+    """A planner got stuck where only their hold of the cube had ever been seen: it took empty fingers for a grasp."""
+
+    def beside(clumsy: bool) -> float:
+        found = []
+        for k in range(6):
+            rng = np.random.default_rng([9, k])
+            state, play = cube.sample_state(rng), PickAndPlace(cube, rng, clumsy=clumsy)
+            cube.set_state(state)
+            for step in range(150):
+                cube.advance(play(cube.state))
+                if step % 3 == 0:
+                    told = cube.look(cube.state)
+                    hand, block = told["proprio/effector_pos"], told["privileged/block_0_pos"]
+                    near = 0.02 < np.linalg.norm((hand - block)[:2]) < 0.1 and hand[2] < 0.06 and block[2] < 0.03
+                    found.append(near and told["proprio/gripper_opening"][0] > 0.7)
+        return float(np.mean(found))
+
+    assert beside(clumsy=False) < 0.005 < 0.01 < beside(clumsy=True)
 
 
 @needs_ogbench

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from toys import PLANNER, SHAPE, SPEC, TRAINING, dot_store, toy_checkpoint, toy_model
 
-from planner import checkpoint
+from planner import cards, checkpoint
 from planner.actions import ActionSpec
 from planner.cli import main
 from planner.energies import LatentDistance
@@ -138,6 +138,16 @@ def test_a_search_starts_from_what_is_proposed() -> None:
         mpc.reset(looks, looks)
         mpc.act(looks)
         assert mpc.last_plan is not None and torch.equal(mpc.last_plan.energy, torch.full((3,), least))
+
+
+def test_plans_learned_by_heart_are_told(tmp_path: Path) -> None:
+    """Trained for 9,000 updates on 360 episodes, a prior was worse than after 1,500, and nothing said so."""
+    assert cards.by_heart(tmp_path) == ""  # curves that are gone say nothing
+    (tmp_path / "prior/logs/version_0").mkdir(parents=True)
+    curve = tmp_path / "prior/logs/version_0/metrics.csv"
+    for last, told in ((0.57, ""), (0.725, "held-out error 0.725, after 0.563 at update 1500")):
+        curve.write_text(f"step,val/prior\n499,0.627\n1499,0.563\n8999,{last}\n")
+        assert cards.by_heart(tmp_path) == told
 
 
 def test_proposals_need_a_prior() -> None:

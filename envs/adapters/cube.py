@@ -14,6 +14,11 @@ from ..base import GoalEnv, Play, wander
 from ..rendering import choose_backend
 from .foreign import coarsen, global_noise, plain, require
 
+BESIDE = 0.04
+"""Standard deviation of the place that a clumsy plan is told of the cube, along x and y, m."""
+SLIPS, ANEW = 1 / 40, 1 / 100
+"""Chances, an environment step, that something else is done for a moment, and that a clumsy plan is given up."""
+
 
 class CubeSingle(GoalEnv):
     """Pick up a cube of 4 cm and put it where the picture shows it; OGBench's UR5e, controller, physics and goals.
@@ -80,9 +85,9 @@ class CubeSingle(GoalEnv):
             return np.concatenate([data.qpos, data.qvel]), info["goal"]
 
     def play(self, rng: np.random.Generator) -> Play:
-        if rng.random() < 0.15:
+        if rng.random() < 0.1:
             return wander(rng, np.array(self.spec_low), np.array(self.spec_high))
-        return _PickAndPlace(self, rng)
+        return PickAndPlace(self, rng, clumsy=rng.random() < 0.7)
 
     def look(self, state: np.ndarray) -> dict[str, Any]:
         """What OGBench's scripted policies are told of `state`."""
@@ -119,25 +124,38 @@ def _their_env() -> Any:
     return theirs
 
 
-class _PickAndPlace:
+class PickAndPlace:
     """OGBench's play data: its own scripted plans, one after the other, each to a random place; its noise is on them.
 
-    A plan is followed whatever becomes of the cube, so that many grasps fail.
+    A plan is followed whatever becomes of the cube, so that some grasps fail. The fingers are told to open or to shut
+    as OGBench's other scripted policy tells them, which looks anew at every step.
+
+    Args:
+        env: the task.
+        rng: of all that is random.
+        clumsy: most of the plans are told a wrong place of the cube, and now and then the robot does something else for
+            a moment, or begins anew. Without, hardly ever are closed fingers seen beside a cube that they do not hold,
+            and a model takes the two for the same.
     """
 
-    def __init__(self, env: CubeSingle, rng: np.random.Generator) -> None:
+    def __init__(self, env: CubeSingle, rng: np.random.Generator, *, clumsy: bool) -> None:
         from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 
-        self.env, self.rng, self.steps = env, rng, 0
+        self.env, self.rng, self.clumsy, self.steps = env, rng, clumsy, 0
         self.oracle = CubePlanOracle(env=env.theirs, noise=0.1, noise_smoothing=0.5)
-        self.planned = False
+        self.planned, self.slip, self.left = False, np.zeros(5), 0
 
     def __call__(self, state: np.ndarray) -> np.ndarray:
         told = self.env.look(state) | {"time": np.array([0.05 * self.steps])}
-        if not self.planned or self.oracle.done:
+        if not self.planned or self.oracle.done or (self.clumsy and self.rng.random() < ANEW):
             self._plan(told)
         self.steps += 1
-        return np.clip(self.oracle.select_action(None, told), -1, 1)
+        action = self.oracle.select_action(None, told)
+        # Told all along to open or to shut, and not to stay as they are: whoever cannot see well how far they are open
+        # then does what is right in either case.
+        action[4] = np.copysign(1.0, action[4] + told["proprio/gripper_opening"][0] - 0.5)
+        action = np.clip(action, -1, 1)
+        return self._slipped(action) if self.clumsy else action
 
     def _plan(self, told: dict[str, Any]) -> None:
         bounds = self.env.theirs._target_sampling_bounds
@@ -146,6 +164,20 @@ class _PickAndPlace:
             "privileged/target_block_pos": np.array([*self.rng.uniform(*bounds), 0.02]),
             "privileged/target_block_yaw": self.rng.uniform(0, 2 * np.pi, 1),
         }
+        if self.clumsy and self.rng.random() < 0.6:
+            beside = np.append(self.rng.normal(0, BESIDE, 2), 0)
+            target["privileged/block_0_pos"] = told["privileged/block_0_pos"] + beside
         with global_noise(self.rng):
             self.oracle.reset(None, told | target)
         self.planned = True
+
+    def _slipped(self, action: np.ndarray) -> np.ndarray:
+        """What is done in place of `action`: now and then the fingers move by themselves, or everything does."""
+        if self.left == 0 and self.rng.random() < SLIPS:
+            self.left, hand = int(self.rng.integers(4, 17)), self.rng.random() < 0.5
+            self.slip = np.where(np.arange(5) < 4, self.rng.uniform(-0.6, 0.6, 5) if hand else np.nan, 0)
+            self.slip[4] = self.rng.choice([-1.0, 1.0, 1.0])
+        if self.left == 0:
+            return action
+        self.left -= 1
+        return np.where(np.isnan(self.slip), action, self.slip)
