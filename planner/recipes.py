@@ -93,7 +93,7 @@ RECIPES: dict[str, Recipe] = {
             steps=4500, covariance_weight=0.04, moving=0.5, polish_steps=6000, prior_steps=3500, prior_reach=22
         ),
         planner=PlannerConfig(
-            optimizer="sampling", samples=2, iterations=1, horizon=6, metric="temporal", proposals=256
+            optimizer="sampling", samples=2, iterations=1, horizon=6, metric="temporal", proposals=64
         ),
     ),
 }
