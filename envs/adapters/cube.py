@@ -174,9 +174,9 @@ class PickAndPlace:
     def _slipped(self, action: np.ndarray) -> np.ndarray:
         """What is done in place of `action`: now and then the fingers move by themselves, or everything does."""
         if self.left == 0 and self.rng.random() < SLIPS:
-            self.left, hand = int(self.rng.integers(4, 17)), self.rng.random() < 0.5
-            self.slip = np.where(np.arange(5) < 4, self.rng.uniform(-0.6, 0.6, 5) if hand else np.nan, 0)
-            self.slip[4] = self.rng.choice([-1.0, 1.0, 1.0])
+            self.left, whole = int(self.rng.integers(4, 17)), self.rng.random() < 0.5
+            hand = self.rng.uniform(-0.6, 0.6, 5) if whole else np.full(5, np.nan)  # NaN: as planned
+            self.slip = np.append(hand[:4], self.rng.choice([-1.0, 1.0, 1.0]))
         if self.left == 0:
             return action
         self.left -= 1
