@@ -111,9 +111,9 @@ def lies_still(out: Path) -> bool:
 
 
 def by_heart(out: Path) -> str:
-    """Whether the action prior trained in `out` learned plans by heart: when its held-out error was least.
+    """Held-out errors, last and least, of an action prior trained in `out` that learned plans by heart.
 
-    Empty where it ended within a twentieth of that, and where the curves are gone.
+    Empty where the last is within a twentieth of the least, and where the curves are gone.
     """
     errors = {step: found["val/prior"] for step, found in curves(out / "prior").items()}
     least = min(errors, key=errors.__getitem__, default=0)
