@@ -39,6 +39,8 @@ def lively(shape: JEPAConfig) -> JEPA:
     return model
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:this processor does not multiply bfloat16")
+
 SHAPES = pytest.mark.parametrize(
     "shape",
     [SHAPE, replace(SHAPE, depth=3), replace(SHAPE, predictor="gated"), TRANSFORMER],
@@ -68,6 +70,20 @@ def test_a_rounded_rehearsal_is_near_the_exact_one(shape: JEPAConfig) -> None:
     assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
     moved = (exact - start.latent["latent"][:, None, -1:]).square().mean().sqrt()
     assert (exact - rounded).square().mean().sqrt() < 0.03 * moved
+
+
+def test_a_processor_that_cannot_pack_bfloat16_says_so_and_rehearses_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """x86 without AVX-512: torch refuses to reorder such weights, and once took a planner down with it."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    model, (start, actions) = lively(SHAPE), context(SHAPE)
+    with pytest.warns(UserWarning, match="does not multiply bfloat16; float32 would be faster"):
+        rounded = Packed(model, torch.bfloat16)
+    with torch.no_grad():
+        exact, found = (any_.rollout(start, actions)["latent"] for any_ in (model, rounded))
+    torch.testing.assert_close(found, exact, rtol=0.05, atol=0.05 * exact.abs().max().item())
+    assert any(isinstance(layer, PackedLinear) for layer in Packed(model).packed.modules())  # float32 is packed still
 
 
 @SHAPES

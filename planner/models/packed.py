@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from typing import cast
 
@@ -20,7 +21,8 @@ class Packed:
     On a CPU with oneDNN the copy's weights lie in that library's own order, and activations are applied while a product
     is still in the cache. In float32 this changes results in the last digits only. In bfloat16 imagined latents carry
     the rounding, about 1 % of their size after five steps; processors without bfloat16 arithmetic emulate it, several
-    times slower than float32. Pictures are encoded, and energies taken, in the model's own precision either way.
+    times slower than float32, and where oneDNN has no order for such weights (x86 without AVX-512) they stay in torch's
+    own, with a warning. Pictures are encoded, and energies taken, in the model's own precision either way.
 
     Args:
         model: the JEPA, which stays as it is. If it learns on, make another copy.
@@ -31,7 +33,11 @@ class Packed:
         self.model, self.dtype, self.action, self.history = model, dtype, model.action, model.history
         self.predictor = deepcopy(model.predictor).to(dtype).eval().requires_grad_(False)
         self.packed = self.predictor
-        if torch.backends.mkldnn.is_available() and next(self.predictor.parameters()).device.type == "cpu":
+        if not torch.backends.mkldnn.is_available() or next(self.predictor.parameters()).device.type != "cpu":
+            return
+        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            warnings.warn("this processor does not multiply bfloat16; float32 would be faster", stacklevel=2)
+        else:
             self.packed = cast(Predictor, pack(deepcopy(self.predictor)))
 
     def encode(self, obs: TensorDict) -> TensorDict:
