@@ -299,11 +299,11 @@ def test_clumsy_play_closes_the_fingers_beside_the_cube_too(cube: CubeSingle) ->
 
     def beside(clumsy: bool) -> float:
         found = []
-        for k in range(6):
+        for k in range(8):
             rng = np.random.default_rng([9, k])
             state, play = cube.sample_state(rng), PickAndPlace(cube, rng, clumsy=clumsy)
             cube.set_state(state)
-            for step in range(150):
+            for step in range(200):
                 cube.advance(play(cube.state))
                 if step % 3 == 0:
                     told = cube.look(cube.state)
@@ -313,6 +313,34 @@ def test_clumsy_play_closes_the_fingers_beside_the_cube_too(cube: CubeSingle) ->
         return float(np.mean(found))
 
     assert beside(clumsy=False) < 0.005 < 0.01 < beside(clumsy=True)
+
+
+@needs_ogbench
+@pytest.mark.parametrize("heals", [True, False])
+def test_clumsy_play_shows_how_a_missed_cube_is_picked_up(
+    cube: CubeSingle, heals: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planner's hand stayed shut beside the cube: of what it proposed from there, nothing ever lifted it."""
+    for name, value in {"SLIPS": 0.0, "ANEW": 0.0, "BESIDE": 0.0, "HEALED": 0.0}.items():
+        monkeypatch.setattr(f"envs.adapters.cube.{name}", value)
+    rng = np.random.default_rng(0)
+    cube.set_state(cube.sample_state(rng))
+    play = PickAndPlace(cube, rng, clumsy=True)
+    while cube.look(cube.state)["proprio/effector_pos"][2] > 0.05:
+        cube.advance(play(cube.state))
+    pushed = cube.state
+    pushed[cube._place + 1] += 0.07  # a hand's breadth from where the plan goes on to grasp
+    cube.set_state(pushed)
+    while cube.look(cube.state)["proprio/gripper_opening"][0] < 0.9:
+        cube.advance(play(cube.state))
+    if heals:
+        monkeypatch.setattr("envs.adapters.cube.HEALED", 1.0)
+        play.follows = None  # what it does next
+    heights = []
+    for _ in range(40):
+        cube.advance(play(cube.state))
+        heights.append(cube.state[cube._place + 2])
+    assert (max(heights) > 0.06) == heals
 
 
 @needs_ogbench

@@ -16,8 +16,10 @@ from .foreign import coarsen, global_noise, plain, require
 
 BESIDE = 0.04
 """Standard deviation of the place that a clumsy plan is told of the cube, along x and y, m."""
-SLIPS, ANEW = 1 / 40, 1 / 100
+SLIPS, ANEW = 1 / 40, 1 / 60
 """Chances, an environment step, that something else is done for a moment, and that a clumsy plan is given up."""
+HEALED = 0.7
+"""Share of what clumsy play does that looks anew at every step, and so begins with what went wrong before."""
 
 
 class CubeSingle(GoalEnv):
@@ -125,51 +127,63 @@ def _their_env() -> Any:
 
 
 class PickAndPlace:
-    """OGBench's play data: its own scripted plans, one after the other, each to a random place; its noise is on them.
+    """OGBench's scripted policies for its cube, one after the other, each to a random place, with noise.
 
-    A plan is followed whatever becomes of the cube, so that some grasps fail. The fingers are told to open or to shut
-    as OGBench's other scripted policy tells them, which looks anew at every step.
+    Its play data's plans are followed whatever becomes of the cube, so that some grasps fail. The policy of its noisy
+    data looks anew at every step: a hand that is shut beside the cube opens, and goes there. The fingers are told to
+    open or to shut as that one tells them.
 
     Args:
         env: the task.
         rng: of all that is random.
-        clumsy: most of the plans are told a wrong place of the cube, and now and then the robot does something else for
-            a moment, or begins anew. Without, hardly ever are closed fingers seen beside a cube that they do not hold,
-            and a model takes the two for the same.
+        clumsy: some of the plans are told a wrong place of the cube, and now and then the robot does something else for
+            a moment, or begins anew; then it is the other policy that goes on, more often than not. Without, there are
+            plans alone: hardly ever are closed fingers seen beside a cube that they do not hold, and a model takes the
+            two for the same; nor is it seen what to do then.
     """
 
     def __init__(self, env: CubeSingle, rng: np.random.Generator, *, clumsy: bool) -> None:
+        from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
         from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 
         self.env, self.rng, self.clumsy, self.steps = env, rng, clumsy, 0
-        self.oracle = CubePlanOracle(env=env.theirs, noise=0.1, noise_smoothing=0.5)
-        self.planned, self.slip, self.left = False, np.zeros(5), 0
+        self.plans = CubePlanOracle(env=env.theirs, noise=0.1, noise_smoothing=0.5)
+        self.heals = CubeMarkovOracle(env=env.theirs, min_norm=0.1)
+        self.follows: Any = None
+        self.target: dict[str, Any] = {}
+        self.slip, self.left = np.zeros(5), 0
 
     def __call__(self, state: np.ndarray) -> np.ndarray:
         told = self.env.look(state) | {"time": np.array([0.05 * self.steps])}
-        if not self.planned or self.oracle.done or (self.clumsy and self.rng.random() < ANEW):
-            self._plan(told)
+        opening = told["proprio/gripper_opening"][0]
+        # The force on a finger depends on more than the state. Fingers on a cube are open by 0.6.
+        told["proprio/gripper_contact"] = np.array([float(opening > 0.45) if opening > 0.1 else 0.0])
+        given_up = self.clumsy and self.follows is self.plans and self.rng.random() < ANEW
+        if self.follows is None or self.follows.done or given_up:
+            self._begin(told)
         self.steps += 1
-        action = self.oracle.select_action(None, told)
+        action = self.follows.select_action(None, told | self.target)
+        if self.follows is self.heals:
+            action[:4] += self.rng.normal(0, 0.1, 4)
         # Told all along to open or to shut, and not to stay as they are: whoever cannot see well how far they are open
         # then does what is right in either case.
-        action[4] = np.copysign(1.0, action[4] + told["proprio/gripper_opening"][0] - 0.5)
+        action[4] = np.copysign(1.0, action[4] + opening - 0.5)
         action = np.clip(action, -1, 1)
         return self._slipped(action) if self.clumsy else action
 
-    def _plan(self, told: dict[str, Any]) -> None:
+    def _begin(self, told: dict[str, Any]) -> None:
         bounds = self.env.theirs._target_sampling_bounds
-        target = {
+        self.target = {
             "privileged/target_block": 0,
             "privileged/target_block_pos": np.array([*self.rng.uniform(*bounds), 0.02]),
             "privileged/target_block_yaw": self.rng.uniform(0, 2 * np.pi, 1),
         }
-        if self.clumsy and self.rng.random() < 0.6:
-            beside = np.append(self.rng.normal(0, BESIDE, 2), 0)
-            target["privileged/block_0_pos"] = told["privileged/block_0_pos"] + beside
+        self.follows = self.heals if self.clumsy and self.rng.random() < HEALED else self.plans
+        place = told["privileged/block_0_pos"]
+        if self.clumsy and self.follows is self.plans and self.rng.random() < 0.6:
+            place = place + np.append(self.rng.normal(0, BESIDE, 2), 0)
         with global_noise(self.rng):
-            self.oracle.reset(None, told | target)
-        self.planned = True
+            self.follows.reset(None, told | self.target | {"privileged/block_0_pos": place})
 
     def _slipped(self, action: np.ndarray) -> np.ndarray:
         """What is done in place of `action`: now and then the fingers move by themselves, or everything does."""
