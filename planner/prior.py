@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -14,6 +15,9 @@ from .errors import BadInput
 from .models.prior import ActionPrior
 from .settings import TrainConfig
 from .stages import check_finite, one_cycle
+
+MOST_HASTE = 3.0
+"""Weight of a plan at most, or a few would be all that a batch teaches."""
 
 
 class Hindsight:
@@ -31,6 +35,8 @@ class Hindsight:
         reach: most model steps from start to goal, >= 1.
         batch: plans a batch.
         seed: any integer >= 0.
+        haste: h, how much more a plan counts that takes a model step less than others would, >= 0.
+        left: latents and goals `[..., D]` to the model steps between them, `[...]`; read where `haste` is above 0.
     """
 
     def __init__(
@@ -44,8 +50,11 @@ class Hindsight:
         reach: int,
         batch: int,
         seed: int,
+        haste: float = 0.0,
+        left: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self.latents, self.actions, self.spec, self.batch, self.seed = latents, actions, spec, batch, seed
+        self.haste, self.left = haste, left
         self.past = (history - 1) * spec.block - torch.arange(history) * spec.block  # oldest first, environment steps
         self.ahead, self.reach, steps = torch.arange(horizon * spec.block), reach * spec.block, actions.shape[1]
         self.first, self.starts = int(self.past[0]), steps - int(self.past[0]) - horizon * spec.block + 1
@@ -58,7 +67,8 @@ class Hindsight:
         return -(-self.latents.shape[0] * self.latents.shape[1] // self.batch)
 
     def __getitem__(self, index: int) -> TensorDict:
-        """Batch `index`: `latents` `[B, H, D]`, `goal` `[B, D]`, `plan` `[B, T * env_dim]` in [-1, 1], block means."""
+        """Batch `index`: `latents` `[B, H, D]`, `goal` `[B, D]`, `plan` `[B, T * env_dim]` in [-1, 1], block means, and
+        `weight` `[B]`."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
         row = torch.randint(len(self.latents), (self.batch, 1), generator=generator)
         start = self.first + torch.randint(self.starts, (self.batch, 1), generator=generator)
@@ -67,7 +77,21 @@ class Hindsight:
         done = self.actions[row, start + self.ahead].unflatten(1, (-1, self.spec.block))  # [B, T, block, env_dim]
         plan = self.spec.encode(done).unflatten(-1, (self.spec.block, -1)).mean(2).flatten(1)
         looks = {"latents": self.latents[row, start - self.past], "goal": self.latents[row, goal][:, 0], "plan": plan}
+        looks["weight"] = self._weight(row[:, 0], start[:, 0], goal[:, 0])
         return TensorDict(looks, batch_size=[self.batch])
+
+    @torch.no_grad()
+    def _weight(self, row: Tensor, start: Tensor, goal: Tensor) -> Tensor:
+        """exp(h (d(z, g) - n - d(z', g))), at most `MOST_HASTE`: z' is n steps after z, where the plan ends or at g.
+
+        (Advantages as weights: Wang et al., arXiv 2006.15134; of a goal's distance: HIQL, arXiv 2307.11949.)
+        """
+        if not self.haste or self.left is None:
+            return torch.ones(self.batch)
+        end = torch.minimum(start + len(self.ahead), goal)
+        here, there, aim = (self.latents[row, at] for at in (start, end, goal))
+        gained = self.left(here, aim) - (end - start) / self.spec.block - self.left(there, aim)
+        return (self.haste * gained).exp().clamp(max=MOST_HASTE)
 
 
 class PriorTraining(lightning.LightningModule):
@@ -83,14 +107,15 @@ class PriorTraining(lightning.LightningModule):
         self.prior, self.config = prior, config
 
     def loss(self, batch: TensorDict) -> Tensor:
-        """Mean square error of the velocity."""
+        """Mean square error of the velocity, each plan with its weight."""
         plan, latents = batch["plan"], batch["latents"]
         cold = torch.rand(len(plan), 1, 1, device=plan.device) < self.config.cold_starts  # as an episode starts
         latents = torch.where(cold, latents[:, -1:], latents)
         noise, time = torch.randn_like(plan), torch.rand(len(plan), device=plan.device)
         point = torch.lerp(noise, plan, time[:, None])
         found = self.prior(point, time, self.prior.condition(latents, batch["goal"]))
-        return (found - (plan - noise)).square().mean()
+        error = (found - (plan - noise)).square().mean(-1)
+        return (batch["weight"] * error).sum() / batch["weight"].sum()
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same

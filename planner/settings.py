@@ -220,6 +220,8 @@ class TrainConfig:
         temporal_reach: model steps in one episode up to which the head is taught their number as it is, >= 1.
         prior_steps: updates of the action prior (batches of 512 plans), where the model has one, >= 1.
         prior_reach: most model steps between the start and the goal that it is taught, >= 1.
+        prior_haste: how much more it is taught of plans that take less time than the temporal head expects of others:
+            weights are exp(haste * model steps), at most 3; >= 0, and above 0 only where the model has one.
         slow_steps: updates of the slow features (batches of 2,048 pairs), where the model has them, >= 1.
         temporal_expectile: of the steps that play took, which the head estimates, above 0 to 0.5; low, because play
             dawdles.
@@ -254,6 +256,7 @@ class TrainConfig:
     temporal_expectile: float = 0.05
     prior_steps: int = 6000
     prior_reach: int = 10
+    prior_haste: float = 0.0
     slow_steps: int = 3000
     seed: int = 0
     save_every: int = 100
@@ -266,7 +269,7 @@ class TrainConfig:
         for name, least in whole.items():
             if getattr(self, name) < least:
                 raise BadInput(f"training: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))
-        for name in ("weight_decay", "sigreg_weight", "covariance_weight", "inverse_weight"):
+        for name in ("weight_decay", "sigreg_weight", "covariance_weight", "inverse_weight", "prior_haste"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"training: {name} is off", expected="0 or more", got=str(getattr(self, name)))
         if not 0 < self.learning_rate < math.inf:

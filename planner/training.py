@@ -350,9 +350,16 @@ def _check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
         raise BadInput("image sizes differ", expected=f"{store.info.size} (the dataset's)", got=str(shape.image_size))
 
 
+def _check_haste(shape: JEPAConfig, config: TrainConfig) -> None:
+    if config.prior_haste and shape.prior and not shape.temporal:
+        expected = "a model that knows how many steps are left (model.temporal above 0, or `jepa-mpc temporal`)"
+        raise BadInput("training: prior_haste asks for steps left", expected=expected, do="set prior_haste to 0")
+
+
 def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None) -> None:
-    """Raises `BadInput` if `start` does not fit `shape`, an encoder is to stand still that nobody has trained, or a
-    gaze is to learn where no picture lies aside."""
+    """Raises `BadInput` if `start` does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze
+    is to learn where no picture lies aside, or a prior is to hurry where nothing says how many steps are left."""
+    _check_haste(shape, config)
     if start:
         start.check(shape)
     elif config.freeze and shape.encoder in BUILT_IN:
@@ -495,14 +502,24 @@ def train_prior(
 ) -> bool:
     """Trains the action prior on cached latents, in `out/prior`, where it resumes; False if it was interrupted."""
     settings = replace(config, steps=config.prior_steps)
-    shape = {"history": model.history, "horizon": prior.horizon, "reach": config.prior_reach}
+
+    def drawn(latents: Tensor, actions: Tensor) -> Hindsight:
+        return Hindsight(
+            latents,
+            actions,
+            model.action,
+            history=model.history,
+            horizon=prior.horizon,
+            reach=config.prior_reach,
+            batch=512,
+            seed=config.seed,
+            haste=config.prior_haste,
+            left=model.temporal,
+        )
 
     def draws() -> tuple[Hindsight, Hindsight]:
-        fit, check = (
-            Hindsight(latents, actions, model.action, batch=512, seed=config.seed, **shape)
-            for latents, actions in _episodes(model, stores, views, config.held_out)
-        )
-        return fit, check
+        fit, check = _episodes(model, stores, views, config.held_out)
+        return drawn(*fit), drawn(*check)
 
     return _run(PriorTraining(prior, settings), settings, out / "prior", tensorboard, draws)
 
@@ -527,8 +544,8 @@ def add_part(
         shape: the model's, with the part's sizes.
         stores: datasets of the same task, of episodes as long, already verified; every episode counts alike.
         config: `learning_rate`, `weight_decay`, `symmetric`, `held_out`, `seed` and `save_every` are read, of a prior
-            also `prior_steps`, `prior_reach` and `cold_starts`, of slow features also `slow_steps`, of a temporal
-            distance also `temporal_steps`, `temporal_reach` and `temporal_expectile`.
+            also `prior_steps`, `prior_reach`, `prior_haste` and `cold_starts`, of slow features also `slow_steps`, of a
+            temporal distance also `temporal_steps`, `temporal_reach` and `temporal_expectile`.
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
@@ -539,8 +556,9 @@ def add_part(
 
     Raises:
         BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
-            none, or the loss is no longer finite.
+            none, a prior is to hurry and the model has no temporal distance, or the loss is no longer finite.
     """
+    _check_haste(shape, config)
     views = views_of(config, symmetries)
     run = _fitting(stores, model, weights, views)
     if len(lengths := sorted({store.info.steps for store in stores})) > 1:

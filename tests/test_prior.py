@@ -38,9 +38,17 @@ def walks(episodes: int, length: int) -> tuple[Tensor, Tensor]:
     return torch.cat([torch.zeros(episodes, 1, 1), 0.1 * actions.cumsum(1)], 1), actions
 
 
-def hindsight(batch: int = 4096, *, horizon: int = 3, reach: int = 4, history: int = 2) -> Hindsight:
+def fewest_steps(place: Tensor, goal: Tensor) -> Tensor:
+    """Model steps that the point needs at full speed."""
+    return (goal - place).abs()[..., 0] / 0.2
+
+
+def hindsight(
+    batch: int = 4096, *, horizon: int = 3, reach: int = 4, history: int = 2, haste: float = 0.0
+) -> Hindsight:
     places, actions = walks(40, 40)
-    return Hindsight(places, actions, LINE, history=history, horizon=horizon, reach=reach, batch=batch, seed=0)
+    shape = {"history": history, "horizon": horizon, "reach": reach}
+    return Hindsight(places, actions, LINE, batch=batch, seed=0, haste=haste, left=fewest_steps, **shape)
 
 
 def test_batches_are_what_they_say() -> None:
@@ -80,6 +88,36 @@ def test_it_learns_which_way_the_goal_lies(tmp_path: Path) -> None:
     assert right.mean() > 0.3 and left.mean() < -0.3
 
 
+def test_in_haste_detours_count_less() -> None:
+    """A point that turns back, or dawdles, loses steps; one that goes straight to where it came out loses none."""
+    plain, hurried = hindsight()[0], hindsight(haste=0.5)[0]
+    assert torch.equal(plain["weight"], torch.ones(4096)) and torch.equal(plain["plan"], hurried["plan"])
+    weight, way = hurried["weight"], (plain["goal"] - plain["latents"][:, -1])[:, 0]
+    straight = ((plain["plan"] * way.sign()[:, None]) > 0.95).all(1) & (way.abs() >= 0.57)
+    assert straight.sum() > 10 and weight[straight].min() > 0.9  # at most a twentieth of three steps is lost
+    turned = plain["plan"][:, 0] * way < -0.05
+    assert turned.sum() > 10 and weight[turned].mean() < 0.6
+    assert weight.max() <= 1 + 1e-5  # nothing is faster than the fewest steps
+
+
+def test_a_hurried_prior_proposes_faster_plans(tmp_path: Path) -> None:
+    noise = torch.randn(1, 400, 3, generator=torch.Generator().manual_seed(0))
+    speeds = []
+    for haste in (0.0, 2.0):
+        prior = learned(hindsight(256, haste=haste), tmp_path / str(haste))
+        with torch.no_grad():
+            plans = prior.propose(torch.zeros(1, 2, 1), torch.tensor([[0.3]]), noise)[0, :, 0, 0]
+        speeds.append(plans.mean().item())
+    assert speeds[1] > speeds[0] + 0.1
+
+
+def test_haste_needs_to_know_the_steps_left(tmp_path: Path) -> None:
+    hurried = replace(TRAINING, prior_haste=0.5)
+    with pytest.raises(BadInput, match="prior_haste asks for steps left; expected a model that knows how many steps"):
+        train(dot_store(tmp_path / "data"), replace(SHAPE, prior=8), hurried, tmp_path / "run", tensorboard=False)
+    assert not (tmp_path / "run").exists()  # before anything was trained
+
+
 class Fork(Hindsight):
     """At a fork play goes left or right, never straight on; the goal does not tell."""
 
@@ -88,7 +126,8 @@ class Fork(Hindsight):
         generator = torch.Generator().manual_seed(index)
         side = torch.randint(2, (self.batch, 1), generator=generator) * 2.0 - 1
         return TensorDict(
-            {"latents": 0 * batch["latents"], "goal": 0 * batch["goal"], "plan": (0.7 * side).expand(-1, 3)},
+            batch.to_dict()
+            | {"latents": 0 * batch["latents"], "goal": 0 * batch["goal"], "plan": (0.7 * side).expand(-1, 3)},
             batch_size=[self.batch],
         )
 
