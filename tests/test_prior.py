@@ -104,7 +104,7 @@ def test_a_hurried_prior_proposes_faster_plans(tmp_path: Path) -> None:
     noise = torch.randn(1, 400, 3, generator=torch.Generator().manual_seed(0))
     speeds = []
     for haste in (0.0, 2.0):
-        prior = learned(hindsight(256, haste=haste), tmp_path / str(haste))
+        prior = learned(hindsight(256, haste=haste), tmp_path / str(haste), steps=300)
         with torch.no_grad():
             plans = prior.propose(torch.zeros(1, 2, 1), torch.tensor([[0.3]]), noise)[0, :, 0, 0]
         speeds.append(plans.mean().item())
@@ -223,6 +223,29 @@ def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
     assert any(name.startswith("prior.") for name in kept)
     assert "3 updates on 6 episodes of play" in (tmp_path / "out/checkpoint/card.md").read_text()
     assert isinstance(after.planner.energy(after.model), LatentDistance)
+
+
+def test_a_prior_hurries_by_the_checkpoint_s_own_steps_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dot_store(tmp_path / "data")
+    knowing = toy_model(shape=replace(SHAPE, temporal=4))
+    checkpoint.save(tmp_path / "start", knowing, task="TwoRoom", renderer="none", planner=PLANNER, card="")
+    words = ["prior", "TwoRoom", "--data", str(tmp_path / "data"), "--width", "16", "--horizon", "2"]
+    words += ["--training.prior-steps", "3", "--training.held-out", "0.25"]
+
+    def taught(haste: str, start: Path = tmp_path / "start") -> Path:
+        given = ["--checkpoint", str(start), "--out", str(tmp_path / haste), "--training.prior-haste", haste]
+        main([*words, *given])
+        return tmp_path / haste / "checkpoint"
+
+    hurried, calm = taught("1.5"), taught("0")
+    assert "plans of 2, haste 1.5" in (hurried / "card.md").read_text()
+    assert "haste" not in (calm / "card.md").read_text().split("jepa-mpc prior")[0]
+    one, other = (checkpoint.load(folder).model.prior for folder in (hurried, calm))
+    assert one is not None and other is not None
+    assert not torch.equal(one.out[1].weight, other.out[1].weight)
+    with pytest.raises(SystemExit):
+        taught("2.5", toy_checkpoint(tmp_path / "unknowing"))
+    assert "prior_haste asks for steps left" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_finished_checkpoint_is_given_a_temporal_distance(tmp_path: Path) -> None:
