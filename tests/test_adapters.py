@@ -455,7 +455,8 @@ def test_the_whole_way_from_the_command_line(task: str, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     folder = folder_name(task)
     main(["collect", task, "--episodes", "3", "--steps", "40", "--workers", "1"])
-    small = ["--training.steps", "4", "--training.temporal-steps", "4", "--training.batch", "4", "--threads", "1"]
+    stages = [f"--training.{stage}steps" for stage in ("", "polish-", "temporal-", "prior-")]
+    small = [word for stage in stages for word in (stage, "4")] + ["--training.batch", "4", "--threads", "1"]
     main(["train", task, *small])
     trained = f"runs/train/{folder}/checkpoint"
     main(["evaluate", task, "--checkpoint", trained, "--episodes", "2", "--distance", "25", "--no-oracle"])
