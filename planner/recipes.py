@@ -83,9 +83,10 @@ RECIPES: dict[str, Recipe] = {
         ),
         planner=PlannerConfig(optimizer="mppi", samples=32, iterations=2, horizon=6, metric="temporal", proposals=96),
     ),
-    # As Cube, its goals further away, and with play that is clumsy now and then (decision 75); what ships was trained
-    # on in parts, with a gated predictor (the checkpoint's card has the commands). Where a grasp has to be
-    # exact, the best of many plans of the prior is done as it is: refining spoils it (decision 56).
+    # As Cube, its goals further away, and with play that is clumsy now and then (decisions 75 and 76); what ships was
+    # trained on in parts, with a gated predictor, its planner's own episodes and a prior that learned for longer, on
+    # twice the play (the card has the commands). Where a grasp has to be exact, the best of many plans of the prior is
+    # done as it is: refining spoils it (decision 56).
     "ogbench/cube-single": Recipe(
         episodes=800,
         steps=250,

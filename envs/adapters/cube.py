@@ -18,6 +18,8 @@ BESIDE = 0.04
 """Standard deviation of the place that a clumsy plan is told of the cube, along x and y, m."""
 SLIPS, ANEW = 1 / 40, 1 / 60
 """Chances, an environment step, that something else is done for a moment, and that a clumsy plan is given up."""
+SHUT = 0.45
+"""Opening of the fingers (1 is shut, 0 open) above which they hold the cube if it is there; then it is 0.56."""
 HEALED = 0.7
 """Share of what clumsy play does that looks anew at every step, and so begins with what went wrong before."""
 
@@ -156,8 +158,8 @@ class PickAndPlace:
     def __call__(self, state: np.ndarray) -> np.ndarray:
         told = self.env.look(state) | {"time": np.array([0.05 * self.steps])}
         opening = told["proprio/gripper_opening"][0]
-        # The force on a finger depends on more than the state. Fingers on a cube are open by 0.6.
-        told["proprio/gripper_contact"] = np.array([float(opening > 0.45) if opening > 0.1 else 0.0])
+        # In place of the force on a finger, which depends on more than the state.
+        told["proprio/gripper_contact"] = np.array([float(opening > SHUT)])
         given_up = self.clumsy and self.follows is self.plans and self.rng.random() < ANEW
         if self.follows is None or self.follows.done or given_up:
             self._begin(told)
