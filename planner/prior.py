@@ -37,6 +37,9 @@ class Hindsight:
         seed: any integer >= 0.
         haste: h, how much more a plan counts that takes a model step less than others would, >= 0.
         left: latents and goals `[..., D]` to the model steps between them, `[...]`; read where `haste` is above 0.
+
+    Raises:
+        BadInput: if the episodes are too short, or plans are to hurry and nothing says how many steps are left.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Hindsight:
         left: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self.latents, self.actions, self.spec, self.batch, self.seed = latents, actions, spec, batch, seed
+        if haste and left is None:
+            raise BadInput("haste asks for the steps left", expected="a function of latents and goals", got="None")
         self.haste, self.left = haste, left
         self.past = (history - 1) * spec.block - torch.arange(history) * spec.block  # oldest first, environment steps
         self.ahead, self.reach, steps = torch.arange(horizon * spec.block), reach * spec.block, actions.shape[1]
@@ -86,8 +91,9 @@ class Hindsight:
 
         (Advantages as weights: Wang et al., arXiv 2006.15134; of a goal's distance: HIQL, arXiv 2307.11949.)
         """
-        if not self.haste or self.left is None:
+        if not self.haste:
             return torch.ones(self.batch)
+        assert self.left is not None
         end = torch.minimum(start + len(self.ahead), goal)
         here, there, aim = (self.latents[row, at] for at in (start, end, goal))
         gained = self.left(here, aim) - (end - start) / self.spec.block - self.left(there, aim)

@@ -116,6 +116,8 @@ def test_haste_needs_to_know_the_steps_left(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="prior_haste asks for steps left; expected a model that knows how many steps"):
         train(dot_store(tmp_path / "data"), replace(SHAPE, prior=8), hurried, tmp_path / "run", tensorboard=False)
     assert not (tmp_path / "run").exists()  # before anything was trained
+    with pytest.raises(BadInput, match="haste asks for the steps left; expected a function of latents and goals"):
+        Hindsight(*walks(4, 40), LINE, history=2, horizon=3, reach=4, batch=8, seed=0, haste=0.5)
 
 
 class Fork(Hindsight):

@@ -14,8 +14,10 @@ from ..base import GoalEnv, Play, wander
 from ..rendering import choose_backend
 from .foreign import coarsen, global_noise, plain, require
 
-BESIDE = 0.04
-"""Standard deviation of the place that a clumsy plan is told of the cube, along x and y, m."""
+WRONG, BESIDE = 0.6, 0.04
+"""Share of clumsy plans that are told a wrong place of the cube, and its standard deviation along x and y, m."""
+NOISE = 0.1
+"""Standard deviation of OGBench's noise on its scripted actions."""
 SLIPS, ANEW = 1 / 40, 1 / 60
 """Chances, an environment step, that something else is done for a moment, and that a clumsy plan is given up."""
 SHUT = 0.45
@@ -149,7 +151,7 @@ class PickAndPlace:
         from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 
         self.env, self.rng, self.clumsy, self.steps = env, rng, clumsy, 0
-        self.plans = CubePlanOracle(env=env.theirs, noise=0.1, noise_smoothing=0.5)
+        self.plans = CubePlanOracle(env=env.theirs, noise=NOISE, noise_smoothing=0.5)
         self.heals = CubeMarkovOracle(env=env.theirs, min_norm=0.1)
         self.follows: Any = None
         self.target: dict[str, Any] = {}
@@ -166,7 +168,7 @@ class PickAndPlace:
         self.steps += 1
         action = self.follows.select_action(None, told | self.target)
         if self.follows is self.heals:
-            action[:4] += self.rng.normal(0, 0.1, 4)
+            action[:4] += self.rng.normal(0, NOISE, 4)
         # Told all along to open or to shut, and not to stay as they are: whoever cannot see well how far they are open
         # then does what is right in either case.
         action[4] = np.copysign(1.0, action[4] + opening - 0.5)
@@ -182,7 +184,7 @@ class PickAndPlace:
         }
         self.follows = self.heals if self.clumsy and self.rng.random() < HEALED else self.plans
         place = told["privileged/block_0_pos"]
-        if self.clumsy and self.follows is self.plans and self.rng.random() < 0.6:
+        if self.clumsy and self.follows is self.plans and self.rng.random() < WRONG:
             place = place + np.append(self.rng.normal(0, BESIDE, 2), 0)
         with global_noise(self.rng):
             self.follows.reset(None, told | self.target | {"privileged/block_0_pos": place})
