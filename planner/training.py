@@ -282,11 +282,12 @@ def train(
         The trained model, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds a run of another configuration, `start` does not fit `shape`, an encoder is to stand
-            still that nobody has trained, a gaze is to learn where no picture lies aside, `config.symmetric` asks for
+        BadInput: if `out` holds a run of another configuration, a stage looks further than the episodes go, `start`
+            does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze is to learn where no picture lies aside, `config.symmetric` asks for
             symmetries and there are none, or the loss is no longer finite.
     """
     _check_size(store, shape)
+    _check_length(store, shape, config)
     check_start(shape, config, start)
     views = views_of(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
@@ -348,6 +349,20 @@ def _data(store: EpisodeStore) -> dict[str, Any]:
 def _check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
     if shape.image_size != store.info.size:
         raise BadInput("image sizes differ", expected=f"{store.info.size} (the dataset's)", got=str(shape.image_size))
+
+
+def _check_length(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig) -> None:
+    """Raises `BadInput` if any stage, and not the first alone, would find the episodes too short."""
+    ahead = {
+        "training.horizon": config.horizon,
+        "training.polish_horizon": config.polish_horizon if config.polish_steps else 0,
+        "model.prior_horizon": shape.prior_horizon if shape.prior else 0,
+    }
+    name, horizon = max(ahead.items(), key=lambda one: one[1])
+    block, steps = store.info.action_spec.block, store.info.steps
+    if (shape.history - 1 + horizon) * block > steps:
+        expected = f"{name} at most {steps // block - shape.history + 1} in episodes of {steps} steps"
+        raise BadInput("training looks further than the episodes go", expected=expected, got=str(horizon))
 
 
 def _check_haste(shape: JEPAConfig, config: TrainConfig) -> None:

@@ -377,6 +377,25 @@ def test_pictures_of_another_size_are_refused(store: EpisodeStore, tmp_path: Pat
         train(store, dataclasses.replace(SHAPE, image_size=64), TRAINING, tmp_path, tensorboard=False)
 
 
+@pytest.mark.parametrize(
+    ("shape", "training", "name"),
+    [
+        ({}, {"horizon": 6}, "training.horizon"),
+        ({}, {"polish_steps": 5, "polish_horizon": 6}, "training.polish_horizon"),
+        ({"prior": 8, "prior_horizon": 6}, {}, "model.prior_horizon"),
+    ],
+)
+def test_a_stage_that_looks_too_far_is_refused_before_the_first_trains(
+    store: EpisodeStore, tmp_path: Path, shape: dict[str, Any], training: dict[str, Any], name: str
+) -> None:
+    """Short episodes used to be found out when polishing began, after an hour of training."""
+    longest = store.info.steps // store.info.action_spec.block - SHAPE.history + 1
+    assert longest == 5
+    with pytest.raises(BadInput, match=f"further than the episodes go; expected {name} at most 5 in .*; got 6"):
+        train(store, replace(SHAPE, **shape), replace(TRAINING, **training), tmp_path / "run", tensorboard=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("steps", [4, 200])
 def test_a_training_that_diverges_stops(store: EpisodeStore, tmp_path: Path, steps: int) -> None:
     """Where a validation came before the next update, its eigenvalues failed with a traceback instead."""
