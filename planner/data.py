@@ -71,11 +71,11 @@ class DatasetInfo:
         return ActionSpec(self.action_low, self.action_high, self.action_units, self.block)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes `text` to `path` so that a reader sees the old file or the whole new one, also after a crash."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes `content` to `path` so that a reader sees the old file or the whole new one, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

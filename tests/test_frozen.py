@@ -166,6 +166,22 @@ def test_damaged_files_of_pairs_are_refused(env: Any, frozen: Frozen, tmp_path: 
             kept_pairs(frozen, Protocol(2), tmp_path)
 
 
+def test_a_protocol_whose_writing_is_cut_short_is_not_there(
+    env: Any, frozen: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It named itself first and wrote its pairs in place: a crash left a protocol with half a file of pairs."""
+    pairs = _with_pairs(env, tmp_path)[2]
+
+    def crash(file: Any, **arrays: Any) -> None:
+        file.write(b"PK half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("planner.evaluate.frozen.np.savez_compressed", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write(frozen, tmp_path, pairs)
+    assert not list(tmp_path.iterdir()) and read("TwoRoom", tmp_path) is None
+
+
 def test_random_states_are_the_same_pairs_whatever_the_distance(env: Any, tmp_path: Path) -> None:
     written = _with_pairs(env, tmp_path)
     write(*written)

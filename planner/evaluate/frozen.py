@@ -8,6 +8,7 @@ comparable. So a protocol keeps its pairs, in a file beside it; where that file 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data import write_atomically
 from ..errors import BadInput
 from .protocol import STANDARD, STRICT, Pair, Pairs, held_out_pairs
 
@@ -236,7 +238,9 @@ def write(frozen: Frozen, folder: Path, pairs: dict[str, Any] | None = None) -> 
     """Writes a protocol into `folder`, with the arrays of its pairs if given, and returns its path."""
     path = folder / f"{frozen.name}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(frozen), indent=1) + "\n")
     if pairs is not None:
-        np.savez_compressed(pairs_path(frozen, folder), **pairs)
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **pairs)
+        write_atomically(pairs_path(frozen, folder), packed.getvalue())
+    write_atomically(path, json.dumps(asdict(frozen), indent=1) + "\n")  # last: with it the protocol is there
     return path
