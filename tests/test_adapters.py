@@ -313,7 +313,7 @@ def test_clumsy_play_closes_the_fingers_beside_the_cube_too(cube: CubeSingle) ->
                     found.append(near and told["proprio/gripper_opening"][0] > 0.7)
         return float(np.mean(found))
 
-    assert beside(clumsy=False) < 0.005 < 0.01 < beside(clumsy=True)
+    assert beside(clumsy=False) < 0.002 < 0.005 < beside(clumsy=True)
 
 
 @needs_ogbench
@@ -321,8 +321,11 @@ def test_clumsy_play_closes_the_fingers_beside_the_cube_too(cube: CubeSingle) ->
 def test_clumsy_play_shows_how_a_missed_cube_is_picked_up(
     cube: CubeSingle, heals: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A planner's hand stayed shut beside the cube: of what it proposed from there, nothing ever lifted it."""
-    for name, value in {"SLIPS": 0.0, "ANEW": 0.0, "BESIDE": 0.0, "HEALED": 0.0}.items():
+    """A planner's hand stayed shut beside the cube: of what it proposed from there, nothing ever lifted it.
+
+    Play told it so: from there it lifted the cube within 50 steps one time in ten, when it was not done with the plan.
+    """
+    for name, value in {"SLIPS": 0.0, "ANEW": 0.0, "BESIDE": 0.0, "MISSED": 0.8 if heals else 2.0}.items():
         monkeypatch.setattr(f"envs.adapters.cube.{name}", value)
     rng = np.random.default_rng(0)
     cube.set_state(cube.sample_state(rng))
@@ -332,11 +335,8 @@ def test_clumsy_play_shows_how_a_missed_cube_is_picked_up(
     pushed = cube.state
     pushed[cube._place + 1] += 0.07  # a hand's breadth from where the plan goes on to grasp
     cube.set_state(pushed)
-    while cube.look(cube.state)["proprio/gripper_opening"][0] < 0.9:
+    while cube.look(cube.state)["proprio/gripper_opening"][0] < 0.75:
         cube.advance(play(cube.state))
-    if heals:
-        monkeypatch.setattr("envs.adapters.cube.HEALED", 1.0)
-        play.follows = None  # what it does next
     heights = []
     for _ in range(40):
         cube.advance(play(cube.state))

@@ -14,7 +14,7 @@ from ..base import GoalEnv, Play, wander
 from ..rendering import choose_backend
 from .foreign import coarsen, global_noise, plain, require
 
-WRONG, BESIDE = 0.6, 0.04
+WRONG, BESIDE = 0.9, 0.05
 """Share of clumsy plans that are told a wrong place of the cube, and its standard deviation along x and y, m."""
 NOISE = 0.1
 """Standard deviation of OGBench's noise on its scripted actions."""
@@ -22,8 +22,9 @@ SLIPS, ANEW = 1 / 40, 1 / 60
 """Chances, an environment step, that something else is done for a moment, and that a clumsy plan is given up."""
 SHUT = 0.45
 """Opening of the fingers (1 is shut, 0 open) above which they hold the cube if it is there; then it is 0.56."""
-HEALED = 0.7
-"""Share of what clumsy play does that looks anew at every step, and so begins with what went wrong before."""
+MISSED, LOW = 0.8, 0.06
+"""Opening of the fingers above which nothing is between them, and height of the hand at which that is a missed cube, m.
+Clumsy play sees it then: it goes on with the policy that looks anew, and so begins with what went wrong."""
 
 
 class CubeSingle(GoalEnv):
@@ -140,10 +141,10 @@ class PickAndPlace:
     Args:
         env: the task.
         rng: of all that is random.
-        clumsy: some of the plans are told a wrong place of the cube, and now and then the robot does something else for
-            a moment, or begins anew; then it is the other policy that goes on, more often than not. Without, there are
-            plans alone: hardly ever are closed fingers seen beside a cube that they do not hold, and a model takes the
-            two for the same; nor is it seen what to do then.
+        clumsy: most plans are told a wrong place of the cube, and now and then the robot does something else for a
+            moment, or begins anew; when the fingers have shut on nothing, it is the other policy that goes on. Without,
+            there are plans alone: hardly ever are closed fingers seen beside a cube that they do not hold, and a model
+            takes the two for the same; nor is it seen what to do then.
     """
 
     def __init__(self, env: CubeSingle, rng: np.random.Generator, *, clumsy: bool) -> None:
@@ -162,9 +163,10 @@ class PickAndPlace:
         opening = told["proprio/gripper_opening"][0]
         # In place of the force on a finger, which depends on more than the state.
         told["proprio/gripper_contact"] = np.array([float(opening > SHUT)])
-        given_up = self.clumsy and self.follows is self.plans and self.rng.random() < ANEW
-        if self.follows is None or self.follows.done or given_up:
-            self._begin(told)
+        planned = self.clumsy and self.follows is self.plans
+        missed = planned and opening > MISSED and told["proprio/effector_pos"][2] < LOW
+        if self.follows is None or self.follows.done or missed or (planned and self.rng.random() < ANEW):
+            self._begin(told, heal=missed)
         self.steps += 1
         action = self.follows.select_action(None, told | self.target)
         if self.follows is self.heals:
@@ -175,14 +177,14 @@ class PickAndPlace:
         action = np.clip(action, -1, 1)
         return self._slipped(action) if self.clumsy else action
 
-    def _begin(self, told: dict[str, Any]) -> None:
+    def _begin(self, told: dict[str, Any], *, heal: bool) -> None:
         bounds = self.env.theirs._target_sampling_bounds
         self.target = {
             "privileged/target_block": 0,
             "privileged/target_block_pos": np.array([*self.rng.uniform(*bounds), 0.02]),
             "privileged/target_block_yaw": self.rng.uniform(0, 2 * np.pi, 1),
         }
-        self.follows = self.heals if self.clumsy and self.rng.random() < HEALED else self.plans
+        self.follows = self.heals if heal else self.plans
         place = told["privileged/block_0_pos"]
         if self.clumsy and self.follows is self.plans and self.rng.random() < WRONG:
             place = place + np.append(self.rng.normal(0, BESIDE, 2), 0)
