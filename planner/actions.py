@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .errors import BadInput
@@ -48,6 +49,14 @@ class ActionSpec:
     def dim(self) -> int:
         """A: dimensions of one model step, `block * env_dim`."""
         return self.block * self.env_dim
+
+    def still(self) -> Tensor:
+        """A model step of doing nothing: the physical action nearest to 0, `[block, env_dim]`."""
+        return torch.zeros(self.block, self.env_dim).clamp(torch.tensor(self.low), torch.tensor(self.high))
+
+    def means(self, normalised: Tensor) -> Tensor:
+        """Model actions `[..., A]` to the mean of each one's environment actions, `[..., env_dim]`."""
+        return normalised.unflatten(-1, (self.block, self.env_dim)).mean(-2)
 
     def encode(self, physical: Tensor) -> Tensor:
         """Physical environment actions `[..., block, env_dim]` to normalised model actions `[..., A]`."""

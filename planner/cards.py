@@ -56,12 +56,13 @@ def prior_card(stores: Sequence[EpisodeStore], shape: JEPAConfig, config: TrainC
     """What a card says of an action prior that was added later."""
     ends = [f"{end:.3f}" for end in _ends(out / "prior", "val/prior")]
     hurry = f", haste {config.prior_haste}" if config.prior_haste else ""
+    past = ", and what was done before is seen" if shape.prior_past else ""
     return "\n".join(
         [
             "## Action prior",
             "",
             f"{config.prior_steps} updates on {_sets(stores, config)}, goals up to {config.prior_reach} model steps"
-            f" ahead, plans of {shape.prior_horizon}{hurry}: `{command}`.",
+            f" ahead, plans of {shape.prior_horizon}{hurry}{past}: `{command}`.",
             f"Held-out error of the flow, first and last check: {' and '.join(ends)}.",
             "",
         ]

@@ -136,7 +136,7 @@ def find(task: str, given: Path | None) -> Path:
 
 FIGURES = "<!-- figures -->"
 
-LATER = {"slow"}
+LATER = {"slow", "prior_past"}
 """Keys of `config.json` that checkpoints of this format did not have at first: the default is meant."""
 
 

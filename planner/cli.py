@@ -415,6 +415,8 @@ class Prior(_Part):
     """Width of its layers."""
     horizon: int = 6
     """Model steps of the plans that it proposes."""
+    past: bool = False
+    """Whether it sees what was done between the frames of its history, too."""
     proposals: int = 32
     """Plans that it adds to the planner's first candidates."""
 
@@ -422,7 +424,7 @@ class Prior(_Part):
         from . import cards
 
         loaded, stores, out = _ready(self, "width", "horizon", "proposals")
-        shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon)
+        shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon, prior_past=self.past)
         done = self._learn(loaded, shape, stores, out)
         card = cards.prior_card(stores, shape, self.training, out, _typed())
         _warn_by_heart(out)

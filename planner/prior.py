@@ -61,6 +61,7 @@ class Hindsight:
             raise BadInput("haste asks for the steps left", expected="a function of latents and goals", got="None")
         self.haste, self.left = haste, left
         self.past = (history - 1) * spec.block - torch.arange(history) * spec.block  # oldest first, environment steps
+        self.before = int(self.past[0]) - torch.arange(int(self.past[0]))  # steps between the latents, ago
         self.ahead, self.reach, steps = torch.arange(horizon * spec.block), reach * spec.block, actions.shape[1]
         self.first, self.starts = int(self.past[0]), steps - int(self.past[0]) - horizon * spec.block + 1
         if self.starts < 1:
@@ -72,18 +73,23 @@ class Hindsight:
         return -(-self.latents.shape[0] * self.latents.shape[1] // self.batch)
 
     def __getitem__(self, index: int) -> TensorDict:
-        """Batch `index`: `latents` `[B, H, D]`, `goal` `[B, D]`, `plan` `[B, T * env_dim]` in [-1, 1], block means, and
-        `weight` `[B]`."""
+        """Batch `index`: `latents` `[B, H, D]`, `goal` `[B, D]`, `plan` `[B, T * env_dim]` in [-1, 1], block means,
+        `done` `[B, H - 1, env_dim]` of the blocks between the latents, and `weight` `[B]`."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
         row = torch.randint(len(self.latents), (self.batch, 1), generator=generator)
         start = self.first + torch.randint(self.starts, (self.batch, 1), generator=generator)
         gap = 1 + torch.randint(self.reach, (self.batch, 1), generator=generator)
         goal = (start + gap).clamp(max=self.latents.shape[1] - 1)
-        done = self.actions[row, start + self.ahead].unflatten(1, (-1, self.spec.block))  # [B, T, block, env_dim]
-        plan = self.spec.encode(done).unflatten(-1, (self.spec.block, -1)).mean(2).flatten(1)
-        looks = {"latents": self.latents[row, start - self.past], "goal": self.latents[row, goal][:, 0], "plan": plan}
+        plan, done = self._means(row, start + self.ahead).flatten(1), self._means(row, start - self.before)
+        looks = {"latents": self.latents[row, start - self.past], "goal": self.latents[row, goal][:, 0]}
+        looks |= {"plan": plan, "done": done}
         looks["weight"] = self._weight(row[:, 0], start[:, 0], goal[:, 0])
         return TensorDict(looks, batch_size=[self.batch])
+
+    def _means(self, row: Tensor, steps: Tensor) -> Tensor:
+        """Mean actions of the blocks that `steps` `[B, n * block]` make up, `[B, n, env_dim]` in [-1, 1]."""
+        blocks = (steps.shape[-1] // self.spec.block, self.spec.block)
+        return self.spec.means(self.spec.encode(self.actions[row, steps].unflatten(1, blocks)))
 
     @torch.no_grad()
     def _weight(self, row: Tensor, start: Tensor, goal: Tensor) -> Tensor:
@@ -106,20 +112,25 @@ class PriorTraining(lightning.LightningModule):
     Args:
         prior: what is trained.
         config: `steps`, `learning_rate`, `weight_decay`, `cold_starts` and `seed` are read.
+        spec: of the actions.
     """
 
-    def __init__(self, prior: ActionPrior, config: TrainConfig) -> None:
+    still: Tensor
+
+    def __init__(self, prior: ActionPrior, config: TrainConfig, spec: ActionSpec) -> None:
         super().__init__()
         self.prior, self.config = prior, config
+        self.register_buffer("still", spec.means(spec.encode(spec.still())), persistent=False)
 
     def loss(self, batch: TensorDict) -> Tensor:
         """Mean square error of the velocity, each plan with its weight."""
         plan, latents = batch["plan"], batch["latents"]
         cold = torch.rand(len(plan), 1, 1, device=plan.device) < self.config.cold_starts  # as an episode starts
         latents = torch.where(cold, latents[:, -1:], latents)
+        done = torch.where(cold, self.still, batch["done"])
         noise, time = torch.randn_like(plan), torch.rand(len(plan), device=plan.device)
         point = torch.lerp(noise, plan, time[:, None])
-        found = self.prior(point, time, self.prior.condition(latents, batch["goal"]))
+        found = self.prior(point, time, self.prior.condition(latents, batch["goal"], done))
         error = (found - (plan - noise)).square().mean(-1)
         return (batch["weight"] * error).sum() / batch["weight"].sum()
 

@@ -27,7 +27,8 @@ def proposer(prior: ActionPrior, count: int, horizon: int, block: int) -> Prior:
         latents = context.latent["latent"]  # [E, H, D]
         size = (len(latents), count, prior.horizon * prior.env_dim)
         noise = drawn(torch.randn, size, latents, generator, shared=False)
-        plans = prior.propose(latents, goal["latent"], noise)[:, :, steps]  # [E, P, T, env_dim]
+        done = context.actions.unflatten(-1, (block, prior.env_dim)).mean(-2)  # [E, H - 1, env_dim]
+        plans = prior.propose(latents, goal["latent"], done, noise)[:, :, steps]  # [E, P, T, env_dim]
         return plans.unsqueeze(3).expand(-1, -1, -1, block, -1).flatten(3)
 
     return propose

@@ -58,9 +58,7 @@ class JEPATraining(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.info, self.success = model, config, info, success
         # Fixed "zero" action: what a robot at rest is said to have done before its episode started.
-        spec = model.action
-        still = torch.zeros(spec.block, spec.env_dim).clamp(torch.tensor(spec.low), torch.tensor(spec.high))
-        self.register_buffer("still", spec.encode(still), persistent=False)
+        self.register_buffer("still", model.action.encode(model.action.still()), persistent=False)
 
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
         """The terms of the loss, and the latents of the batch under `latents`."""
@@ -283,12 +281,13 @@ def train(
 
     Raises:
         BadInput: if `out` holds a run of another configuration, a stage looks further than the episodes go, `start`
-            does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze is to learn where no picture lies aside, `config.symmetric` asks for
-            symmetries and there are none, or the loss is no longer finite.
+            does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze is to learn where no
+            picture lies aside, `config.symmetric` asks for symmetries and there are none, or the loss is no longer
+            finite.
     """
     _check_size(store, shape)
-    _check_length(store, shape, config)
     check_start(shape, config, start)
+    _check_length(store, shape, config)
     views = views_of(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -536,7 +535,7 @@ def train_prior(
         fit, check = _episodes(model, stores, views, config.held_out)
         return drawn(*fit), drawn(*check)
 
-    return _run(PriorTraining(prior, settings), settings, out / "prior", tensorboard, draws)
+    return _run(PriorTraining(prior, settings, model.action), settings, out / "prior", tensorboard, draws)
 
 
 def add_part(

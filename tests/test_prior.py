@@ -27,6 +27,8 @@ from planner.training import _episodes, _run, train
 from planner.types import Context
 
 LINE = ActionSpec((-1.0,), (1.0,), ("m/s",), 2)
+RESTED = torch.zeros(1, 1, 1)
+"""What was done before now, where it was nothing."""
 
 
 def walks(episodes: int, length: int) -> tuple[Tensor, Tensor]:
@@ -64,6 +66,12 @@ def test_batches_are_what_they_say() -> None:
     assert torch.equal(draws[3]["plan"], batch["plan"]) and not torch.equal(draws[4]["plan"], batch["plan"])
     before = batch["latents"][:, 1] - batch["latents"][:, 0]
     assert before.abs().max() <= 0.2 + 1e-6  # a block earlier, and not one step
+    assert torch.allclose(before, 0.2 * batch["done"][:, 0], atol=1e-5)
+    assert hindsight(history=1)[0]["done"].shape == (4096, 0, 1) and hindsight(history=3)[0]["done"].shape == (
+        4096,
+        2,
+        1,
+    )
 
 
 def test_goals_never_leave_the_episode_and_short_episodes_are_refused() -> None:
@@ -72,11 +80,11 @@ def test_goals_never_leave_the_episode_and_short_episodes_are_refused() -> None:
         hindsight(horizon=20, history=2)
 
 
-def learned(draws: Hindsight, out: Path, steps: int = 700) -> ActionPrior:
+def learned(draws: Hindsight, out: Path, steps: int = 700, past: int = 0) -> ActionPrior:
     torch.manual_seed(0)
-    prior = ActionPrior(1, draws.past.numel(), 1, draws.ahead.numel() // LINE.block, hidden=64)
+    prior = ActionPrior(1, draws.past.numel(), 1, draws.ahead.numel() // LINE.block, 64, past)
     config = TrainConfig(steps=steps, learning_rate=3e-3, save_every=10_000)
-    assert _run(PriorTraining(prior, config), config, out, False, lambda: (draws, hindsight(64)))
+    assert _run(PriorTraining(prior, config, LINE), config, out, False, lambda: (draws, hindsight(64)))
     return prior.eval()
 
 
@@ -84,7 +92,7 @@ def test_it_learns_which_way_the_goal_lies(tmp_path: Path) -> None:
     prior = learned(hindsight(256), tmp_path)
     here, noise = torch.zeros(1, 2, 1), torch.randn(1, 200, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        right, left = (prior.propose(here, torch.tensor([[x]]), noise)[0, :, 0, 0] for x in (0.15, -0.15))
+        right, left = (prior.propose(here, torch.tensor([[x]]), RESTED, noise)[0, :, 0, 0] for x in (0.15, -0.15))
     assert right.mean() > 0.3 and left.mean() < -0.3
 
 
@@ -106,7 +114,7 @@ def test_a_hurried_prior_proposes_faster_plans(tmp_path: Path) -> None:
     for haste in (0.0, 2.0):
         prior = learned(hindsight(256, haste=haste), tmp_path / str(haste), steps=300)
         with torch.no_grad():
-            plans = prior.propose(torch.zeros(1, 2, 1), torch.tensor([[0.3]]), noise)[0, :, 0, 0]
+            plans = prior.propose(torch.zeros(1, 2, 1), torch.tensor([[0.3]]), RESTED, noise)[0, :, 0, 0]
         speeds.append(plans.mean().item())
     assert speeds[1] > speeds[0] + 0.1
 
@@ -118,6 +126,43 @@ def test_haste_needs_to_know_the_steps_left(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()  # before anything was trained
     with pytest.raises(BadInput, match="haste asks for the steps left; expected a function of latents and goals"):
         Hindsight(*walks(4, 40), LINE, history=2, horizon=3, reach=4, batch=8, seed=0, haste=0.5)
+
+
+class Grip(Hindsight):
+    """Fingers are kept as they were told to be, which no picture shows."""
+
+    def __getitem__(self, index: int) -> TensorDict:
+        batch = super().__getitem__(index)
+        told = torch.randint(2, (self.batch, 1), generator=torch.Generator().manual_seed(index)) * 1.6 - 0.8
+        hidden = {name: torch.zeros_like(batch[name]) for name in ("latents", "goal")}
+        return TensorDict(
+            batch.to_dict() | hidden | {"done": told[:, None], "plan": told.expand(-1, 3)}, batch_size=[self.batch]
+        )
+
+
+def test_what_no_picture_shows_it_knows_from_what_was_done(tmp_path: Path) -> None:
+    """From pictures alone it proposed to let go of a cube as often as to hold it."""
+    grip = Grip(*walks(40, 40), LINE, history=2, horizon=3, reach=4, batch=256, seed=0)
+    noise = torch.randn(1, 400, 3, generator=torch.Generator().manual_seed(0))
+    shares = {}
+    for past in (0, 1):
+        prior = learned(grip, tmp_path / str(past), past=past)
+        looks = {"latent": torch.zeros(2, 2, 1)}
+        context = Context(TensorDict(looks, batch_size=[2, 2]), torch.tensor([0.8, -0.8]).view(2, 1, 1).expand(2, 1, 2))
+        propose = proposer(prior, 400, 3, LINE.block)
+        plans = propose(context, TensorDict({"latent": torch.zeros(2, 1)}, batch_size=[2]), torch.Generator())
+        shares[past] = (plans[..., 0, 0] > 0).float().mean(1)
+        with torch.no_grad():  # as an episode starts, when nothing was done yet, either may be
+            rested = prior.propose(torch.zeros(1, 2, 1), torch.zeros(1, 1), RESTED, noise)[0, :, 0, 0]
+        assert 0.25 < (rested > 0).float().mean() < 0.75
+    assert ((shares[0] > 0.3) & (shares[0] < 0.7)).all()
+    assert shares[1][0] > 0.95 and shares[1][1] < 0.05
+
+
+@pytest.mark.parametrize("changes", [{"prior": 0}, {"history": 1}])
+def test_no_past_to_see_is_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(BadInput, match="prior_past is off; expected a prior and a history of 2 frames or more; got"):
+        replace(SHAPE, **{"prior": 8, "prior_past": True} | changes)  # type: ignore[arg-type]
 
 
 class Fork(Hindsight):
@@ -141,7 +186,7 @@ def test_a_fork_stays_a_fork(tmp_path: Path) -> None:
     prior = learned(fork, tmp_path)
     with torch.no_grad():
         noise = torch.randn(1, 400, 3, generator=torch.Generator().manual_seed(0))
-        first = prior.propose(torch.zeros(1, 2, 1), torch.zeros(1, 1), noise)[0, :, 0, 0]
+        first = prior.propose(torch.zeros(1, 2, 1), torch.zeros(1, 1), RESTED, noise)[0, :, 0, 0]
     assert 0.3 < (first > 0).float().mean() < 0.7
     assert (first.abs() > 0.35).float().mean() > 0.9
 
@@ -225,6 +270,19 @@ def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
     assert any(name.startswith("prior.") for name in kept)
     assert "3 updates on 6 episodes of play" in (tmp_path / "out/checkpoint/card.md").read_text()
     assert isinstance(after.planner.energy(after.model), LatentDistance)
+
+
+def test_a_checkpoint_s_prior_sees_what_was_done(tmp_path: Path) -> None:
+    dot_store(tmp_path / "data")
+    start = toy_checkpoint(tmp_path / "start")
+    words = ["prior", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(start), "--width", "16"]
+    words += ["--horizon", "2", "--past", "--out", str(tmp_path / "out")]
+    main([*words, "--training.prior-steps", "3", "--training.held-out", "0.25"])
+    after = checkpoint.load(tmp_path / "out/checkpoint")
+    assert after.model.config.prior_past and "and what was done before" in checkpoint.card_of(
+        tmp_path / "out/checkpoint"
+    )
+    assert after.model.prior is not None and after.model.prior.past is not None
 
 
 def test_a_prior_hurries_by_the_checkpoint_s_own_steps_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ class JEPAConfig:
         temporal: features of a head that tells how many steps lie between two latents, trained last, 0 to 1024.
         prior: width of an action prior, which proposes plans as play would do them, trained last, 0 to 8192.
         prior_horizon: model steps of the plans that it proposes, 1 to 64.
+        prior_past: whether it sees what was done between the frames of the predictor's history, too.
         slow: features of a head that sees what the robot does not move by itself, trained last, 0 to 1024; a planner
             goes by it where its metric is "temporal+slow".
     """
@@ -56,6 +57,7 @@ class JEPAConfig:
     temporal: int = 0
     prior: int = 0
     prior_horizon: int = 6
+    prior_past: bool = False
     slow: int = 0
 
     def __post_init__(self) -> None:
@@ -87,6 +89,10 @@ class JEPAConfig:
         if self.image_size % 16 or self.width % 4:
             got = f"{self.image_size} and {self.width}"
             raise BadInput("JEPA: image_size or width is off", expected="multiples of 16 and of 4", got=got)
+        if self.prior_past and not (self.prior and self.history > 1):
+            expected = "a prior and a history of 2 frames or more"
+            got = f"prior {self.prior}, history {self.history}"
+            raise BadInput("JEPA: prior_past is off", expected=expected, got=got)
         if not 0 <= self.dropout < 1:
             raise BadInput("JEPA: dropout is off", expected="0 to below 1", got=str(self.dropout))
 
@@ -117,7 +123,8 @@ class JEPA(nn.Module):
         self.register_buffer("body", torch.zeros(config.latent_dim, config.body) if config.body else None)
         self.temporal = TemporalDistance(config.latent_dim, config.temporal) if config.temporal else None
         shape = (config.latent_dim, config.history, action.env_dim, config.prior_horizon, config.prior)
-        self.prior = ActionPrior(*shape) if config.prior else None
+        past = config.history - 1 if config.prior_past else 0
+        self.prior = ActionPrior(*shape, past) if config.prior else None
         self.slow = SlowFeatures(config.latent_dim, config.slow) if config.slow else None
         # Decodes the action from how the latent moved: a latent that forgets what actions do cannot (PLDM, 2502.14819).
         self.inverse = nn.Sequential(
