@@ -66,6 +66,8 @@ class Collect:
     """Environment steps that it has for each."""
     replan: int = 0
     """Environment steps of each of its plans that it does before the next; 0 leaves it to the checkpoint's settings."""
+    relief: int = 0
+    """Last steps of --goal-time in which play goes on in its place, and shows the way out of where it is stuck."""
     workers: int = field(default_factory=_cores)
     """Processes; one a core by default."""
 
@@ -78,7 +80,7 @@ class Collect:
         if self.checkpoint and not self.out:
             raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
         if not self.checkpoint and self.pursuit() != Collect(self.task).pursuit():
-            do = "give --checkpoint, or none of --goal-distance, --goal-time and --replan"
+            do = "give --checkpoint, or none of --goal-distance, --goal-time, --replan and --relief"
             raise BadInput("collect: play pursues no goals", do=do)
         store = _collect(self)
         store.verify()
@@ -89,7 +91,7 @@ class Collect:
         """What a planner that acts is asked for."""
         from .collect import Pursuit
 
-        return Pursuit(*self.goal_distance, self.goal_time, self.replan)
+        return Pursuit(*self.goal_distance, self.goal_time, self.replan, self.relief)
 
 
 def _collect(options: Collect) -> EpisodeStore:

@@ -42,21 +42,28 @@ class Pursuit:
         time: that it has for each goal.
         replan: of each plan that it does before the next; 0 leaves it to the checkpoint's settings. A plan done to its
             end shows where the model believed too much of it, of which one that is soon given up shows little.
+        relief: of `time`, the last ones, in which play goes on in the planner's place. Where a planner gets stuck play
+            seldom comes by itself, so that nothing shows the way out; 0 leaves all to the planner.
     """
 
     nearest: int = 15
     farthest: int = 30
     time: int = 50
     replan: int = 0
+    relief: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.nearest <= self.farthest or not 0 <= self.replan <= self.time or self.time < 1:
             expected = "1 <= nearest <= farthest, time from 1, and replan from 0 to time"
             raise BadInput("collect: the goals of a planner's episodes are off", expected=expected, got=str(self))
+        if not 0 <= self.relief < self.time:
+            expected = f"0 to {self.time - 1}, of the {self.time} steps that it has for a goal"
+            raise BadInput("collect: a planner's relief is off", expected=expected, got=str(self.relief))
 
     def __str__(self) -> str:
         done = f", {self.replan} steps of each plan" if self.replan else ""
-        return f"{self.nearest} to {self.farthest} steps away, {self.time} each{done}"
+        relief = f", the last {self.relief} of them play's" if self.relief else ""
+        return f"{self.nearest} to {self.farthest} steps away, {self.time} each{relief}{done}"
 
     def planner(self, loaded: checkpoints.Checkpoint, seed: int) -> MPC:
         """The checkpoint's planner, looking as seldom as `replan` says; `BadInput` where its plans are shorter."""
@@ -99,10 +106,12 @@ def record_planned(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An episode of a planner that pursues one goal after the other; arrays as `record_episode`.
 
-    It starts where play left off, and every goal is where play would get to from there.
+    It starts where play left off, and every goal is where play would get to from there. Where the planner is to be
+    relieved, play goes on from where it got to, until the next goal.
     """
     size = (env.size, env.size, 3)
     pixels, actions, states = np.empty((steps + 1, *size), np.uint8), [], [play_on(env, None, rng, 0, 76)]
+    play: Any = None
     for step in range(steps + 1):
         env.set_state(states[-1])
         pixels[step] = env.picture()
@@ -114,7 +123,9 @@ def record_planned(
             env.set_state(states[-1])
             planner.seed = int(rng.integers(2**31))
             planner.reset(look, _look(goal))
-        actions.append(planner.act(look)[0])
+            play = env.play(rng) if pursuit.relief else None
+        relieved = step % pursuit.time >= pursuit.time - pursuit.relief
+        actions.append(play(states[-1]) if relieved else planner.act(look)[0])
         env.advance(actions[-1])
         states.append(env.state)
     return pixels, np.array(actions), np.array(states)

@@ -256,6 +256,37 @@ def test_plans_are_done_as_far_as_asked(tmp_path: Path) -> None:
     assert f"{pursuit.replan} steps of each plan" in store.info.policy
 
 
+def test_play_relieves_a_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the last steps of each goal's time, from where the planner got to; nothing shows the way out otherwise."""
+    env = load_envs().make("TwoRoom", size=SIZE)
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    planner = loaded.planner.build(loaded.model, seed=0)
+    seen: list[np.ndarray] = []
+
+    def outward(state: np.ndarray) -> np.ndarray:
+        seen.append(state.copy())
+        return np.array([0.7, -0.7])
+
+    monkeypatch.setattr("planner.collect.play_on", lambda env, state, rng, least, most: env.sample_state(rng))
+    monkeypatch.setattr(env, "play", lambda rng: outward)
+    _, actions, states = record_planned(env, planner, 13, np.random.default_rng(3), Pursuit(time=5, relief=2))
+    by_play = (actions == [0.7, -0.7]).all(1)
+    assert np.flatnonzero(by_play).tolist() == [3, 4, 8, 9]
+    np.testing.assert_array_equal(seen, states[[3, 4, 8, 9]])
+    env.close()
+
+
+def test_a_relieved_planner_s_dataset_says_so() -> None:
+    assert str(Pursuit(15, 30, 50)) == "15 to 30 steps away, 50 each"  # datasets from before go on
+    assert (
+        str(Pursuit(15, 30, 60, 20, 40))
+        == "15 to 30 steps away, 60 each, the last 40 of them play's, 20 steps of each plan"
+    )
+    for relief in (-1, 60):
+        with pytest.raises(BadInput, match=f"relief is off; expected 0 to 59, of the 60 steps that .*; got {relief}"):
+            Pursuit(time=60, relief=relief)
+
+
 def test_a_planner_with_other_settings_does_not_go_on_with_a_dataset(tmp_path: Path) -> None:
     """A copy of the checkpoint with the same weights and other settings went on with it, and nothing told the rows
     apart."""
