@@ -83,14 +83,16 @@ RECIPES: dict[str, Recipe] = {
         ),
         planner=PlannerConfig(optimizer="mppi", samples=32, iterations=2, horizon=6, metric="temporal", proposals=96),
     ),
-    # As Cube, its goals further away, and with play that is clumsy now and then (decisions 75 and 76); what ships was
+    # As Cube, its goals further away, and with play that is clumsy now and then (decisions 75 to 77); what ships was
     # trained on in parts, with a gated predictor, its planner's own episodes and a prior that learned for longer, on
-    # twice the play (the card has the commands). Where a grasp has to be exact, the best of many plans of the prior is
-    # done as it is: refining spoils it (decision 56).
+    # three times the play (the card has the commands). Where a grasp has to be exact, the best of many plans of the
+    # prior is done as it is: refining spoils it (decision 56).
     "ogbench/cube-single": Recipe(
         episodes=800,
         steps=250,
-        model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=5, prior=512, temporal=64),
+        model=JEPAConfig(
+            encoder="keypoints", latent_dim=96, hidden=512, body=5, prior=512, prior_past=True, temporal=64
+        ),
         training=TrainConfig(
             steps=4500, covariance_weight=0.04, moving=0.5, polish_steps=6000, prior_steps=3500, prior_reach=22
         ),

@@ -89,10 +89,9 @@ class JEPAConfig:
         if self.image_size % 16 or self.width % 4:
             got = f"{self.image_size} and {self.width}"
             raise BadInput("JEPA: image_size or width is off", expected="multiples of 16 and of 4", got=got)
-        if self.prior_past and not (self.prior and self.history > 1):
-            expected = "a prior and a history of 2 frames or more"
-            got = f"prior {self.prior}, history {self.history}"
-            raise BadInput("JEPA: prior_past is off", expected=expected, got=got)
+        if self.prior and self.prior_past and self.history < 2:
+            expected, got = "a history of 2 frames or more, between which something is done", f"{self.history}"
+            raise BadInput("JEPA: prior_past has nothing to see", expected=expected, got=got)
         if not 0 <= self.dropout < 1:
             raise BadInput("JEPA: dropout is off", expected="0 to below 1", got=str(self.dropout))
 
