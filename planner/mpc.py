@@ -153,9 +153,8 @@ class MPC:
         _require_sound(goal, "goal", everyone)
         self._goal = self._encode(goal)[:, 0].clone()  # [E]
         spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
-        low, high = torch.tensor(spec.low, device=device), torch.tensor(spec.high, device=device)
-        still = torch.zeros_like(low).clamp(low, high)  # [env_dim]
-        self._still, self._rest = still.cpu().numpy(), spec.encode(still.expand(spec.block, -1))  # [env_dim], [A]
+        still = spec.still().to(device)
+        self._still, self._rest = still[0].cpu().numpy(), spec.encode(still)  # [env_dim], [A]
         self._plan = self._rest.repeat(size, self.horizon, 1)  # [E, T, A]
         self._latents: TensorDict | None = None  # [E, frames `look` steps apart, over a model's history]
         # What was done between the frames of the history, [E, (H - 1) * block, env_dim].

@@ -58,3 +58,14 @@ def test_impossible_bounds_are_refused(
 ) -> None:
     with pytest.raises(BadInput, match="ActionSpec"):
         ActionSpec(low, high, units, block)
+
+
+def test_doing_nothing_is_the_action_nearest_to_none() -> None:
+    spec = ActionSpec((-1.0, 0.5, -3.0), (1.0, 2.0, -1.0), ("m/s",) * 3, 2)
+    assert torch.equal(spec.still(), torch.tensor([[0.0, 0.5, -1.0]]).expand(2, -1))
+
+
+def test_means_are_of_each_model_step() -> None:
+    plan = torch.randn(4, 3, SPEC.dim, generator=torch.Generator().manual_seed(0))
+    steps = plan.unflatten(-1, (SPEC.block, SPEC.env_dim))
+    torch.testing.assert_close(SPEC.means(plan), sum(steps[..., k, :] for k in range(SPEC.block)) / SPEC.block)
