@@ -6,19 +6,20 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from .actions import ActionSpec
 from .models.prior import ActionPrior
 from .optimizers.noise import drawn
 from .types import Context, Prior
 
 
-def proposer(prior: ActionPrior, count: int, horizon: int, block: int) -> Prior:
+def proposer(prior: ActionPrior, count: int, horizon: int, spec: ActionSpec) -> Prior:
     """What an `MPC` asks for plans to start from.
 
     Args:
         prior: draws them.
         count: P, plans an environment, >= 1.
         horizon: T of the plans; beyond the prior's own its last action is repeated.
-        block: environment steps that each action is held.
+        spec: of the actions; each of the prior's is held for a block.
     """
     steps = torch.arange(horizon).clamp(max=prior.horizon - 1)
 
@@ -27,8 +28,8 @@ def proposer(prior: ActionPrior, count: int, horizon: int, block: int) -> Prior:
         latents = context.latent["latent"]  # [E, H, D]
         size = (len(latents), count, prior.horizon * prior.env_dim)
         noise = drawn(torch.randn, size, latents, generator, shared=False)
-        done = context.actions.unflatten(-1, (block, prior.env_dim)).mean(-2)  # [E, H - 1, env_dim]
+        done = spec.means(context.actions)  # [E, H - 1, env_dim]
         plans = prior.propose(latents, goal["latent"], done, noise)[:, :, steps]  # [E, P, T, env_dim]
-        return plans.unsqueeze(3).expand(-1, -1, -1, block, -1).flatten(3)
+        return plans.unsqueeze(3).expand(-1, -1, -1, spec.block, -1).flatten(3)
 
     return propose

@@ -149,7 +149,7 @@ class PlannerConfig:
         if model.prior is None:
             expected = "a model with an action prior (model.prior above 0 in training, or `jepa-mpc prior`)"
             raise BadInput("planner: proposals are of an action prior", expected=expected, do="set proposals to 0")
-        return proposer(model.prior, self.proposals, self.horizon, model.action.block)
+        return proposer(model.prior, self.proposals, self.horizon, model.action)
 
     def build(
         self,

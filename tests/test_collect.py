@@ -278,10 +278,8 @@ def test_play_relieves_a_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_relieved_planner_s_dataset_says_so() -> None:
     assert str(Pursuit(15, 30, 50)) == "15 to 30 steps away, 50 each"  # datasets from before go on
-    assert (
-        str(Pursuit(15, 30, 60, 20, 40))
-        == "15 to 30 steps away, 60 each, the last 40 of them play's, 20 steps of each plan"
-    )
+    told = "15 to 30 steps away, 60 each, the last 40 of them play's, 20 steps of each plan"
+    assert str(Pursuit(15, 30, 60, 20, 40)) == told
     for relief in (-1, 60):
         with pytest.raises(BadInput, match=f"relief is off; expected 0 to 59, of the 60 steps that .*; got {relief}"):
             Pursuit(time=60, relief=relief)

@@ -186,7 +186,7 @@ class PickAndPlace:
         }
         self.follows = self.heals if heal else self.plans
         place = told["privileged/block_0_pos"]
-        if self.clumsy and self.follows is self.plans and self.rng.random() < WRONG:
+        if self.clumsy and not heal and self.rng.random() < WRONG:
             place = place + np.append(self.rng.normal(0, BESIDE, 2), 0)
         with global_noise(self.rng):
             self.follows.reset(None, told | self.target | {"privileged/block_0_pos": place})

@@ -309,7 +309,6 @@ def _moved(action: Tensor, axes: Sequence[int], values: Tensor) -> Tensor:
 def first_candidates(planner: MPC, most: int = 64) -> Tensor:
     """Plans as the first round of a search from rest draws them, `[K <= most, T, A]`, with the planner's seed."""
     spec: ActionSpec = planner.model.action
-    still = spec.still()
-    plan = spec.encode(still).expand(1, planner.horizon, -1)
+    plan = spec.encode(spec.still()).expand(1, planner.horizon, -1)
     drawn = planner.optimizer.ask(planner.optimizer.init(plan), torch.Generator().manual_seed(planner.seed))
     return drawn.detach()[0, :most]
