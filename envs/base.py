@@ -97,6 +97,10 @@ class GoalEnv(gym.Env[Any, Any]):
     def play(self, rng: np.random.Generator) -> Play:
         """A data policy for one episode, of mixed quality: some random, some play, never an expert only."""
 
+    def relieve(self, rng: np.random.Generator) -> Play:
+        """What goes on in the place of a planner that is stuck: play, where a task knows no better way out."""
+        return self.play(rng)
+
     def own_pair(self, goal: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Start and goal, `[n]` each, of the benchmark's own goal `goal`, 0 to `own_goals` - 1, varied as it does."""
         raise BadInput(f"{self.name} has no goals of its own", do="choose play or any goals")

@@ -42,8 +42,9 @@ class Pursuit:
         time: that it has for each goal.
         replan: of each plan that it does before the next; 0 leaves it to the checkpoint's settings. A plan done to its
             end shows where the model believed too much of it, of which one that is soon given up shows little.
-        relief: of `time`, the last ones, in which play goes on in the planner's place. Where a planner gets stuck play
-            seldom comes by itself, so that nothing shows the way out; 0 leaves all to the planner.
+        relief: of `time`, the last ones, in which the task's `relieve` goes on in the planner's place, and makes its
+            goals. Where a planner gets stuck play seldom comes by itself, so that nothing shows the way out; 0 leaves
+            all to the planner.
     """
 
     nearest: int = 15
@@ -107,11 +108,12 @@ def record_planned(
     """An episode of a planner that pursues one goal after the other; arrays as `record_episode`.
 
     It starts where play left off, and every goal is where play would get to from there. Where the planner is to be
-    relieved, play goes on from where it got to, until the next goal.
+    relieved, what relieves it makes the goals, and goes on from where it got to until the next one.
     """
+    play_as = env.relieve if pursuit.relief else env.play
     size = (env.size, env.size, 3)
     pixels, actions, states = np.empty((steps + 1, *size), np.uint8), [], [play_on(env, None, rng, 0, 76)]
-    play: Any = None
+    relief: Any = None
     for step in range(steps + 1):
         env.set_state(states[-1])
         pixels[step] = env.picture()
@@ -119,22 +121,27 @@ def record_planned(
             break
         look = _look(pixels[step])
         if step % pursuit.time == 0:
-            goal = env.picture(play_on(env, states[-1], rng, pursuit.nearest, pursuit.farthest + 1))
+            goal = env.picture(play_on(env, states[-1], rng, pursuit.nearest, pursuit.farthest + 1, play_as))
             env.set_state(states[-1])
             planner.seed = int(rng.integers(2**31))
             planner.reset(look, _look(goal))
-            play = env.play(rng) if pursuit.relief else None
+            relief = play_as(rng) if pursuit.relief else None
         relieved = step % pursuit.time >= pursuit.time - pursuit.relief
-        actions.append(play(states[-1]) if relieved else planner.act(look)[0])
+        actions.append(relief(states[-1]) if relieved else planner.act(look)[0])
         env.advance(actions[-1])
         states.append(env.state)
     return pixels, np.array(actions), np.array(states)
 
 
-def play_on(env: Any, state: np.ndarray | None, rng: np.random.Generator, least: int, most: int) -> np.ndarray:
-    """The state after `least` to `most` - 1 steps of play from `state` (from a random one when None)."""
+def play_on(
+    env: Any, state: np.ndarray | None, rng: np.random.Generator, least: int, most: int, play_as: Any = None
+) -> np.ndarray:
+    """The state after `least` to `most` - 1 steps of play from `state` (from a random one when None).
+
+    `play_as` makes a policy as `env.play` does, which it is where there is none.
+    """
     env.set_state(env.sample_state(rng) if state is None else state)
-    play = env.play(rng)
+    play = (play_as or env.play)(rng)
     for _ in range(int(rng.integers(least, most))):
         env.advance(play(env.state))
     reached: np.ndarray = env.state

@@ -345,6 +345,27 @@ def test_clumsy_play_shows_how_a_missed_cube_is_picked_up(
 
 
 @needs_ogbench
+def test_relief_lifts_the_cube_from_where_a_planner_is_stuck(cube: CubeSingle) -> None:
+    """Fingers shut, low, a little beside the cube: play began there with another plan, told a wrong place mostly."""
+    for k in range(4):
+        rng = np.random.default_rng(k)
+        cube.set_state(cube.sample_state(rng))
+        descend = PickAndPlace(cube, rng, clumsy=False)
+        while cube.look(cube.state)["proprio/effector_pos"][2] > 0.05:
+            cube.advance(descend(cube.state))
+        stuck = cube.state
+        stuck[cube._place : cube._place + 2] += 0.06 * np.array([np.cos(k), np.sin(k)])
+        cube.set_state(stuck)
+        for _ in range(12):
+            cube.advance(np.array([0, 0, 0, 0, 1.0]))
+        relief, heights = cube.relieve(rng), []
+        for _ in range(60):
+            cube.advance(relief(cube.state))
+            heights.append(cube.state[cube._place + 2])
+        assert max(heights) > 0.06
+
+
+@needs_ogbench
 def test_the_cube_is_seen_and_coarse_meshes_look_the_same(cube: CubeSingle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envs.adapters.cube.coarsen", lambda model, cell: model)
     with CubeSingle() as fine:

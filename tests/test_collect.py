@@ -222,10 +222,10 @@ def test_a_planner_s_goals_lie_as_far_away_as_asked(tmp_path: Path, monkeypatch:
     planner = loaded.planner.build(loaded.model, seed=0)
     played: list[int] = []
 
-    def counted(env: Any, state: Any, rng: Any, least: int, most: int) -> Any:
+    def counted(env: Any, state: Any, rng: Any, least: int, most: int, *play_as: Any) -> Any:
         steps = int(rng.integers(least, most))
         played.append(steps)
-        return play_on(env, state, rng, steps, steps + 1)
+        return play_on(env, state, rng, steps, steps + 1, *play_as)
 
     monkeypatch.setattr("planner.collect.play_on", counted)
     seen = set()
@@ -267,12 +267,31 @@ def test_play_relieves_a_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         seen.append(state.copy())
         return np.array([0.7, -0.7])
 
-    monkeypatch.setattr("planner.collect.play_on", lambda env, state, rng, least, most: env.sample_state(rng))
-    monkeypatch.setattr(env, "play", lambda rng: outward)
+    monkeypatch.setattr("planner.collect.play_on", lambda env, state, rng, *how: env.sample_state(rng))
+    monkeypatch.setattr(env, "relieve", lambda rng: outward)
     _, actions, states = record_planned(env, planner, 13, np.random.default_rng(3), Pursuit(time=5, relief=2))
     by_play = (actions == [0.7, -0.7]).all(1)
     assert np.flatnonzero(by_play).tolist() == [3, 4, 8, 9]
     np.testing.assert_array_equal(seen, states[[3, 4, 8, 9]])
+    env.close()
+
+
+def test_goals_are_where_what_relieves_a_planner_gets_to(tmp_path: Path) -> None:
+    """Goals of clumsy play mostly left the cube where it was, and gave the planner nothing to be stuck at."""
+    env = load_envs().make("TwoRoom", size=SIZE)
+    start, drawn = env.sample_state(np.random.default_rng(0)), []
+    for play_as in (None, env.play, lambda rng: lambda state: np.array([0.3, 0.0])):
+        drawn.append(play_on(env, start, np.random.default_rng(1), 5, 6, play_as))
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[1], drawn[2])
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    planner, made = loaded.planner.build(loaded.model, seed=0), []
+    relieve = env.relieve
+    env.relieve = lambda rng: made.append(1) or relieve(rng)
+    for relief, policies in ((0, 0), (2, 4)):  # two goals: each has one policy to make it, and one to relieve
+        made.clear()
+        record_planned(env, planner, 8, np.random.default_rng(3), Pursuit(time=4, relief=relief))
+        assert len(made) == policies
     env.close()
 
 
