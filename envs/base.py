@@ -44,7 +44,8 @@ class GoalEnv(gym.Env[Any, Any]):
     Class attributes beyond those of the action: `view`, the camera in the model; `simulates`, whether `advance` is no
     more than MuJoCo's step with the action as control, so that the oracle can rehearse it; `own_goals` and
     `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many environment steps it gives
-    each; `symmetries`, changes of the scene that its physics and its camera do not notice.
+    each; `symmetries`, changes of the scene that its physics and its camera do not notice; `play_name`, what datasets
+    call play: a task whose play is changed changes it too, so that no dataset is finished with other play.
 
     Args:
         size: height and width of the pictures in pixels.
@@ -66,6 +67,7 @@ class GoalEnv(gym.Env[Any, Any]):
     own_goals: ClassVar[int] = 0
     own_budget: ClassVar[int] = 0
     symmetries: ClassVar[tuple[Symmetry, ...]] = ()
+    play_name: ClassVar[str] = "play"
 
     def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
         self.render_mode = render_mode

@@ -67,7 +67,8 @@ class Collect:
     replan: int = 0
     """Environment steps of each of its plans that it does before the next; 0 leaves it to the checkpoint's settings."""
     relief: int = 0
-    """Last steps of --goal-time in which play goes on in its place, and shows the way out of where it is stuck."""
+    """Last steps of --goal-time in which the task's own policy goes on in its place (`GoalEnv.relieve`), and shows the
+    way out of where it is stuck; that policy then sets the goals, too."""
     workers: int = field(default_factory=_cores)
     """Processes; one a core by default."""
 
@@ -426,7 +427,10 @@ class Prior(_Part):
         from . import cards
 
         loaded, stores, out = _ready(self, "width", "horizon", "proposals")
-        shape = replace(loaded.model.config, prior=self.width, prior_horizon=self.horizon, prior_past=self.past)
+        was = loaded.model.config
+        shape = replace(was, prior=self.width, prior_horizon=self.horizon, prior_past=self.past)
+        if was.prior and was.prior_past and not self.past:
+            console.print("warning: the prior before saw what was done, too; give --past", highlight=False)
         done = self._learn(loaded, shape, stores, out)
         card = cards.prior_card(stores, shape, self.training, out, _typed())
         _warn_by_heart(out)

@@ -57,14 +57,22 @@ class Pursuit:
         if not 1 <= self.nearest <= self.farthest or not 0 <= self.replan <= self.time or self.time < 1:
             expected = "1 <= nearest <= farthest, time from 1, and replan from 0 to time"
             raise BadInput("collect: the goals of a planner's episodes are off", expected=expected, got=str(self))
-        if not 0 <= self.relief < self.time:
-            expected = f"0 to {self.time - 1}, of the {self.time} steps that it has for a goal"
-            raise BadInput("collect: a planner's relief is off", expected=expected, got=str(self.relief))
+        most = self.time - max(self.replan, 1)  # a planner that is relieved before its first plan is done shows nothing
+        if not 0 <= self.relief <= most and self.relief:
+            expected = f"0 to {most}, of the {self.time} steps that it has for a goal and the {self.replan} of a plan"
+            do = "give it more --goal-time"
+            raise BadInput("collect: a planner's relief is off", expected=expected, got=str(self.relief), do=do)
 
     def __str__(self) -> str:
         done = f", {self.replan} steps of each plan" if self.replan else ""
-        relief = f", the last {self.relief} of them play's" if self.relief else ""
+        relief = f", the last {self.relief} of them its relief's, which sets the goals" if self.relief else ""
         return f"{self.nearest} to {self.farthest} steps away, {self.time} each{relief}{done}"
+
+    def check_episodes(self, steps: int) -> None:
+        """Raises `BadInput` where episodes of `steps` end before the first relief."""
+        if self.relief and steps <= (alone := self.time - self.relief):
+            expected = f"episodes of more than the {alone} steps that come before it"
+            raise BadInput("collect: relief never comes", expected=expected, got=str(steps), do="give more --steps")
 
     def planner(self, loaded: checkpoints.Checkpoint, seed: int) -> MPC:
         """The checkpoint's planner, looking as seldom as `replan` says; `BadInput` where its plans are shorter."""
@@ -74,10 +82,11 @@ class Pursuit:
         """The checkpoint's, but for `replan`."""
         return replace(loaded.planner, replan=self.replan) if self.replan else loaded.planner
 
-    def policy(self, loaded: checkpoints.Checkpoint) -> str:
-        """What a dataset says of who acted: weights, a digest of the planner's settings, and goals."""
+    def policy(self, loaded: checkpoints.Checkpoint, play_name: str = "play") -> str:
+        """What a dataset says of who acted: weights, a digest of the planner's settings, goals, and whose they are."""
         settings = hashlib.sha256(repr(sorted(asdict(self.settings(loaded)).items())).encode()).hexdigest()
-        return f"planner {loaded.sha256[:12]} (settings {settings[:8]}), goals {self}"
+        play = "" if play_name == "play" else f", beside {play_name}"
+        return f"planner {loaded.sha256[:12]} (settings {settings[:8]}), goals {self}{play}"
 
 
 def play_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +119,7 @@ def record_planned(
     It starts where play left off, and every goal is where play would get to from there. Where the planner is to be
     relieved, what relieves it makes the goals, and goes on from where it got to until the next one.
     """
-    play_as = env.relieve if pursuit.relief else env.play
+    make = env.relieve if pursuit.relief else env.play
     size = (env.size, env.size, 3)
     pixels, actions, states = np.empty((steps + 1, *size), np.uint8), [], [play_on(env, None, rng, 0, 76)]
     relief: Any = None
@@ -121,11 +130,11 @@ def record_planned(
             break
         look = _look(pixels[step])
         if step % pursuit.time == 0:
-            goal = env.picture(play_on(env, states[-1], rng, pursuit.nearest, pursuit.farthest + 1, play_as))
+            goal = env.picture(play_on(env, states[-1], rng, pursuit.nearest, pursuit.farthest + 1, make))
             env.set_state(states[-1])
             planner.seed = int(rng.integers(2**31))
             planner.reset(look, _look(goal))
-            relief = play_as(rng) if pursuit.relief else None
+            relief = make(rng) if pursuit.relief else None
         relieved = step % pursuit.time >= pursuit.time - pursuit.relief
         actions.append(relief(states[-1]) if relieved else planner.act(look)[0])
         env.advance(actions[-1])
@@ -134,14 +143,19 @@ def record_planned(
 
 
 def play_on(
-    env: Any, state: np.ndarray | None, rng: np.random.Generator, least: int, most: int, play_as: Any = None
+    env: Any,
+    state: np.ndarray | None,
+    rng: np.random.Generator,
+    least: int,
+    most: int,
+    make: Callable[[np.random.Generator], Callable[[np.ndarray], np.ndarray]] | None = None,
 ) -> np.ndarray:
     """The state after `least` to `most` - 1 steps of play from `state` (from a random one when None).
 
-    `play_as` makes a policy as `env.play` does, which it is where there is none.
+    `make` makes what plays; `env.play` where it is None.
     """
     env.set_state(env.sample_state(rng) if state is None else state)
-    play = (play_as or env.play)(rng)
+    play = (make or env.play)(rng)
     for _ in range(int(rng.integers(least, most))):
         env.advance(play(env.state))
     reached: np.ndarray = env.state
@@ -176,12 +190,13 @@ def collect(
     planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
     if planned:
         pursuit.planner(planned, seed)  # what is wrong with it is said here, once, and not by every worker
+        pursuit.check_episodes(steps)
     if planned and planned.model.config.image_size != size:
         expected = f"pictures of {planned.model.config.image_size} pixels"
         raise BadInput("collect: the checkpoint sees another size", expected=expected, got=str(size), do="give --size")
     envs = load_envs()
     env = envs.make(task, size=size)
-    spec, names, units = env.action_spec(), env.state_names, env.state_units
+    spec, names, units, play_name = env.action_spec(), env.state_names, env.state_units, env.play_name
     env.close()
     info = DatasetInfo(
         task=task,
@@ -197,7 +212,7 @@ def collect(
         action_high=spec.high,
         action_units=spec.units,
         block=spec.block,
-        policy=pursuit.policy(planned) if planned else "play",
+        policy=pursuit.policy(planned, play_name) if planned else play_name,
     )
     if (path / "dataset.json").exists():
         store = EpisodeStore.open(path)

@@ -85,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     # As Cube, its goals further away, and with play that is clumsy now and then (decisions 75 to 77); what ships was
     # trained on in parts, with a gated predictor, its planner's own episodes and a prior that learned for longer, on
-    # three times the play (the card has the commands). Where a grasp has to be exact, the best of many plans of the
+    # three times the play (the card says how; the prior by a script of its own). Where a grasp has to be exact, the best of many plans of the
     # prior is done as it is: refining spoils it (decision 56).
     "ogbench/cube-single": Recipe(
         episodes=800,

@@ -359,9 +359,12 @@ def _check_length(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig) -
     }
     name, horizon = max(ahead.items(), key=lambda one: one[1])
     block, steps = store.info.action_spec.block, store.info.steps
-    if (shape.history - 1 + horizon) * block > steps:
-        expected = f"{name} at most {steps // block - shape.history + 1} in episodes of {steps} steps"
-        raise BadInput("training looks further than the episodes go", expected=expected, got=str(horizon))
+    if (needed := (shape.history - 1 + horizon) * block) > steps:
+        most = steps // block - shape.history + 1
+        expected, got = f"{name} at most {most} in episodes of {steps} steps", str(horizon)
+        if most < 1:  # whatever it is set to
+            expected, got = f"at least {needed} steps for {name} {horizon}", str(steps)
+        raise BadInput("training looks further than the episodes go", expected=expected, got=got)
 
 
 def _check_haste(shape: JEPAConfig, config: TrainConfig) -> None:

@@ -106,6 +106,11 @@ BAD = [
         "the goals of a planner's episodes are off; expected 1 <= nearest <= farthest, time .* replan .*; got 9 to 5",
     ),
     Case("collect TwoRoom --replan 5", "play pursues no goals; give --checkpoint"),
+    Case("collect TwoRoom --relief 5", "play pursues no goals; give --checkpoint"),
+    Case(
+        "collect TwoRoom --checkpoint {room}/good --out {room}/new --relief 50",
+        "a planner's relief is off; expected 0 to 49, of the 50 steps .*; got 50; give it more --goal-time",
+    ),
     Case(
         "collect TwoRoom --checkpoint {room}/good --out {room}/new --replan 999 --goal-time 999",
         "MPC: replan is off; .* got 999",

@@ -297,11 +297,27 @@ def test_goals_are_where_what_relieves_a_planner_gets_to(tmp_path: Path) -> None
 
 def test_a_relieved_planner_s_dataset_says_so() -> None:
     assert str(Pursuit(15, 30, 50)) == "15 to 30 steps away, 50 each"  # datasets from before go on
-    told = "15 to 30 steps away, 60 each, the last 40 of them play's, 20 steps of each plan"
+    told = "15 to 30 steps away, 60 each, the last 40 of them its relief's, which sets the goals, 20 steps of each plan"
     assert str(Pursuit(15, 30, 60, 20, 40)) == told
-    for relief in (-1, 60):
-        with pytest.raises(BadInput, match=f"relief is off; expected 0 to 59, of the 60 steps that .*; got {relief}"):
-            Pursuit(time=60, relief=relief)
+    for relief, replan, most in ((-1, 0, 59), (60, 0, 59), (41, 20, 40)):  # no plan of 20 steps would be done
+        with pytest.raises(BadInput, match=f"relief is off; expected 0 to {most}, of the 60 steps.*; got {relief}"):
+            Pursuit(time=60, relief=relief, replan=replan)
+
+
+def test_relief_that_never_comes_is_refused(tmp_path: Path) -> None:
+    """The dataset said that the planner was relieved, of episodes that ended before."""
+    late = {"checkpoint": toy_checkpoint(tmp_path / "toy"), "pursuit": Pursuit(time=HOW["steps"] + 9, relief=9)}
+    with pytest.raises(BadInput, match=r"relief never comes; expected episodes of more than the \d+ steps.*give more"):
+        collect("TwoRoom", tmp_path / "d", **HOW, **late)
+
+
+def test_a_dataset_is_not_finished_with_other_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play of a task was changed, and what it had begun would have been finished by another policy of its name."""
+    task = load_envs().TASKS["TwoRoom"]
+    collect("TwoRoom", tmp_path / "d", **HOW | {"episodes": 1})
+    monkeypatch.setattr(task, "play_name", "play 2")
+    with pytest.raises(BadInput, match="made with another policy; expected play 2; got play"):
+        collect("TwoRoom", tmp_path / "d", **HOW | {"episodes": 1})
 
 
 def test_a_planner_with_other_settings_does_not_go_on_with_a_dataset(tmp_path: Path) -> None:

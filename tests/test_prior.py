@@ -67,8 +67,10 @@ def test_batches_are_what_they_say() -> None:
     before = batch["latents"][:, 1] - batch["latents"][:, 0]
     assert before.abs().max() <= 0.2 + 1e-6  # a block earlier, and not one step
     assert torch.allclose(before, 0.2 * batch["done"][:, 0], atol=1e-5)
-    for history in (1, 3):
-        assert hindsight(history=history)[0]["done"].shape == (4096, history - 1, 1)
+    assert hindsight(history=1)[0]["done"].shape == (4096, 0, 1)
+    longer = hindsight(history=4)[0]  # oldest first: each between two latents
+    moved = longer["latents"].diff(dim=1)
+    assert torch.allclose(moved, 0.2 * longer["done"], atol=1e-5) and not torch.allclose(moved, moved.flip(1))
 
 
 def test_goals_never_leave_the_episode_and_short_episodes_are_refused() -> None:
@@ -157,7 +159,7 @@ def test_what_no_picture_shows_it_knows_from_what_was_done(tmp_path: Path) -> No
 
 
 def test_no_past_to_see_is_refused() -> None:
-    with pytest.raises(BadInput, match="prior_past has nothing to see; expected a history of 2 frames or more.*got 1"):
+    with pytest.raises(BadInput, match="prior_past has nothing to see; expected a history of 2.*got 1; set prior_past"):
         replace(SHAPE, prior=8, prior_past=True, history=1)
     replace(SHAPE, prior=0, prior_past=True, history=1)  # a recipe's, whose prior is left out
 
@@ -270,7 +272,7 @@ def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
     assert isinstance(after.planner.energy(after.model), LatentDistance)
 
 
-def test_a_checkpoint_s_prior_sees_what_was_done(tmp_path: Path) -> None:
+def test_a_checkpoint_s_prior_sees_what_was_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dot_store(tmp_path / "data")
     start = toy_checkpoint(tmp_path / "start")
     words = ["prior", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(start), "--width", "16"]
@@ -279,6 +281,13 @@ def test_a_checkpoint_s_prior_sees_what_was_done(tmp_path: Path) -> None:
     after, card = checkpoint.load(tmp_path / "out/checkpoint"), checkpoint.card_of(tmp_path / "out/checkpoint")
     assert after.model.config.prior_past and "and what was done before" in card
     assert after.model.prior is not None and after.model.prior.past is not None
+    # Taught anew without it, it loses that; there was no word of it.
+    words[words.index(str(start))] = str(tmp_path / "out/checkpoint")
+    for name, option, told in (("same", "--past", False), ("less", "--no-past", True)):
+        capsys.readouterr()
+        again = [option if word == "--past" else word for word in words]
+        main([*again, "--out", str(tmp_path / name), "--training.prior-steps", "3", "--training.held-out", "0.25"])
+        assert ("the prior before saw what was done" in capsys.readouterr().out) == told
 
 
 def test_a_prior_hurries_by_the_checkpoint_s_own_steps_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

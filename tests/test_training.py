@@ -396,6 +396,12 @@ def test_a_stage_that_looks_too_far_is_refused_before_the_first_trains(
     assert not (tmp_path / "run").exists()
 
 
+def test_episodes_too_short_for_anything_are_told_how_long_to_be(store: EpisodeStore, tmp_path: Path) -> None:
+    """It asked for a horizon of at most 0."""
+    with pytest.raises(BadInput, match=r"expected at least \d+ steps for training.horizon 1; got 30"):
+        train(store, replace(SHAPE, history=16), but(horizon=1), tmp_path / "run", tensorboard=False)
+
+
 @pytest.mark.parametrize("steps", [4, 200])
 def test_a_training_that_diverges_stops(store: EpisodeStore, tmp_path: Path, steps: int) -> None:
     """Where a validation came before the next update, its eigenvalues failed with a traceback instead."""

@@ -91,7 +91,8 @@ class JEPAConfig:
             raise BadInput("JEPA: image_size or width is off", expected="multiples of 16 and of 4", got=got)
         if self.prior and self.prior_past and self.history < 2:
             expected, got = "a history of 2 frames or more, between which something is done", str(self.history)
-            raise BadInput("JEPA: prior_past has nothing to see", expected=expected, got=got)
+            do = "set prior_past to False (--model.no-prior-past)"
+            raise BadInput("JEPA: prior_past has nothing to see", expected=expected, got=got, do=do)
         if not 0 <= self.dropout < 1:
             raise BadInput("JEPA: dropout is off", expected="0 to below 1", got=str(self.dropout))
 
