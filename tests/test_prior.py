@@ -158,6 +158,21 @@ def test_what_no_picture_shows_it_knows_from_what_was_done(tmp_path: Path) -> No
     assert shares[1][0] > 0.95 and shares[1][1] < 0.05
 
 
+def test_as_an_episode_starts_what_was_done_is_standing_still() -> None:
+    """Which is not 0 in the prior's units where an action's bounds lie to one side."""
+    spec = ActionSpec((0.0,), (1.0,), ("N",), 2)
+    places, actions = walks(40, 40)
+    batch = Hindsight(places, actions.abs(), spec, history=2, horizon=3, reach=4, batch=64, seed=0)[0]
+    prior, losses = ActionPrior(1, 2, 1, 3, 16, 1), []
+    cold = batch.clone()
+    cold["latents"], cold["done"] = batch["latents"][:, -1:].expand(-1, 2, -1), torch.full_like(batch["done"], -1)
+    for drawn, share in ((batch, 1.0), (cold, 0.0), (batch, 0.0)):
+        torch.manual_seed(0)
+        config = replace(TRAINING, cold_starts=share)
+        losses.append(PriorTraining(prior, config, spec).loss(drawn).item())
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_no_past_to_see_is_refused() -> None:
     with pytest.raises(BadInput, match="prior_past has nothing to see; expected a history of 2.*got 1; set prior_past"):
         replace(SHAPE, prior=8, prior_past=True, history=1)
