@@ -45,7 +45,8 @@ class GoalEnv(gym.Env[Any, Any]):
     more than MuJoCo's step with the action as control, so that the oracle can rehearse it; `own_goals` and
     `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many environment steps it gives
     each; `symmetries`, changes of the scene that its physics and its camera do not notice; `play_name`, what datasets
-    call play: a task whose play is changed changes it too, so that no dataset is finished with other play.
+    call play: a task whose play is changed changes it too, so that no dataset is finished with other play; `packages`,
+    whose scene and policies these are, where they are not ours: results and datasets state their versions.
 
     Args:
         size: height and width of the pictures in pixels.
@@ -68,6 +69,7 @@ class GoalEnv(gym.Env[Any, Any]):
     own_budget: ClassVar[int] = 0
     symmetries: ClassVar[tuple[Symmetry, ...]] = ()
     play_name: ClassVar[str] = "play"
+    packages: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
         self.render_mode = render_mode

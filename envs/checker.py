@@ -51,7 +51,7 @@ def check_goal_env(env: GoalGym, seed: int = 0) -> None:
 
 
 def _check_interface(task: Any) -> None:
-    values = ("name", "pair_rule", "play_name", "size", "state", "state_size", "state_names", "state_units")
+    values = ("name", "pair_rule", "play_name", "packages", "size", "state", "state_size", "state_names", "state_units")
     calls = ("action_spec", "set_state", "advance", "picture", "sample_state", "goal_distance", "counts")
     policies = ("play", "relieve")
     missing = [name for name in values if not hasattr(task, name)]

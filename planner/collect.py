@@ -196,7 +196,8 @@ def collect(
         raise BadInput("collect: the checkpoint sees another size", expected=expected, got=str(size), do="give --size")
     envs = load_envs()
     env = envs.make(task, size=size)
-    spec, names, units, play_name = env.action_spec(), env.state_names, env.state_units, env.play_name
+    spec, names, units = env.action_spec(), env.state_names, env.state_units
+    play_name, made_with = env.play_name, versions(*env.packages)
     env.close()
     info = DatasetInfo(
         task=task,
@@ -207,7 +208,7 @@ def collect(
         state_units=units,
         seed=seed,
         renderer=envs.choose_backend(),
-        versions=versions(),
+        versions=made_with,
         action_low=spec.low,
         action_high=spec.high,
         action_units=spec.units,

@@ -83,10 +83,10 @@ RECIPES: dict[str, Recipe] = {
         ),
         planner=PlannerConfig(optimizer="mppi", samples=32, iterations=2, horizon=6, metric="temporal", proposals=96),
     ),
-    # As Cube, its goals further away, and with play that is clumsy now and then (decisions 75 to 77); what ships was
+    # As Cube, its goals further away, and with play that is clumsy now and then (decisions 75 to 78); what ships was
     # trained on in parts, with a gated predictor, its planner's own episodes and a prior that learned for longer, on
-    # three times the play (the card says how; the prior by a script of its own). Where a grasp has to be exact, the best of many plans of the
-    # prior is done as it is: refining spoils it (decision 56).
+    # three times the play (the card says how; the prior by a script of its own). Where a grasp has to be exact, the
+    # best of many plans of the prior is done as it is: refining spoils it (decision 56).
     "ogbench/cube-single": Recipe(
         episodes=800,
         steps=250,

@@ -10,10 +10,10 @@ from pathlib import Path
 PACKAGES = ("jepa-mpc", "torch", "mujoco", "gymnasium", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide results; "not installed" where one is missing."""
+def versions(*more: str) -> dict[str, str]:
+    """Versions of the packages that decide results, and of `more` of them; "not installed" where one is missing."""
     found = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

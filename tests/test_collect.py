@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ def test_training_and_evaluation_share_no_episode() -> None:
 
 DYING = """
 import os, signal, sys
+from importlib.metadata import version
 from pathlib import Path
 from planner import collect, data
 
@@ -309,6 +311,16 @@ def test_relief_that_never_comes_is_refused(tmp_path: Path) -> None:
     late = {"checkpoint": toy_checkpoint(tmp_path / "toy"), "pursuit": Pursuit(time=HOW["steps"] + 9, relief=9)}
     with pytest.raises(BadInput, match=r"relief never comes; expected episodes of more than the \d+ steps.*give more"):
         collect("TwoRoom", tmp_path / "d", **HOW, **late)
+
+
+def test_a_dataset_states_whose_scene_and_policies_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OGBench's policies are the play of its tasks, and nothing said which version of it had made a dataset."""
+    monkeypatch.setattr(load_envs().TASKS["TwoRoom"], "packages", ("rich", "no-such-package"))
+    made = collect("TwoRoom", tmp_path / "d", **HOW | {"episodes": 1}).info.versions
+    assert {name: made[name] for name in set(made) - set(versions())} == {
+        "rich": version("rich"),
+        "no-such-package": "not installed",
+    }
 
 
 def test_a_dataset_is_not_finished_with_other_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ class CubeSingle(GoalEnv):
     simulates = False  # a controller stands between action and control
     view = "front_pixels"
     own_goals, own_budget = 5, 200
+    packages = ("ogbench",)
     play_name = "play 4"  # its first form aimed well and was done with every plan (decisions 75 to 77)
     tolerance = 0.04
     pair_rule = "the cube moves: a pair in which it stays within tolerance is solved at the start, and out"

@@ -30,6 +30,7 @@ class PointMazeMedium(GoalEnv):
     substeps = 5
     simulates = False  # a step begins with a jump
     own_goals, own_budget = 5, 1000
+    packages = ("ogbench",)
     tolerance = 1.0
 
     def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:

@@ -281,7 +281,7 @@ def _result(
         "backend": envs.choose_backend(),
         "checkpoint_backend": checkpoint.renderer,
         "checkpoint_sha256": checkpoint.sha256,
-        "versions": versions(),
+        "versions": versions(*env.packages),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
