@@ -52,10 +52,9 @@ def check_goal_env(env: GoalGym, seed: int = 0) -> None:
 
 def _check_interface(task: Any) -> None:
     values = ("name", "pair_rule", "play_name", "packages", "size", "state", "state_size", "state_names", "state_units")
-    calls = ("action_spec", "set_state", "advance", "picture", "sample_state", "goal_distance", "counts")
-    policies = ("play", "relieve")
+    calls = ("action_spec", "set_state", "advance", "picture", "sample_state", "goal_distance", "counts", "play")
     missing = [name for name in values if not hasattr(task, name)]
-    missing += [name for name in calls + policies if not callable(getattr(task, name, None))]
+    missing += [name for name in (*calls, "relieve") if not callable(getattr(task, name, None))]
     _require(not missing, f"an env with the attributes of envs.GoalEnv; {', '.join(missing)} missing")
     for what in ("state_names", "state_units"):
         held = len(getattr(task, what))

@@ -58,8 +58,8 @@ class Pursuit:
             expected = "1 <= nearest <= farthest, time from 1, and replan from 0 to time"
             raise BadInput("collect: the goals of a planner's episodes are off", expected=expected, got=str(self))
         most = self.time - max(self.replan, 1)  # a planner that is relieved before its first plan is done shows nothing
-        if not 0 <= self.relief <= most and self.relief:
-            expected = f"0 to {most}, of the {self.time} steps that it has for a goal and the {self.replan} of a plan"
+        if self.relief and not 0 < self.relief <= most:
+            expected = f"0 to {most}, of the {self.time} steps that it has for a goal, after one plan"
             do = "give it more --goal-time"
             raise BadInput("collect: a planner's relief is off", expected=expected, got=str(self.relief), do=do)
 
@@ -82,7 +82,7 @@ class Pursuit:
         """The checkpoint's, but for `replan`."""
         return replace(loaded.planner, replan=self.replan) if self.replan else loaded.planner
 
-    def policy(self, loaded: checkpoints.Checkpoint, play_name: str = "play") -> str:
+    def policy(self, loaded: checkpoints.Checkpoint, play_name: str) -> str:
         """What a dataset says of who acted: weights, a digest of the planner's settings, goals, and whose they are."""
         settings = hashlib.sha256(repr(sorted(asdict(self.settings(loaded)).items())).encode()).hexdigest()
         play = "" if play_name == "play" else f", beside {play_name}"

@@ -132,7 +132,6 @@ def test_training_and_evaluation_share_no_episode() -> None:
 
 DYING = """
 import os, signal, sys
-from importlib.metadata import version
 from pathlib import Path
 from planner import collect, data
 
@@ -224,10 +223,10 @@ def test_a_planner_s_goals_lie_as_far_away_as_asked(tmp_path: Path, monkeypatch:
     planner = loaded.planner.build(loaded.model, seed=0)
     played: list[int] = []
 
-    def counted(env: Any, state: Any, rng: Any, least: int, most: int, *play_as: Any) -> Any:
+    def counted(env: Any, state: Any, rng: Any, least: int, most: int, *make: Any) -> Any:
         steps = int(rng.integers(least, most))
         played.append(steps)
-        return play_on(env, state, rng, steps, steps + 1, *play_as)
+        return play_on(env, state, rng, steps, steps + 1, *make)
 
     monkeypatch.setattr("planner.collect.play_on", counted)
     seen = set()
@@ -282,8 +281,8 @@ def test_goals_are_where_what_relieves_a_planner_gets_to(tmp_path: Path) -> None
     """Goals of clumsy play mostly left the cube where it was, and gave the planner nothing to be stuck at."""
     env = load_envs().make("TwoRoom", size=SIZE)
     start, drawn = env.sample_state(np.random.default_rng(0)), []
-    for play_as in (None, env.play, lambda rng: lambda state: np.array([0.3, 0.0])):
-        drawn.append(play_on(env, start, np.random.default_rng(1), 5, 6, play_as))
+    for make in (None, env.play, lambda rng: lambda state: np.array([0.3, 0.0])):
+        drawn.append(play_on(env, start, np.random.default_rng(1), 5, 6, make))
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[1], drawn[2])
     loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
