@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from planner import checkpoint
+from planner.errors import BadInput
 from planner.evaluate.frozen import COLUMNS, read
 from planner.evaluate.run import Protocol
 from planner.tasks import load_envs
@@ -35,6 +36,7 @@ class Options:
         columns: 25, 50, 100, any, strict; all of them by default.
         episodes: pairs a column.
         num_envs: environments played at once.
+        checkpoint: weights of one task, named in `tasks`; those that ship by default.
         out: rows, one a task and column; those that are there are not measured again.
     """
 
@@ -42,6 +44,7 @@ class Options:
     columns: tuple[Literal["25", "50", "100", "any", "strict"], ...] = ("25", "50", "100", "any", "strict")
     episodes: int = 200
     num_envs: int = 1
+    checkpoint: Path | None = None
     out: Path = Path("benchmarks/results/distances.jsonl")
 
 
@@ -53,12 +56,15 @@ def key(row: Row) -> str:
 
 def main(options: Options) -> None:
     """Measures what is missing, and prints the table."""
+    if options.checkpoint and len(options.tasks) != 1:
+        got, do = f"{len(options.tasks)} tasks", "say --tasks PointMaze, or whatever the weights are of"
+        raise BadInput("a checkpoint is of one task", expected="one task", got=got, do=do)
     console, rows = Console(), []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
     for task in options.tasks or shipped:
-        loaded, frozen = checkpoint.load(checkpoint.find(task, None), task=task), frozen_name(task)
+        loaded, frozen = checkpoint.load(checkpoint.find(task, options.checkpoint), task=task), frozen_name(task)
         for column in options.columns:
             # The version of the pairs: the same weights on other pairs are another figure.
             wanted = {"frozen": frozen, "protocol": COLUMNS[column], "seed": Protocol().seed}

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from benchmarks import distances
 from benchmarks.distances import Options, key, main, table
+from planner import checkpoint
+from planner.errors import BadInput
 from planner.settings import PlannerConfig
 
 
@@ -92,3 +94,22 @@ def test_a_row_of_no_protocol_is_not_measured_again(tmp_path: Path, monkeypatch:
     for _ in range(2):
         main(Options(tasks=("TwoRoom",), columns=("any",), episodes=400, out=tmp_path / "rows.jsonl"))
     assert measured == ["any"]
+
+
+def test_weights_that_do_not_ship_are_of_one_task_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def measure(task: str, column: str, loaded: Any, options: Options, console: Any) -> dict[str, Any]:
+        measured.append(loaded.sha256)
+        return row(task, column, 5, options.episodes)
+
+    monkeypatch.setattr(distances, "measure", measure)
+    weights, out = checkpoint.SHIPPED / "pointmaze", tmp_path / "rows.jsonl"
+    main(Options(tasks=("PointMaze",), columns=("25",), checkpoint=weights, out=out))
+    assert measured == [checkpoint.load(weights, task="PointMaze").sha256]
+    with pytest.raises(BadInput, match="one task"):
+        main(Options(tasks=("PointMaze", "Cube"), checkpoint=weights, out=out))
+    with pytest.raises(BadInput, match="PointMaze"):
+        main(Options(tasks=("TwoRoom",), checkpoint=weights, out=out))

@@ -96,6 +96,14 @@ def cell(task: str, column: str, goal: int) -> str:
     return str(goal) if 100 * rate >= goal else f"{goal}, missed: {100 * rate:.1f}"
 
 
+def test_what_a_recipe_makes_is_told_as_it_was_measured() -> None:
+    lines = (ROOT / "benchmarks/results/recipes.jsonl").read_text().splitlines()
+    rows = {(row["task"], row["column"]): str(row["successes"]) for row in map(json.loads, lines) if row["n"] == 200}
+    told = [rows["PointMaze", column] for column in COLUMNS]
+    assert f"[{', '.join(told[:-1])} and {told[-1]}](benchmarks/results/recipes.jsonl)" in README
+    assert f"| {' | '.join(told)} | 80 |" in (ROOT / "docs/results.md").read_text()
+
+
 LOOKS = ("background", "objects", "lighting", "camera", "noise", "distractor", "texture")
 
 
