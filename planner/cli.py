@@ -957,15 +957,21 @@ def _parse(words: list[str]) -> Any:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Runs the command line; exits with 2 and one line on bad input, 130 on Ctrl-C."""
+    """Runs the command line; exits with 2 and one line on bad input, 130 on Ctrl-C, 141 where nobody reads on."""
     try:
-        _parse(sys.argv[1:] if words is None else words).run()
+        try:
+            _parse(sys.argv[1:] if words is None else words).run()
+        finally:
+            sys.stdout.flush()  # at exit, where Python does it, nobody could catch that its reader is gone
     except BadInput as error:
         print(f"jepa-mpc: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         print(f"jepa-mpc: cannot write or read {error.filename}: {error.strerror}; name another path", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:  # as of `jepa-mpc train --help | head`: what is left to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except KeyboardInterrupt:
         print("jepa-mpc: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

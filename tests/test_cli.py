@@ -212,6 +212,17 @@ def test_bad_input_of_the_real_command(words: list[str], tmp_path: Path) -> None
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 1), (["train", "PushT", "--help"], 141)])
+def test_a_reader_that_leaves_is_no_error(words: list[str], code: int) -> None:
+    """`jepa-mpc train --help | head` ended in a traceback. (Where rich writes, it ends with a code of its own.)"""
+    command = [sys.executable, "-c", "import sys; from planner.cli import main; main(sys.argv[1:])", *words]
+    reads, writes = os.pipe()
+    os.close(reads)
+    ended = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, timeout=100, env=environment())
+    os.close(writes)
+    assert (ended.returncode, ended.stderr) == (code, b"")
+
+
 def environment() -> dict[str, str]:
     """So that a process elsewhere finds the package that is tested here."""
     return os.environ | {"PYTHONPATH": str(Path(main.__code__.co_filename).parent.parent)}
