@@ -119,4 +119,7 @@ def cell(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    try:
+        main(tyro.cli(Options))
+    except BadInput as error:
+        raise SystemExit(f"distances: {error}") from None

@@ -58,7 +58,8 @@ class Options:
 def main(options: Options) -> None:
     """Plays the pairs, appends the row, and prints it."""
     if options.others < 2 or min(options.episodes, options.every, options.distance) < 1:
-        raise BadInput("picks: options are off", expected="others >= 2, and episodes, every, distance >= 1")
+        got = f"{options.others}, and {options.episodes}, {options.every}, {options.distance}"
+        raise BadInput("picks: options are off", expected="others >= 2, and episodes, every, distance >= 1", got=got)
     envs = load_envs()
     loaded = checkpoint.load(checkpoint.find(options.task, options.checkpoint), task=options.task)
     env, canvas = envs.make(options.task), envs.make(options.task)
@@ -66,6 +67,7 @@ def main(options: Options) -> None:
     pairs = held_out_pairs(env, options.episodes, None if own else options.distance, options.seed, own=own).pairs
     picking = Picking(loaded.planner.build(loaded.model, options.seed), canvas, options.others, options.every)
     budget, began = env.own_budget if own else 2 * options.distance, commit()
+    # One pair a call: each is played as episode 0, and the planner draws the same noise in all of them.
     played = [play_pairs([env], picking, [pair], budget, privileged=True)[0] for pair in track(pairs, options.task)]
     if not picking.looks:
         raise BadInput("picks: nothing to measure", got=f"fewer than {options.every} plans", do="make --every smaller")
@@ -85,8 +87,11 @@ class Picking:
     Args:
         planner: with an action prior.
         canvas: another environment of the task, which is played in.
-        others: proposed plans beside the one chosen.
-        every: plans from one look to the next that is measured.
+        others: proposed plans beside the one chosen, >= 1.
+        every: plans from one look to the next that is measured, >= 1.
+
+    Raises:
+        BadInput: if the planner has no action prior.
 
     Attributes:
         looks: energies of the plans of each, imagined and true, `[2, 1 + others]`, the chosen one first.
@@ -94,7 +99,7 @@ class Picking:
 
     def __init__(self, planner: MPC, canvas: Any, others: int, every: int) -> None:
         if planner.prior is None:
-            do = "take a checkpoint with an action prior, and --proposals above 0"
+            do = "name with --checkpoint one that plans from an action prior"
             raise BadInput("picks: the planner has no proposals", expected="an action prior", got="none", do=do)
         self.planner, self.canvas, self.others, self.every = planner, canvas, others, every
         self.looks: list[np.ndarray] = []
@@ -105,7 +110,7 @@ class Picking:
         self.planner.reset(obs.exclude("state"), goal.exclude("state"), mask)
 
     def act(self, obs: TensorDict) -> np.ndarray:
-        """What the planner does; a plan now and then is measured first."""
+        """What the planner does `[1, env_dim]`; of its plans, every so many are carried out before it goes on."""
         made = len(self.planner.plan_seconds)
         actions = self.planner.act(obs.exclude("state"))
         if len(self.planner.plan_seconds) > made:
