@@ -12,9 +12,8 @@ PIP_TORCH_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PEERS := .venv-peers
 PIP_PEERS := $(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install
-# Of the models that bench-claims compares, and channels of their encoders' first layer.
-UPDATES ?= 2500
-WIDTH ?= 48
+# Whose rivals `train-rivals` trains.
+RIVAL_TASKS ?= TwoRoom Reacher
 # A look must not overwrite what was measured in full.
 SPEED_RESULTS := $(if $(QUICK),runs/speed/speed.jsonl,benchmarks/results/speed.jsonl)
 SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)
@@ -94,18 +93,20 @@ bench-speed: $(STAMP) $(PEERS)/.installed  ## ms a plan, beside other planners o
 	@$(PEERS)/bin/python -m benchmarks.speed $(if $(QUICK),--quick) --out $(SPEED_RESULTS)
 	@$(BIN)/python -m benchmarks.speed.plots $(SPEED_RESULTS) --pictures $(SPEED_PICTURES)
 
-# Everybody who is compared: same encoder, same data, same number of updates; goes on where it stopped. Our JEPA with
-# varied looks is the one that ships.
-RIVAL = $(BIN)/python -m benchmarks.claims.rival TwoRoom --steps $(UPDATES) --width $(WIDTH)
-RIVALS = benchmarks/claims/weights/tworoom
+# Everybody who is compared on a task: same encoder, same data, same number of updates; goes on where it stopped. Our
+# JEPA with varied looks is the one that ships.
+RIVAL = $(BIN)/python -m benchmarks.claims.rival
+RIVALS = benchmarks/claims/weights
 train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without varied looks, our JEPA without, and an ensemble
-	@$(RIVAL) --kind recurrent --save $(RIVALS)-recurrent-0
-	@$(RIVAL) --kind next_frame --save $(RIVALS)-next_frame-0
-	@$(BIN)/jepa-mpc train TwoRoom --threads 1 --training.steps $(UPDATES) --training.augment 0 --model.width $(WIDTH) \
-	  --model.temporal 0 --out runs/rivals/tworoom-jepa-0 --checkpoint $(RIVALS)-jepa-0
-	@$(RIVAL) --kind recurrent --augment 0.8 --pull 0.1 --start $(RIVALS)-recurrent-0 --save $(RIVALS)-recurrent-0.8
-	@$(RIVAL) --kind next_frame --augment 0.8 --start $(RIVALS)-next_frame-0 --save $(RIVALS)-next_frame-0.8
-	@$(BIN)/python -m benchmarks.claims.ensemble TwoRoom --save $(RIVALS)-ensemble
+	@set -e; for task in $(RIVAL_TASKS); do own=$(RIVALS)/$${task,,}; \
+	  [ -e data/$${task,,}/dataset.json ] || $(BIN)/jepa-mpc collect $$task; \
+	  $(RIVAL) $$task --kind recurrent --save $$own-recurrent-0; \
+	  $(RIVAL) $$task --kind next_frame --save $$own-next_frame-0; \
+	  $(BIN)/jepa-mpc train $$task --threads 1 --training.augment 0 --model.temporal 0 \
+	    --out runs/rivals/$${task,,}-jepa-0 --checkpoint $$own-jepa-0; \
+	  $(RIVAL) $$task --kind recurrent --augment 0.8 --pull 0.1 --start $$own-recurrent-0 --save $$own-recurrent-0.8; \
+	  $(RIVAL) $$task --kind next_frame --augment 0.8 --start $$own-next_frame-0 --save $$own-next_frame-0.8; \
+	  $(BIN)/python -m benchmarks.claims.ensemble $$task; done
 
 bench-claims: $(STAMP)  ## a JEPA beside models that predict pictures: noise, cost, energy, success foretold; goes on where it stopped; QUICK=1, FRESH=1
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.claims $(if $(QUICK),--quick)

@@ -27,9 +27,9 @@ class Reacher(GoalEnv):
         return np.array([rng.uniform(-np.pi, np.pi), rng.uniform(-2.4, 2.4), 0.0, 0.0])
 
     def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        tip = np.linalg.norm(_tip(state) - _tip(goal), axis=-1)
+        apart = np.linalg.norm(tip(state) - tip(goal), axis=-1)
         elbow = np.abs(state[..., 1] - goal[..., 1])
-        return np.stack(np.broadcast_arrays(tip / self.tip_tolerance, elbow / self.elbow_tolerance), -1)
+        return np.stack(np.broadcast_arrays(apart / self.tip_tolerance, elbow / self.elbow_tolerance), -1)
 
     def play(self, rng: np.random.Generator) -> Play:
         low, high = np.array(self.spec_low), np.array(self.spec_high)
@@ -49,7 +49,7 @@ class Reacher(GoalEnv):
         return act
 
 
-def _tip(state: np.ndarray) -> np.ndarray:
+def tip(state: np.ndarray) -> np.ndarray:
     """Fingertip, metres, `[..., 4]` to `[..., 2]`."""
     upper, fore = state[..., 0], state[..., 0] + state[..., 1]
     return LINK * np.stack([np.cos(upper) + np.cos(fore), np.sin(upper) + np.sin(fore)], -1)

@@ -20,7 +20,7 @@ from tensordict import TensorDict
 
 import envs
 from benchmarks.claims import contenders, ensemble, expectation, noise, parts, quality, report
-from benchmarks.claims.clips import Probe, disturbed, readable, variance_share
+from benchmarks.claims.clips import Probe, disturbed, place, play_clips, readable, variance_share
 from benchmarks.claims.cost import Renderer, in_turn
 from benchmarks.claims.impossible import Film
 from benchmarks.claims.nuisance import KINDS, Stream, disturb
@@ -302,6 +302,18 @@ def test_rows_that_are_there_are_not_measured_again(tmp_path: Path) -> None:
     assert len(report.latest(rows)) == 2, "of the same measurement the last counts"
 
 
+@pytest.mark.parametrize("task", contenders.TASKS)
+def test_all_are_planned_by_distance_alone_and_judged_by_where_the_robot_is(task: str) -> None:
+    """Reacher's planner asks a head for the steps left, which no rival has."""
+    for contender in contenders.contenders(task):
+        assert contender.planner(0).energy == LatentDistance(metric="l2", over="min")
+    env = envs.make(task, size=16)
+    clips = play_clips(env, 2, 3)
+    found = place(task, clips.state)
+    assert found.shape == (2, 4, 2) and (found[:, 1:] != found[:, :-1]).any() and found.abs().max() < 2
+    env.close()
+
+
 def test_every_part_is_measured_once_and_costs_alone() -> None:
     assert sorted(["cost", *(part for lane in parts.LANES for part in lane)]) == sorted(parts.PARTS)
 
@@ -350,7 +362,15 @@ def test_the_page_stands_alone_and_leaves_out_what_was_not_measured(tmp_path: Pa
     rows = Rows(tmp_path / "rows.jsonl")
     report.write(rows.known, tmp_path / "empty.html", tmp_path)
     assert "Noise" not in (tmp_path / "empty.html").read_text()
-    who = {"part": "noise", "kind": "success", "model": "jepa", "augment": 0.0, "energy": "latent", "note": ""}
+    who = {
+        "part": "noise",
+        "kind": "success",
+        "task": "TwoRoom",
+        "model": "jepa",
+        "augment": 0.0,
+        "energy": "latent",
+        "note": "",
+    }
     for severity, kind in enumerate(("none", "light", "light")):
         found = {"severity": severity, "successes": 3, "n": 4, "success_rate": 0.75, "interval": [0.3, 0.95]}
         rows(who | found | {"nuisance": kind})

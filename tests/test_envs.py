@@ -620,13 +620,13 @@ def test_the_elbow_keeps_to_its_limit(reacher: Reacher) -> None:
 
 
 def test_the_fingertip_is_where_mujoco_has_it(reacher: Reacher) -> None:
-    from envs.reacher import _tip
+    from envs.reacher import tip
 
     rng = np.random.default_rng(0)
     states = np.stack([reacher.sample_state(rng) for _ in range(20)])
-    for state, tip in zip(states, _tip(states), strict=True):
+    for state, place in zip(states, tip(states), strict=True):
         reacher.set_state(state)
-        assert np.allclose(reacher.data.geom("tip").xpos[:2], tip, atol=1e-12)
+        assert np.allclose(reacher.data.geom("tip").xpos[:2], place, atol=1e-12)
 
 
 # Success in physical units -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.reacher import tip
 from planner.collect import play_episode
 from planner.evaluate.protocol import EVALUATE_STREAM
 
@@ -45,6 +46,11 @@ def play_clips(env: Any, n: int, steps: int, seed: int = PROBED) -> Clips:
         pixels.append(np.stack([env.picture(one) for one in marks]))
     physical = torch.from_numpy(np.stack(actions)).float()
     return Clips(torch.from_numpy(np.stack(pixels)), spec.encode(physical), torch.from_numpy(np.stack(states)).float())
+
+
+def place(task: str, state: Tensor) -> Tensor:
+    """Where the robot is, metres, of states `[..., k]`: the middle of its disc, or its arm's fingertip, `[..., 2]`."""
+    return torch.from_numpy(tip(state.numpy())) if task == "Reacher" else state[..., :2]
 
 
 def disturbed(pixels: Tensor, kind: str, severity: int, seed: int = 0) -> tuple[Tensor, Tensor]:

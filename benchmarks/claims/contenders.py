@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from .weights import load
 from .worlds import InPixels
 
 WEIGHTS = Path(__file__).parent / "weights"
-TASK = "TwoRoom"
+TASKS = "TwoRoom", "Reacher"
+"""Those that have rivals. The first is looked at most closely: a plan in pictures takes seconds."""
 SEEN = "drawn as seen"
 """Of rivals that draw pictures with their looks; the others are told what is nuisance, and draw without."""
 CHUNK = 512
@@ -47,8 +48,9 @@ class Contender:
         return names | {"sha256": self.checkpoint.sha256}
 
     def planner(self, seed: int) -> MPC:
-        """A planner on it: the task's settings, whoever plans."""
+        """A planner on it: the task's settings, but by distance alone, as no rival knows how many steps are left."""
         settings, model = self.checkpoint.planner, self.checkpoint.model
+        settings = replace(settings, metric=settings.without_head)
         if self.energy == "latent":
             return settings.build(model, seed)
         planner = settings.build(InPixels(model), seed, LatentDistance(over=settings.over, key="pixels"))
@@ -56,14 +58,14 @@ class Contender:
         return planner
 
 
-def contenders(energy: str = "latent") -> Iterator[Contender]:
-    """Everybody who has such an energy and whose weights are there; ours first, with varied looks as it ships."""
+def contenders(task: str, energy: str = "latent") -> Iterator[Contender]:
+    """Everybody on a task who has such an energy and weights; ours first, with varied looks as it ships."""
     if energy == "latent":
-        yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(TASK, None)))
-        if (plain := WEIGHTS / f"{TASK.lower()}-jepa-0").exists():
+        yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(task, None)))
+        if (plain := WEIGHTS / f"{task.lower()}-jepa-0").exists():
             yield Contender("jepa", 0.0, energy, checkpoint.load(plain))
     for model in ("recurrent", "next_frame"):
         for augment, which in ((0.0, ""), (0.8, ""), (0.8, "-seen")):
-            folder = WEIGHTS / f"{TASK.lower()}-{model}-{augment:g}{which}"
+            folder = WEIGHTS / f"{task.lower()}-{model}-{augment:g}{which}"
             if (folder / "config.json").exists():
                 yield Contender(model, augment, energy, load(folder), SEEN if which else "")

@@ -21,15 +21,16 @@ from planner.energies import LatentDistance
 from planner.evaluate.protocol import held_out_pairs, play_pairs
 from planner.types import Context, WorldModel
 
-from .clips import Clips, Probe, play_clips
-from .contenders import TASK, Contender, contenders
+from .clips import Clips, Probe, place, play_clips
+from .contenders import TASKS, Contender, contenders
 from .rows import Row, Rows
 from .weights import RIVALS
 from .worlds import scaled, shown
 
 HORIZONS, CANDIDATES = (1, 3, 10, 30, 100), (1, 10, 100, 1000)
 BASE = {"S": 64, "T": 5}
-"""What is not varied: the planner's own."""
+"""What is not varied: the planner's own, or nearly."""
+SIZES = [BASE] + [BASE | {"T": t} for t in HORIZONS] + [BASE | {"S": s} for s in CANDIDATES]
 
 
 class Renderer:
@@ -66,26 +67,27 @@ class Renderer:
 
 def run(quick: bool, report: Rows) -> None:
     """Reports rows of steps, plans, episodes and of the error over the horizon."""
-    steps(quick, report)
-    for contender in everyone():
-        episodes(contender, 2 if quick else 10, report)
-    env = envs.make(TASK)
-    episodes_of_renderer(env, 1 if quick else 3, report)
-    clips = play_clips(env, 8 if quick else 40, 20 if quick else 101)
-    for contender in contenders():
-        foresight(contender, clips, report)
-    env.close()
+    for task in TASKS[:1] if quick else TASKS:
+        steps(task, [BASE] if quick or task != TASKS[0] else SIZES, report)
+        for contender in everyone(task):
+            episodes(contender, 2 if quick else 10, report)
+        env = envs.make(task)
+        episodes_of_renderer(env, 1 if quick else 3, report)
+        clips = play_clips(env, 8 if quick else 40, 20 if quick else 101)
+        for contender in contenders(task):
+            foresight(contender, clips, report)
+        env.close()
 
 
-def everyone() -> list[Contender]:
+def everyone(task: str) -> list[Contender]:
     """One of each kind and energy, by preference trained on plain pictures, as these are."""
-    both = [one for energy in ("latent", "pixels") for one in contenders(energy) if not one.note]
+    both = [one for energy in ("latent", "pixels") for one in contenders(task, energy) if not one.note]
     return list({(one.model, one.energy): one for one in sorted(both, key=lambda one: -one.augment)}.values())
 
 
-def as_large_as_ours() -> list[Contender]:
+def as_large_as_ours(task: str) -> list[Contender]:
     """Ours as shipped, and rivals of its size with no training: what a step costs does not depend on the weights."""
-    ours = next(contenders())
+    ours = next(contenders(task))
     found, shape = [ours], ours.checkpoint.model.config
     for kind, (make, size) in RIVALS.items():
         model = make(size(image_size=shape.image_size, width=shape.width), ours.checkpoint.model.action)
@@ -95,17 +97,16 @@ def as_large_as_ours() -> list[Contender]:
     return found
 
 
-def steps(quick: bool, report: Rows) -> None:
-    """Milliseconds, CPU seconds, FLOPs and bytes of one rehearsal, over horizon and candidates, all in turn."""
-    env = envs.make(TASK)
+def steps(task: str, sizes: list[dict[str, int]], report: Rows) -> None:
+    """Milliseconds, CPU seconds, FLOPs and bytes of one rehearsal of each size, all in turn."""
+    env = envs.make(task)
     env.reset(seed=0)
-    sizes = [BASE] + [BASE | {"T": t} for t in HORIZONS] + [BASE | {"S": s} for s in CANDIDATES]
-    for size in [BASE] if quick else sizes:
-        row: Row = {"part": "cost", "kind": "step", "task": TASK, **size}
+    for size in sizes:
+        row: Row = {"part": "cost", "kind": "step", "task": task, **size}
         runs = {name: run for name, run in rehearsals(env, size).items() if not report.has(row | name_of(name))}
         if not runs:
             continue
-        for name, found in in_turn(runs, 1 if quick else 2).items():
+        for name, found in in_turn(runs, 2).items():
             report(row | name_of(name) | found)
     env.close()
 
@@ -122,7 +123,7 @@ def rehearsals(env: Any, size: dict[str, int]) -> dict[tuple[str, str, str], Cal
         torch.rand(1, size["S"], size["T"], env.action_spec().dim, generator=torch.Generator().manual_seed(0)) * 2 - 1
     )
     runs: dict[tuple[str, str, str], Callable[[], object]] = {}
-    for one in as_large_as_ours():
+    for one in as_large_as_ours(env.name):
         planner = one.planner(0)
         runs[one.model, one.energy, one.checkpoint.sha256] = _rehearsal(planner.model, planner.energy, obs, plans)
     runs["simulator", "pixels", "-"] = _rehearsal(Renderer(env), LatentDistance(over="min", key="pixels"), obs, plans)
@@ -167,18 +168,18 @@ def episodes(contender: Contender, n: int, report: Rows) -> None:
     """Time of a plan and CPU seconds of planning a success, one environment at a time."""
     if contender.energy == "pixels":
         n = max(1, n // 3)
-    row: Row = {"part": "cost", "kind": "episode", "task": TASK, **contender.key, "n": n}
+    row: Row = {"part": "cost", "kind": "episode", "task": contender.checkpoint.task, **contender.key, "n": n}
     if not report.has(row):
-        report(row | _play(envs.make(TASK), contender.planner(0), n, privileged=False))
+        report(row | _play(envs.make(contender.checkpoint.task), contender.planner(0), n, privileged=False))
 
 
 def episodes_of_renderer(env: Any, n: int, report: Rows) -> None:
     """The same with the simulator and its renderer in the model's place, and pictures compared."""
-    row: Row = {"part": "cost", "kind": "episode", "task": TASK, "model": "simulator", "energy": "pixels", "n": n}
+    row: Row = {"part": "cost", "kind": "episode", "task": env.name, "model": "simulator", "energy": "pixels", "n": n}
     if report.has(row):
         return
-    settings = replace(next(contenders()).checkpoint.planner)
-    planner = settings.build(Renderer(envs.make(TASK)), 0, LatentDistance(over=settings.over, key="pixels"))
+    settings = next(contenders(env.name)).checkpoint.planner
+    planner = settings.build(Renderer(envs.make(env.name)), 0, LatentDistance(over=settings.over, key="pixels"))
     report(row | _play(env, planner, n, privileged=True))
 
 
@@ -212,11 +213,11 @@ def foresight(contender: Contender, clips: Clips, report: Rows) -> None:
     What a rival foresees is also drawn and looked at again (`redrawn_m`): nothing holds its foreseen latents to those
     of pictures.
     """
-    n, length = clips.actions.shape[:2]
-    row: Row = {"part": "cost", "kind": "foresight", "task": TASK, **contender.key, "n": n, "steps": length}
+    (n, length), task = clips.actions.shape[:2], contender.checkpoint.task
+    row: Row = {"part": "cost", "kind": "foresight", "task": task, **contender.key, "n": n, "steps": length}
     if report.has(row):
         return
-    model, position = contender.checkpoint.model, clips.state[..., :2]
+    model, position = contender.checkpoint.model, place(task, clips.state)
     history = model.history
     latents = torch.stack([model.embed(episode) for episode in clips.pixels])
     probe = Probe.fit(latents[::2].flatten(0, 1), position[::2].flatten(0, 1))

@@ -72,8 +72,8 @@ class Options:
         steps: updates of each.
         checkpoint: of the encoder; checkpoints/TASK by default.
         data: the dataset; data/TASK by default.
-        out: folder for logs and the states to resume from.
-        save: folder of the weights.
+        out: folder for logs and the states to resume from; runs/rivals/TASK-ensemble by default.
+        save: folder of the weights; among those of the rivals by default.
         threads: of the processor.
     """
 
@@ -82,8 +82,8 @@ class Options:
     steps: int = 4000
     checkpoint: Path | None = None
     data: Path | None = None
-    out: Path = Path("runs/rivals/ensemble")
-    save: Path = Path(__file__).parent / "weights/tworoom-ensemble"
+    out: Path | None = None
+    save: Path | None = None
     threads: int = 1
 
 
@@ -94,6 +94,8 @@ def main(options: Options) -> None:
     if options.members < 2:
         raise BadInput("ensemble: members is off", expected="at least 2", got=str(options.members))
     torch.set_num_threads(options.threads)
+    name = f"{options.task.lower()}-ensemble"
+    out, folder = options.out or Path("runs/rivals") / name, options.save or Path(__file__).parent / "weights" / name
     loaded = checkpoint.load(checkpoint.find(options.task, options.checkpoint), task=options.task)
     store = EpisodeStore.open(options.data or Path("data") / options.task.lower())
     store.verify()
@@ -102,15 +104,15 @@ def main(options: Options) -> None:
         torch.manual_seed(seed)
         fresh = loaded.model.renewed("predictor", loaded.model.config)
         config = replace(POLISH, steps=options.steps, seed=seed)
-        member = polish(fresh, [store], config, options.out / str(seed), encoder=loaded.sha256, tensorboard=False)
+        member = polish(fresh, [store], config, out / str(seed), encoder=loaded.sha256, tensorboard=False)
         if member is None:
             print("stopped after a whole step; the same command goes on from there")
             raise SystemExit(130)
         members.append(member)
     command = f"python -m benchmarks.claims.ensemble {shlex.join(sys.argv[1:])}"
     notes = {"command": command, "steps": options.steps, "commit": commit()}
-    save(options.save, members, loaded.sha256, options.task, notes)
-    print(f"{options.save}: {len(members)} predictors on the encoder of {loaded.sha256[:12]}")
+    save(folder, members, loaded.sha256, options.task, notes)
+    print(f"{folder}: {len(members)} predictors on the encoder of {loaded.sha256[:12]}")
 
 
 if __name__ == "__main__":

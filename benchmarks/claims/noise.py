@@ -13,8 +13,8 @@ from planner.evaluate.protocol import held_out_pairs, play_pairs
 from planner.evaluate.statistics import latency, summary
 from planner.guard import Guard, Limits
 
-from .clips import disturbed, play_clips, readable, variance_share
-from .contenders import TASK, Contender, contenders
+from .clips import disturbed, place, play_clips, readable, variance_share
+from .contenders import TASKS, Contender, contenders
 from .nuisance import KINDS, disturb
 from .rows import Row, Rows
 
@@ -25,37 +25,40 @@ LOOKS = 8
 
 
 def run(quick: bool, report: Rows) -> None:
-    """Reports a row a contender, nuisance and severity, of success and of probes."""
+    """Reports a row a task, contender, nuisance and severity, of success and of probes."""
     n = 6 if quick else 40
-    for kind, severity in settings(quick):
-        for contender in contenders():
-            play(contender, kind, severity, n, report)
-    for contender in contenders():
-        for kind in ("noise",) if quick else KINDS:
-            look(contender, kind, 8 if quick else 24, report)
+    for task in TASKS[:1] if quick else TASKS:
+        for kind, severity in settings((2,) if quick else (4, 2, 3, 1) if task == TASKS[0] else (4, 2)):
+            for contender in contenders(task):
+                play(contender, kind, severity, n, report)
+        for contender in contenders(task):
+            for kind in ("noise",) if quick else KINDS:
+                look(contender, kind, 8 if quick else 24, report)
     if quick:
         return
-    for kind, severity in settings(True):  # fewer: a plan takes tens of times as long
-        for contender in contenders("pixels"):
+    for kind, severity in settings((2,)):  # fewer: a plan takes tens of times as long
+        for contender in contenders(TASKS[0], "pixels"):
             play(contender, kind, severity, 10, report)
+    for contender in contenders(TASKS[1], "pixels"):
+        play(contender, "none", 0, 10, report)
 
 
-def settings(quick: bool) -> Iterator[tuple[str, int]]:
-    """Nuisances and severities, the telling ones first; 0, the same for all, once. A look takes those in the middle."""
+def settings(severities: tuple[int, ...]) -> Iterator[tuple[str, int]]:
+    """Nuisances and severities, the telling ones first; 0, the same for all, once."""
     yield "none", 0
-    for severity in (2,) if quick else (4, 2, 3, 1):
+    for severity in severities:
         for kind in KINDS:
             yield kind, severity
 
 
 def play(contender: Contender, kind: str, severity: int, n: int, report: Rows) -> None:
     """Success of a contender on `n` held-out pairs under a nuisance, ten environments at once."""
-    together = min(10, n)
-    row: Row = {"part": "noise", "kind": "success", "task": TASK, **contender.key, "nuisance": kind}
+    together, task = min(10, n), contender.checkpoint.task
+    row: Row = {"part": "noise", "kind": "success", "task": task, **contender.key, "nuisance": kind}
     row |= {"severity": severity, "n": n, "distance": DISTANCE, "seed": SEED, "num_envs": together}
     if report.has(row):
         return
-    rooms = [envs.make(TASK) for _ in range(together)]
+    rooms = [envs.make(task) for _ in range(together)]
     pairs = held_out_pairs(rooms[0], n, DISTANCE, SEED)
     for i, room in enumerate(rooms if severity else ()):
         disturb(room, kind, severity, [SEED, i])
@@ -72,14 +75,15 @@ def play(contender: Contender, kind: str, severity: int, n: int, report: Rows) -
 
 def look(contender: Contender, kind: str, n: int, report: Rows) -> None:
     """What a linear map reads off the latents of `n` held-out episodes, and how much of them is nuisance."""
-    row: Row = {"part": "noise", "kind": "probe", "task": TASK, **contender.key, "nuisance": kind}
+    task = contender.checkpoint.task
+    row: Row = {"part": "noise", "kind": "probe", "task": task, **contender.key, "nuisance": kind}
     row |= {"severity": PROBE_SEVERITY, "n": n}
     if report.has(row):
         return
-    env, model = envs.make(TASK), contender.checkpoint.model
+    env, model = envs.make(task), contender.checkpoint.model
     clips = play_clips(env, n, 20)
     pixels, behind = disturbed(clips.pixels, kind, PROBE_SEVERITY)
-    position = clips.state[..., :2]
+    position = place(task, clips.state)
     with torch.no_grad():
         latents = model.embed(pixels)
         states = clips.pixels[:, ::5].flatten(0, 1)

@@ -14,7 +14,7 @@ import envs
 from planner.types import Context
 
 from .clips import Clips, play_clips
-from .contenders import SEEN, TASK, Contender, contenders
+from .contenders import SEEN, TASKS, Contender, contenders
 from .rows import Row, Rows
 from .worlds import scaled, shown
 
@@ -27,22 +27,23 @@ SEED = 2000
 
 def run(quick: bool, report: Rows) -> None:
     """Reports PSNR of each rival on held-out play, and keeps sample frames beside the rows: true over predicted."""
-    env = envs.make(TASK)
     n = 6 if quick else 40
-    rivals = [one for one in contenders() if hasattr(one.checkpoint.model, "decode")]
-    clips = play_clips(env, n, STEPS + 1, SEED)
-    for rival in rivals:
-        row: Row = {"part": "quality", "kind": "psnr", "task": TASK, **rival.key, "n": n}
-        picture = samples_of(report.path.parent, rival)
-        if not report.has(row) or not picture.exists():
-            report(row | judge(rival, clips, picture))
-    env.close()
+    for task in TASKS[:1] if quick else TASKS:
+        env = envs.make(task)
+        rivals = [one for one in contenders(task) if hasattr(one.checkpoint.model, "decode")]
+        clips = play_clips(env, n, STEPS + 1, SEED)
+        for rival in rivals:
+            row: Row = {"part": "quality", "kind": "psnr", "task": task, **rival.key, "n": n}
+            picture = samples_of(report.path.parent, rival)
+            if not report.has(row) or not picture.exists():
+                report(row | judge(rival, clips, picture))
+        env.close()
 
 
 def samples_of(folder: Path, rival: Contender) -> Path:
     """Where the sample frames of a rival lie."""
     which = "-seen" if rival.note == SEEN else ""
-    return folder / f"frames-{rival.model}-{rival.augment:g}{which}.png"
+    return folder / f"frames-{rival.checkpoint.task.lower()}-{rival.model}-{rival.augment:g}{which}.png"
 
 
 @torch.no_grad()

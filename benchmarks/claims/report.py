@@ -84,17 +84,18 @@ def _who(row: Row) -> str:
 
 
 def _quality(rows: Sequence[Row], frames: Path) -> str:
-    found = pick(rows, part="quality")
-    if not found:
+    head = ["model", "drawn again", "1 step ahead", "5 steps", "10 steps", "what moves, drawn again", "10 steps"]
+    tables = ""
+    for task, found in _by_task(pick(rows, part="quality")).items():
+        lines = [[_who(row), *_decibels(row["psnr"], row["psnr_moving"])] for row in found]
+        lines.append(["the mean picture", *_decibels(found[0]["psnr_of_mean"], found[0]["psnr_of_mean_moving"])])
+        tables += f"<h3>{html.escape(task)}</h3>{_table([head, *lines])}"
+    if not tables:
         return ""
-    lines = [["model", "drawn again", "1 step ahead", "5 steps", "10 steps", "what moves, drawn again", "10 steps"]]
-    for row in found:
-        lines.append([_who(row), *_decibels(row["psnr"], row["psnr_moving"])])
-    lines.append(["the mean picture", *_decibels(found[0]["psnr_of_mean"], found[0]["psnr_of_mean_moving"])])
     samples = "".join(_image(file) for file in sorted(frames.glob("frames-*.png")))
     note = "PSNR on held-out play, dB, open loop. Samples: true over predicted, 0, 1, 2, 3, 5, 7 and 10 steps ahead."
     shown = f"<details><summary>Sample frames</summary>{samples}</details>" if samples else ""
-    return f"<h2>The rivals draw</h2><p>{note}</p>{_table(lines)}{shown}"
+    return f"<h2>The rivals draw</h2><p>{note}</p>{tables}{shown}"
 
 
 def _decibels(psnr: list[float], moving: list[float]) -> list[str]:
@@ -106,18 +107,25 @@ def _noise(rows: Sequence[Row], frames: Path) -> str:
     figure = draw_success(rows)
     if figure is None:
         return ""
-    lines = [["model", *KINDS]]
-    for who, found in _by_contender(pick(rows, part="noise", kind="probe")).items():
-        cells = {row["nuisance"]: row for row in found}
-        lines.append([who, *(_probe_cell(cells.get(kind)) for kind in KINDS)])
-    plain = [["model", "reached, undisturbed", "95 %"]]
-    for row in pick(rows, part="noise", kind="success", severity=0):
-        low, high = row["interval"]
-        plain.append([_who(row), f"{row['successes']} of {row['n']}", f"{100 * low:.0f} to {100 * high:.0f} %"])
-    probes = "State and nuisance as a linear map reads them off the latents of held-out episodes (R2), and the share"
-    probes += " of the latents' variance that is nuisance, at severity 2: state / nuisance / share."
-    body = f"{_svg(figure)}{_table(plain)}<h3>What latents know</h3><p>{probes}</p>{_table(lines)}"
-    return f"<h2>1. Noise is abstracted away?</h2><p>Goals reached over the severity of five nuisances.</p>{body}"
+    body = f"<p>Goals reached over the severity of five nuisances.</p>{_svg(figure)}"
+    for task, found in _by_task(pick(rows, part="noise", kind="success", severity=0)).items():
+        plain = [[_who(row), f"{row['successes']} of {row['n']}", _interval(row)] for row in found]
+        body += f"<h3>{html.escape(task)}</h3>{_table([['model', 'reached, undisturbed', '95 %'], *plain])}"
+    body += "<h3>What latents know</h3><p>State and nuisance as a linear map reads them off the latents of held-out"
+    body += " episodes (R2), and the share of the latents' variance that is nuisance, at severity 2: state / nuisance /"
+    body += " share.</p>"
+    for task, found in _by_task(pick(rows, part="noise", kind="probe")).items():
+        lines = [[task, *KINDS]]
+        for who, mine in _by_contender(found).items():
+            cells = {row["nuisance"]: row for row in mine}
+            lines.append([who, *(_probe_cell(cells.get(kind)) for kind in KINDS)])
+        body += _table(lines)
+    return f"<h2>1. Noise is abstracted away?</h2>{body}"
+
+
+def _interval(row: Row) -> str:
+    low, high = row["interval"]
+    return f"{100 * low:.0f} to {100 * high:.0f} %"
 
 
 def _probe_cell(row: Row | None) -> str:
@@ -131,22 +139,33 @@ def _by_contender(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return groups
 
 
+def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["task"], []).append(row)
+    return groups
+
+
 def draw_success(rows: Sequence[Row]) -> Figure | None:
-    """Success over severity with Wilson intervals, a panel a nuisance; solid with varied looks in training."""
-    found = pick(rows, part="noise", kind="success")
-    if not found:
+    """Success over severity with Wilson intervals, a row a task, a panel a nuisance; solid with varied looks."""
+    tasks = _by_task(pick(rows, part="noise", kind="success"))
+    if not tasks:
         return None
-    figure = Figure(figsize=(13, 3.4), layout="constrained")
-    panels = figure.subplots(1, len(KINDS), sharey=True)
-    for panel, kind in zip(panels, KINDS, strict=True):
-        for shift, (who, mine) in enumerate(_by_contender(found).items()):
-            points = sorted((r for r in mine if r["nuisance"] in (kind, "none")), key=lambda r: r["severity"])
-            if points:  # a run that goes on later may have left some out
-                _curve(panel, points, who, 0.04 * (shift - 3))
-        panel.set(title=kind, xlabel="severity", xticks=list(SEVERITIES), ylim=(-3, 103))
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("goals reached, %")
-    handles, labels = panels[0].get_legend_handles_labels()
+    figure = Figure(figsize=(13, 0.6 + 2.8 * len(tasks)), layout="constrained")
+    grid = figure.subplots(len(tasks), len(KINDS), sharex=True, sharey=True, squeeze=False)
+    for (task, found), panels in zip(tasks.items(), grid, strict=True):
+        for panel, kind in zip(panels, KINDS, strict=True):
+            for shift, (who, mine) in enumerate(_by_contender(found).items()):
+                points = sorted((r for r in mine if r["nuisance"] in (kind, "none")), key=lambda r: r["severity"])
+                if points:  # a run that goes on later may have left some out
+                    _curve(panel, points, who, 0.04 * (shift - 3))
+            panel.set(xticks=list(SEVERITIES), ylim=(-3, 103))
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[0].set_ylabel(f"{task}: goals reached, %")
+    for kind, top, bottom in zip(KINDS, grid[0], grid[-1], strict=True):
+        top.set_title(kind)
+        bottom.set_xlabel("severity")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
@@ -166,21 +185,33 @@ def _cost(rows: Sequence[Row], frames: Path) -> str:
     figure = draw_cost(rows)
     if figure is None:
         return ""
+    note = "64 candidates, 5 steps, judged; divided by 320. FLOPs are those of products and convolutions, of which the"
+    note += " simulator has none. Bytes: most that tensors hold at once."
+    body = f"{_svg(figure)}<p>{note}</p>"
+    for task, found in _by_task(pick(rows, part="cost")).items():
+        body += f"<h3>{html.escape(task)}</h3>{_table(_steps(found))}{_table(_plans(found))}"
+    return f"<h2>2. Rehearsal costs a fraction?</h2>{body}"
+
+
+def _steps(rows: Sequence[Row]) -> list[list[str]]:
+    """What one imagined step of one plan costs, on one task."""
     lines = [["what rehearses", "CPU ms a step of one plan", "FLOPs", "bytes", "CPU time, times ours"]]
-    steps = pick(rows, part="cost", kind="step", S=64, T=5)
+    steps = pick(rows, kind="step", S=64, T=5)
     ours = next((row["cpu_s"] for row in steps if (row["model"], row["energy"]) == ("jepa", "latent")), None)
     for row in steps:
         each = 1e3 * row["cpu_s"] / 320
         ratio = f"{row['cpu_s'] / ours:.3g}" if ours else ""
         lines.append([_arm(row), f"{each:.3g}", f"{row['flops'] / 320:.3g}", f"{row['peak_bytes'] / 320:.3g}", ratio])
-    plans = [["planner on", "ms a plan", "reached", "CPU s a success"]]
-    for row in pick(rows, part="cost", kind="episode"):
+    return lines
+
+
+def _plans(rows: Sequence[Row]) -> list[list[str]]:
+    """What a plan, and an episode that reaches its goal, cost on one task."""
+    lines = [["planner on", "ms a plan", "reached", "CPU s a success"]]
+    for row in pick(rows, kind="episode"):
         spent = "none reached" if row["cpu_s_per_success"] is None else f"{row['cpu_s_per_success']:.3g}"
-        plans.append([_who(row), f"{row['plan_ms']:.3g}", f"{row['successes']} of {row['n']}", spent])
-    note = "64 candidates, 5 steps, judged; divided by 320. FLOPs are those of products and convolutions, of which the"
-    note += " simulator has none. Bytes: most that tensors hold at once."
-    body = f"{_svg(figure)}<p>{note}</p>{_table(lines)}{_table(plans)}"
-    return f"<h2>2. Rehearsal costs a fraction?</h2>{body}"
+        lines.append([_who(row), f"{row['plan_ms']:.3g}", f"{row['successes']} of {row['n']}", spent])
+    return lines
 
 
 def _arm(row: Row) -> str:
@@ -188,42 +219,44 @@ def _arm(row: Row) -> str:
 
 
 def draw_cost(rows: Sequence[Row]) -> Figure | None:
-    """CPU time over horizon and candidates, and the error over the horizon."""
+    """CPU time over horizon and candidates on the task that was looked at most closely, and each one's errors."""
     steps = pick(rows, part="cost", kind="step")
     if not steps:
         return None
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
-    over_t, over_s, error = figure.subplots(1, 3)
-    for panel, axis, fixed, label in (
-        (over_t, "T", {"S": 64}, "horizon, model steps (64 candidates)"),
-        (over_s, "S", {"T": 5}, "candidates (5 steps ahead)"),
-    ):
-        for name in dict.fromkeys((row["model"], row["energy"]) for row in steps):
-            points = sorted(pick(steps, model=name[0], energy=name[1], **fixed), key=lambda row: row[axis])
-            style = ":" if name[1] == "pixels" else "-"
-            times = [1e3 * row["cpu_s"] for row in points]
-            panel.loglog([r[axis] for r in points], times, "o" + style, color=COLOURS[name[0]], label=_arm(points[0]))
-        panel.set(xlabel=label, ylabel="CPU ms a rehearsal")
-    for row in pick(rows, part="cost", kind="foresight"):
+    steps, ahead = pick(steps, task=steps[0]["task"]), _by_task(pick(rows, part="cost", kind="foresight"))
+    figure = Figure(figsize=(4.4 * (2 + len(ahead)), 3.8), layout="constrained")
+    over_t, over_s, *errors = figure.subplots(1, 2 + len(ahead))
+    _draw_times(over_t, steps, "T", {"S": 64}, "horizon, model steps (64 candidates)")
+    _draw_times(over_s, steps, "S", {"T": 5}, "candidates (5 steps ahead)")
+    for panel, (task, found) in zip(errors, ahead.items(), strict=True):
+        _draw_errors(panel, task, found)
+    for panel in (over_t, over_s, *errors):
+        panel.spines[["top", "right"]].set_visible(False)
+    for panel in (over_t, *errors[:1]):
+        panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_times(panel: Axes, steps: Sequence[Row], axis: str, fixed: dict[str, int], label: str) -> None:
+    for name in dict.fromkeys((row["model"], row["energy"]) for row in steps):
+        points = sorted(pick(steps, model=name[0], energy=name[1], **fixed), key=lambda row: row[axis])
+        style = ":" if name[1] == "pixels" else "-"
+        times = [1e3 * row["cpu_s"] for row in points]
+        panel.loglog([r[axis] for r in points], times, "o" + style, color=COLOURS[name[0]], label=_arm(points[0]))
+    panel.set(xlabel=label, ylabel="CPU ms a rehearsal", title=steps[0]["task"])
+
+
+def _draw_errors(panel: Axes, task: str, rows: Sequence[Row]) -> None:
+    """Errors of where the robot is foreseen, metres, over the horizon."""
+    for row in rows:
         style = {"color": COLOURS[row["model"]], "linestyle": "-" if row["augment"] else "--"}
         if not row["note"]:
             best = row.get("redrawn_m") or row["error_m"]
             label = f"{_who(row)}{', drawn and seen again' if 'redrawn_m' in row else ''}"
-            error.plot(range(1, len(best) + 1), [math.nan if x is None else x for x in best], label=label, **style)
-    for row in pick(rows, part="cost", kind="foresight")[:1]:
-        error.plot(range(1, len(row["still_m"]) + 1), row["still_m"], color="#b8bdc4", label="predict no change")
-    error.set(
-        xscale="log",
-        yscale="log",
-        ylim=(0.004, 1.3),
-        xlabel="model steps ahead, open loop",
-        ylabel="error of the position, m",
-    )
-    for panel in (over_t, over_s, error):
-        panel.spines[["top", "right"]].set_visible(False)
-    over_t.legend(frameon=False, fontsize=8)
-    error.legend(frameon=False, fontsize=8)
-    return figure
+            panel.plot(range(1, len(best) + 1), [math.nan if x is None else x for x in best], label=label, **style)
+    panel.plot(range(1, len(rows[0]["still_m"]) + 1), rows[0]["still_m"], color="#b8bdc4", label="predict no change")
+    panel.set(xscale="log", yscale="log", ylim=(0.004, 1.3), title=task)
+    panel.set(xlabel="model steps ahead, open loop", ylabel="error of the position, m")
 
 
 def _energy(rows: Sequence[Row], _: Path) -> str:

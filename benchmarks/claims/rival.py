@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +255,7 @@ def main(options: Options) -> None:
         "commit": commit(),
     }
     planner = recipe_for(options.task).planner
+    planner = replace(planner, metric=planner.without_head)
     folder = options.save or out / "checkpoint"
     save(folder, model, task=store.info.task, renderer=store.info.renderer, planner=planner, notes=notes)
     print(f"{folder}: trained")
