@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -67,8 +67,11 @@ def main(options: Options) -> None:
     pairs = held_out_pairs(env, options.episodes, None if own else options.distance, options.seed, own=own).pairs
     picking = Picking(loaded.planner.build(loaded.model, options.seed), canvas, options.others, options.every)
     budget, began = env.own_budget if own else 2 * options.distance, commit()
-    # One pair a call: each is played as episode 0, and the planner draws the same noise in all of them.
-    played = [play_pairs([env], picking, [pair], budget, privileged=True)[0] for pair in track(pairs, options.task)]
+    with Progress() as bar:
+        task = bar.add_task(options.task, total=len(pairs))
+        played = play_pairs(
+            [env], picking, pairs, budget, privileged=True, progress=lambda _: bar.update(task, advance=1)
+        )
     if not picking.looks:
         raise BadInput("picks: nothing to measure", got=f"fewer than {options.every} plans", do="make --every smaller")
     found = summary(np.stack(picking.looks))

@@ -74,6 +74,20 @@ def test_true_futures_are_those_that_acting_leads_to(monkeypatch: pytest.MonkeyP
     assert torch.allclose(future, seen, atol=1e-5)
 
 
+def test_noise_is_each_pairs_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every pair was once played as episode 0, with the same noise in all."""
+    numbers: list[int] = []
+    reset = MPC.reset
+
+    def noted(self: MPC, obs: TensorDict, *rest: Any) -> None:
+        numbers.extend(obs["episode"].tolist())
+        reset(self, obs, *rest)
+
+    monkeypatch.setattr(MPC, "reset", noted)
+    main(Options("Cube", distance=5, episodes=3, others=2, every=1, out=tmp_path / "rows.jsonl"))
+    assert numbers == [0, 1, 2]
+
+
 def test_a_model_that_foresees_everything_is_no_optimist() -> None:
     env, watched = picking("Cube")
     (pair,) = held_out_pairs(env, 1, 25, 1000).pairs
