@@ -1,6 +1,7 @@
 """Tasks in MuJoCo, each also as `gym.make("envs:JepaMPC/PushT-v0")`: two rooms, a maze, an arm, a pusher, a gripper.
 
-Other people's benchmarks have the same contract, as `ogbench/cube-single` and so on (`ADAPTERS`).
+Other people's benchmarks have the same contract, as `ogbench/cube-single` and so on (`ADAPTERS`), and so has a task of
+your own, as `module:Class` (`own.own_task`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .base import GoalEnv
 from .checker import check_goal_env
 from .cube import Cube
 from .oracle import OracleModel, StateDistance
+from .own import is_own, own_task
 from .point_maze import PointMaze
 from .push_t import PushT
 from .reacher import Reacher
@@ -44,9 +46,23 @@ for _name, _task in TASKS.items():
 
 
 def check_task(task: str) -> None:
-    """Raises `BadInput` unless there is a task called `task`, of our own or of others'."""
-    if task not in TASKS and task not in ADAPTERS:
-        raise BadInput("unknown task", expected=" or ".join([*TASKS, *ADAPTERS]), got=repr(task))
+    """Raises `BadInput` unless there is a task called `task`, of our own or of others', or it may be one of yours.
+
+    Nothing is imported to tell, so that a name may come from a file.
+    """
+    if task not in TASKS and task not in ADAPTERS and not is_own(task):
+        known = " or ".join([*TASKS, *ADAPTERS, "module:Class of your own"])
+        raise BadInput("unknown task", expected=known, got=repr(task))
+
+
+def task_class(task: str) -> type[GoalEnv]:
+    """The class of the task called `task`; a `module:Class` is imported, which runs its code.
+
+    Raises:
+        BadInput: for an unknown name, or one that names no finished task.
+    """
+    check_task(task)
+    return own_task(task) if is_own(task) else (TASKS | ADAPTERS)[task]
 
 
 def make(task: str, size: int = 64) -> GoalEnv:
@@ -55,8 +71,7 @@ def make(task: str, size: int = 64) -> GoalEnv:
     Raises:
         BadInput: for an unknown name, or where the package that the task comes from is not installed.
     """
-    check_task(task)
-    return (TASKS | ADAPTERS)[task](size=size)
+    return task_class(task)(size=size)
 
 
 def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:
@@ -84,4 +99,5 @@ __all__ = [
     "disguise",
     "make",
     "oracle",
+    "task_class",
 ]

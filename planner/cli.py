@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .symmetry import Symmetry
 
 console = Console()
-Task = Annotated[str, tyro.conf.Positional]
+_TASKS = "TwoRoom, PointMaze, Reacher, PushT, Cube; another's, as ogbench/cube-single; or your own, as module:Class."
+Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help=_TASKS)]
 
 
 def _check_task(task: str) -> None:
@@ -43,11 +44,55 @@ def _cores() -> int:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Hold a task to what collecting, planning and evaluating rely on: the first command for one of your own."""
+
+    task: Task
+    size: int = 64
+    """Height and width of the pictures, pixels."""
+    seed: int = 0
+    """Of the states and actions that are tried."""
+    out: Path = Path("runs/check")
+    """Folder for play.png: some frames of play, and the picture of a goal."""
+
+    def run(self) -> None:
+        check_seed("check", self.seed)
+        _check_task(self.task)
+        envs = load_envs()
+        with envs.make(self.task, self.size) as env:
+            _film_play(self.out / "play.png", env, self.seed)
+            try:
+                envs.check_goal_env(env, self.seed)
+            except AssertionError as error:
+                raise BadInput(f"task {self.task} breaks the contract of envs.GoalEnv: {error}") from None
+            spec, state = env.action_spec(), zip(env.state_names, env.state_units, strict=True)
+        bounds = zip(spec.low, spec.high, spec.units, strict=True)
+        console.print(f"{self.task} keeps the contract, drawn by {envs.choose_backend()}", highlight=False)
+        told = {"state": ", ".join(f"{name} ({unit})" for name, unit in state)}
+        told["action"] = ", ".join(f"{low:g} to {high:g} {unit}" for low, high, unit in bounds)
+        for name, words in (told | {"picture": str(self.out / "play.png")}).items():
+            console.print(f"{name:8}{words}", highlight=False, soft_wrap=True)
+
+
+def _film_play(path: Path, env: Any, seed: int, steps: int = 48) -> None:
+    """Writes a strip of what data of the task will look like."""
+    import numpy as np
+
+    from .collect import play_episode
+    from .evaluate.video import Clip, film_strip
+
+    rng = np.random.default_rng(seed)
+    states, _ = play_episode(env, steps, rng)
+    frames = np.stack([env.picture(state) for state in states])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    film_strip(path, Clip(frames, env.picture(env.sample_state(rng)), "play", None), every=8)
+
+
+@dataclass(frozen=True)
 class Collect:
     """Record play episodes of a task; run it again to finish what was interrupted."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     out: Path | None = None
     """Folder of the dataset; data/TASK by default."""
     episodes: int | None = None
@@ -120,7 +165,6 @@ class Train:
     """Train a JEPA on a task's play episodes (collected first if need be); run it again to go on where it stopped."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     data: Path | None = None
     """Dataset; data/TASK by default."""
     out: Path | None = None
@@ -195,7 +239,6 @@ class Pretrain:
     """Train an encoder on a task's pictures alone, from masked ones to whole ones, for `train --encoder`."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     data: Path | None = None
     """Dataset; data/TASK by default."""
     out: Path | None = None
@@ -232,8 +275,8 @@ class Pretrain:
 
 def _symmetries(task: str) -> tuple[Symmetry, ...]:
     """Those that the task lists."""
-    envs = load_envs()
-    return (envs.TASKS | envs.ADAPTERS)[task].symmetries
+    symmetries: tuple[Symmetry, ...] = load_envs().task_class(task).symmetries
+    return symmetries
 
 
 def _typed() -> str:
@@ -260,7 +303,6 @@ class Polish:
     """Train the predictor of a checkpoint further, or a new one, on one or more datasets; the encoder stays."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     data: tuple[Path, ...] = ()
     """Datasets, in equal shares; data/TASK by default."""
     checkpoint: Path | None = None
@@ -369,7 +411,6 @@ class _Part:
     """What the commands share that give a finished checkpoint another part; all else of it stays as it is."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     data: tuple[Path, ...] = ()
     """Datasets, of which every episode counts alike; data/TASK by default."""
     checkpoint: Path | None = None
@@ -487,7 +528,6 @@ class Looks:
     """Teach a checkpoint's encoder to see through changes of appearance; its latents keep their meaning."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     data: Path | None = None
     """Dataset; data/TASK by default."""
     checkpoint: Path | None = None
@@ -536,7 +576,6 @@ class Join:
     """Let an encoder see pictures as it does, and those with another look as one that was taught looks does."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     taught: Path
     """Checkpoint that `jepa-mpc looks` made of the one to start from; only its encoder is read."""
     data: Path | None = None
@@ -570,7 +609,6 @@ class Evaluate:
     """Measure how often the planner reaches held-out image goals, beside the floors and the oracle."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     checkpoint: Path | None = None
     """Checkpoint folder; the shipped one by default."""
     optimizer: str | None = None
@@ -686,7 +724,6 @@ class Plan:
     """Move a robot to a goal picture of your own and film it."""
 
     task: Task
-    """TwoRoom, PointMaze, Reacher, PushT, Cube, or another's: ogbench/cube-single, gymnasium/Reacher-v5 and so on."""
     goal: Path
     """The goal: an image file as large as the checkpoint's pictures (a film frame, say, or one from --save-goal)."""
     checkpoint: Path | None = None
@@ -915,6 +952,7 @@ def _rate(arm: dict[str, Any] | None) -> str:
 
 
 COMMANDS: dict[str, type[Any]] = {
+    "check": Check,
     "collect": Collect,
     "pretrain": Pretrain,
     "train": Train,

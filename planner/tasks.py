@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +16,9 @@ OURS = Path(__file__).resolve().parent.parent / "envs" / "__init__.py"
 
 
 def folder_name(task: str) -> str:
-    """What folders of `task` are called: "TwoRoom" gives "tworoom", "ogbench/cube-single" "ogbench-cube-single"."""
-    return task.lower().replace("/", "-")
+    """What folders of `task` are called: "TwoRoom" gives "tworoom", "ogbench/cube-single" "ogbench-cube-single", and
+    "robots.swing:Pendulum" "robots-swing-pendulum"."""
+    return re.sub("[/.:]", "-", task.lower())
 
 
 def load_envs() -> ModuleType:

@@ -79,7 +79,9 @@ TRAIN = "train TwoRoom --model.image-size 32 --data {room}/"
 POLISH = "polish TwoRoom --checkpoint {room}/good --out polished --data {room}/"
 
 BAD = [
-    Case("fly", "unknown command; expected collect or pretrain or train or .* or plan or .* or demo; got 'fly'"),
+    Case(
+        "fly", "unknown command; expected check or collect or pretrain or train or .* or plan or .* or demo; got 'fly'"
+    ),
     Case("--speed", "unknown command; .*got '--speed'"),
     Case("collect", "Required options"),
     Case("collect Fly", "unknown task; expected TwoRoom or .* or Cube or .*; got 'Fly'"),

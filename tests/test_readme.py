@@ -44,6 +44,7 @@ SMALLER = {
     "compare": [],
     "plan": [],
     "demo": ["--episodes", "2"],
+    "check": [],
     "prior": ["--training.prior-steps", "4", "--horizon", "1", "--width", "16", "--threads", "1"],
     "temporal": ["--training.temporal-steps", "4", "--features", "8", "--threads", "1"],
     "slow": ["--training.slow-steps", "4", "--features", "8", "--threads", "1"],
