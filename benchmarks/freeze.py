@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from planner.errors import BadInput
 from planner.evaluate.frozen import Frozen, freeze, pairs_path, read, versions_of, write
 from planner.tasks import load_envs
 
@@ -34,6 +35,8 @@ class Options:
 def main(options: Options) -> None:
     """Writes what changed."""
     envs = load_envs()
+    if strange := [task for task in options.tasks if task not in envs.TASKS and task not in envs.ADAPTERS]:
+        raise BadInput("freeze: only tasks that ship have a protocol here", got=", ".join(strange))
     for task in options.tasks or envs.TASKS:
         env = envs.make(task)
         known, old = versions_of(task, envs.PROTOCOLS), read(task, envs.PROTOCOLS)
@@ -57,4 +60,7 @@ def _but_for_pairs(frozen: Frozen) -> Frozen:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    try:
+        main(tyro.cli(Options))
+    except BadInput as error:
+        raise SystemExit(f"freeze: {error}") from None

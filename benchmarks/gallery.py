@@ -1,7 +1,7 @@
 """Films every shipped planner at work, side by side, for the README: `python -m benchmarks.gallery`.
 
-The pairs are the first held-out ones of a seed, whatever becomes of them. Planners see 64 pixels; the same states are
-drawn once more, larger, to be looked at.
+The pairs are the first held-out ones of a seed, whatever becomes of them; by default of one that settings were chosen
+on. Planners see 64 pixels; the same states are drawn once more, larger, to be looked at.
 """
 
 from __future__ import annotations

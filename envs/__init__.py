@@ -18,7 +18,7 @@ from .base import GoalEnv
 from .checker import check_goal_env
 from .cube import Cube
 from .oracle import OracleModel, StateDistance
-from .own import is_own, own_task
+from .own import is_own, meant, own_task
 from .point_maze import PointMaze
 from .push_t import PushT
 from .reacher import Reacher
@@ -50,9 +50,10 @@ def check_task(task: str) -> None:
 
     Nothing is imported to tell, so that a name may come from a file.
     """
-    if task not in TASKS and task not in ADAPTERS and not is_own(task):
+    guess = meant(task)
+    if task not in TASKS and task not in ADAPTERS and (guess or not is_own(task)):
         known = " or ".join([*TASKS, *ADAPTERS, "module:Class of your own"])
-        raise BadInput("unknown task", expected=known, got=repr(task))
+        raise BadInput("unknown task", expected=known, got=repr(task), do=f"did you mean {guess}?" if guess else "")
 
 
 def task_class(task: str) -> type[GoalEnv]:

@@ -6,6 +6,7 @@ the goal's; the physical state is in `info`, for judges and for the oracle, neve
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -41,12 +42,13 @@ class GoalEnv(gym.Env[Any, Any]):
     `options={"goal_image": picture}` gives a goal of which nothing but the picture is known: `goal_distance` is then
     NaN and `success` False.
 
-    Class attributes beyond those of the action: `view`, the camera in the model; `simulates`, whether `advance` is no
-    more than MuJoCo's step with the action as control, so that the oracle can rehearse it; `own_goals` and
-    `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many environment steps it gives
-    each; `symmetries`, changes of the scene that its physics and its camera do not notice; `play_name`, what datasets
-    call play: a task whose play is changed changes it too, so that no dataset is finished with other play; `packages`,
-    whose scene and policies these are, where they are not ours: results and datasets state their versions.
+    Class attributes beyond those of the action: `xml`, the file of the scene (see `load`); `view`, the camera in it;
+    `simulates`, whether `advance` is no more than MuJoCo's step with the action as control, so that the oracle can
+    rehearse it; `own_goals` and `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many
+    environment steps it gives each; `symmetries`, changes of the scene that its physics and its camera do not notice;
+    `play_name`, what datasets call play: a task whose play is changed changes it too, so that no dataset is finished
+    with other play; `packages`, whose scene and policies these are, where they are not ours: results and datasets state
+    their versions.
 
     Args:
         size: height and width of the pictures in pixels.
@@ -74,6 +76,7 @@ class GoalEnv(gym.Env[Any, Any]):
     def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
         self.render_mode = render_mode
         self.model = self.load()
+        self._check_scene()
         self.data = mujoco.MjData(self.model)
         self.camera = Camera(self.model, size, self.view, backend)
         self.size = size
@@ -118,8 +121,12 @@ class GoalEnv(gym.Env[Any, Any]):
         return np.zeros(np.broadcast_shapes(state.shape, goal.shape)[:-1])
 
     def load(self) -> mujoco.MjModel:
-        """The model that is simulated and drawn."""
-        return mujoco.MjModel.from_xml_path(str(ASSETS / self.xml))
+        """The model that is simulated and drawn: from `xml`, a file among our assets or beside the task's module."""
+        places = [ASSETS / self.xml, Path(inspect.getfile(type(self))).parent / self.xml]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise BadInput(f"{self.name}: no scene {self.xml}", expected=f"a file such as {places[1]}", do="set `xml`")
+        return mujoco.MjModel.from_xml_path(str(found))
 
     # What every task shares ----------------------------------------------------------------------------------------
 
@@ -203,6 +210,19 @@ class GoalEnv(gym.Env[Any, Any]):
     def close(self) -> None:
         """Frees the renderer."""
         self.camera.close()
+
+    def _check_scene(self) -> None:
+        """Holds what the class says against the model: MuJoCo would tell mistakes in its own words, or not at all."""
+        cameras = [self.model.camera(i).name for i in range(self.model.ncam)]
+        if self.view not in cameras:
+            expected = " or ".join(map(repr, cameras)) or "a camera in the scene"
+            raise BadInput(f"{self.name}: the scene has no such camera", expected=expected, got=repr(self.view))
+        self.action_spec()  # says what is wrong with bounds and units
+        if not isinstance(self.substeps, int) or self.substeps < 1:
+            raise BadInput(f"{self.name}: substeps is off", expected="a whole number from 1", got=str(self.substeps))
+        if type(self).advance is GoalEnv.advance and self.model.nu != len(self.spec_low):
+            expected = f"bounds for {self.model.nu} actuators, or an `advance` of its own"
+            raise BadInput(f"{self.name}: spec_low is off", expected=expected, got=f"for {len(self.spec_low)}")
 
     def _observe(self) -> dict[str, np.ndarray]:
         return {"pixels": self.picture(), "goal": self._goal_image.copy()}

@@ -305,9 +305,11 @@ def _check_seeds(env: GoalGym, task: Any, seed: int) -> None:
 def _play(task: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng([seed, 7])
     task.set_state(task.sample_state(rng))
-    play, states, actions = task.play(rng), [task.state], []
+    play, states, actions, wanted = task.play(rng), [task.state], [], (task.action_spec().env_dim,)
+    _require(callable(play), f"play to return a policy, state to action, not {play!r}")
     for _ in range(4 * STEPS):
         actions.append(play(states[-1]))
+        _require(np.shape(actions[-1]) == wanted, f"play to give actions {wanted}, not {np.shape(actions[-1])}")
         task.advance(actions[-1])
         states.append(task.state)
     return np.array(states), np.array(actions)

@@ -6,12 +6,14 @@ import importlib
 import os
 import re
 import sys
+from types import ModuleType
 
 from planner.errors import BadInput
 
 from .base import GoalEnv
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+TAKEN = ("envs", "planner")
 WANTED = ("name", "spec_low", "spec_high", "spec_units", "substeps")
 """What a task has to say of itself; its scene is either `xml` or what `load` returns."""
 
@@ -30,8 +32,8 @@ def own_task(task: str) -> type[GoalEnv]:
         BadInput: if there is no such module or class, or it is not a finished `GoalEnv`.
     """
     module, _, name = task.partition(":")
-    if module.endswith(".py"):
-        raise BadInput(f"task {task} names a file", expected=f"its module: {module[:-3]}:{name}")
+    if module.split(".")[0] in TAKEN:
+        raise BadInput(f"module {module!r} is jepa-mpc's own", do="rename yours, or its folder")
     if (here := os.getcwd()) not in sys.path:  # a console script looks in its own folder, not in ours
         sys.path.insert(0, here)
     try:
@@ -40,16 +42,30 @@ def own_task(task: str) -> type[GoalEnv]:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, and lacks something itself
         where = f"{module.replace('.', '/')}.py in {here}, or an installed package"
-        raise BadInput(f"no module {module!r} for task {task}", expected=where, do="run from its folder") from None
+        do = f"run from the folder that {module.split('.')[0]} lies in"
+        raise BadInput(f"no module {module!r} for task {task}", expected=where, do=do) from None
     kind = getattr(found, name, None)
     if not (isinstance(kind, type) and issubclass(kind, GoalEnv)):
-        tasks = [key for key, value in vars(found).items() if isinstance(value, type) and issubclass(value, GoalEnv)]
-        expected = " or ".join(f"{module}:{key}" for key in tasks if key != "GoalEnv") or "a subclass of envs.GoalEnv"
+        expected = " or ".join(f"{module}:{key}" for key in _tasks(found)) or "a subclass of envs.GoalEnv"
         raise BadInput(f"task {task} is not a task", expected=expected, got=repr(kind) if kind else "no such class")
     if missing := _missing(kind):
-        do = "define them; see envs.GoalEnv"
-        raise BadInput(f"task {task} is not finished", expected=", ".join(missing), got="nothing of these", do=do)
+        do = "see envs.GoalEnv"
+        raise BadInput(f"task {task} is not finished", expected=f"it to define {', '.join(missing)}", do=do)
     return kind
+
+
+def meant(task: str) -> str:
+    """What somebody may have meant who typed a path in place of a module; "" where nothing is known of that."""
+    path, _, name = task.partition(":")
+    module = path.removesuffix(".py").strip("./").replace("/", ".")
+    guess = f"{module}:{name or 'Class'}"
+    return guess if guess != task and is_own(guess) and (path.endswith(".py") or name) else ""
+
+
+def _tasks(module: ModuleType) -> list[str]:
+    """The names of the tasks that a module defines itself."""
+    own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    return [key for key, value in own.items() if isinstance(value, type) and issubclass(value, GoalEnv)]
 
 
 def _missing(kind: type[GoalEnv]) -> list[str]:

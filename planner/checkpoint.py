@@ -129,9 +129,15 @@ def find(task: str, given: Path | None) -> Path:
         raise BadInput(
             f"no checkpoint at {path}",
             expected="a folder with config.json and model.safetensors",
-            do=f"name one with --checkpoint, or train one with `jepa-mpc train {task}`",
+            do=f"name one with --checkpoint{_trained(task)}, or train one with `jepa-mpc train {task}`",
         )
     return path
+
+
+def _trained(task: str) -> str:
+    """Where `jepa-mpc train` has left one, if it has."""
+    usual = Path("runs/train") / folder_name(task) / "checkpoint"
+    return f", as {usual}" if (usual / "config.json").is_file() else ""
 
 
 FIGURES = "<!-- figures -->"

@@ -60,11 +60,11 @@ class Check:
         _check_task(self.task)
         envs = load_envs()
         with envs.make(self.task, self.size) as env:
-            _film_play(self.out / "play.png", env, self.seed)
             try:
                 envs.check_goal_env(env, self.seed)
-            except AssertionError as error:
+            except (AssertionError, BadInput) as error:
                 raise BadInput(f"task {self.task} breaks the contract of envs.GoalEnv: {error}") from None
+            _film_play(self.out / "play.png", env, self.seed)
             spec, state = env.action_spec(), zip(env.state_names, env.state_units, strict=True)
         bounds = zip(spec.low, spec.high, spec.units, strict=True)
         console.print(f"{self.task} keeps the contract, drawn by {envs.choose_backend()}", highlight=False)
@@ -231,6 +231,9 @@ def _play(task: str, given: Path | None) -> EpisodeStore:
     missing = given is None and not (data / "dataset.json").exists()
     store = _collect(Collect(task)) if missing else EpisodeStore.open(data)
     store.verify(task)
+    if (spec := load_envs().task_class(task).action_spec()) != store.info.action_spec:
+        got, do = str(store.info.action_spec), "collect it anew, elsewhere or after removing this one"
+        raise BadInput(f"dataset {data} and task differ in their actions", expected=str(spec), got=got, do=do)
     return store
 
 

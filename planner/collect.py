@@ -94,8 +94,11 @@ def play_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.nda
     env.set_state(env.sample_state(rng))
     play = env.play(rng)
     states, actions = [env.state], []
+    wanted = env.action_space.shape
     for _ in range(steps):
         actions.append(play(states[-1]))
+        if np.shape(actions[-1]) != wanted:
+            raise BadInput(f"{env.name}: play is off", expected=f"actions {wanted}", got=str(np.shape(actions[-1])))
         env.advance(actions[-1])
         states.append(env.state)
     return np.array(states), np.array(actions)
@@ -230,7 +233,8 @@ def collect(
 
 
 def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
-    for key in ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block", "policy"):
+    keys = ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block", "policy")
+    for key in (*keys, "action_low", "action_high", "action_units", "state_names", "state_units"):
         if (was := getattr(found, key)) != (want := getattr(wanted, key)):
             raise BadInput(
                 f"dataset {path} was made with another {key}",

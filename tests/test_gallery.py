@@ -36,7 +36,7 @@ def test_a_round_lasts_as_long_as_its_longest_episode_and_then_stands_still() ->
 
 
 def test_the_film_moves(tmp_path: Path) -> None:
-    """From the real planners, and only where there are some."""
+    """From the real planners."""
     options = Options(tasks=("TwoRoom", "Reacher"), episodes=1, distance=5, every=1, out=tmp_path / "films/film.gif")
     main(options)
     with Image.open(options.out) as gif:

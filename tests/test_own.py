@@ -56,20 +56,99 @@ def test_a_camera_of_ones_own_takes_a_few_lines(here: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_data_of_a_task_as_it_was_is_not_trained_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With other bounds the old episodes were once taken for the new robot's."""
+    main(["collect", "swing:Pendulum", *SMALLER["collect"]])
+    del sys.modules["swing"]
+    (here / "swing.py").write_text(SWING.replace('(-1.0,), (1.0,), ("N m",)', '(-1.0,), (2.0,), ("N m",)'))
+    for words, says in (
+        ("collect", "was made with another action_high"),
+        ("train", "and task differ in their actions"),
+    ):
+        with pytest.raises(SystemExit):
+            main([words, "swing:Pendulum", *SMALLER[words]])
+        assert says in capsys.readouterr().err
+
+
+def test_a_scene_may_lie_beside_its_module(here: Path) -> None:
+    (here / "scene.xml").write_text(SWING.split('"""')[1])
+    words = "from swing import GoalEnv, Pendulum\nclass Beside(Pendulum):\n"
+    (here / "beside.py").write_text(words + "    xml, load = 'scene.xml', GoalEnv.load\n")
+    with envs.make("beside:Beside", size=16) as env:
+        assert env.model.nu == 1
+
+
+def test_where_it_was_trained_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "runs/train/swing-pendulum/checkpoint").mkdir(parents=True)
+    (here / "runs/train/swing-pendulum/checkpoint/config.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        main(["evaluate", "swing:Pendulum"])
+    assert "--checkpoint, as runs/train/swing-pendulum/checkpoint, or train one" in capsys.readouterr().err
+
+
 def test_folders_are_named_after_it() -> None:
     assert folder_name("robots.swing:Pendulum") == "robots-swing-pendulum"
 
 
+BENT = """
+import numpy as np
+from envs import GoalEnv
+from swing import Pendulum
+
+class Bent(Pendulum):
+    def errors(self, state, goal):
+        return 2 + super().errors(state, goal)
+
+class Blind(Pendulum):
+    view = "top"
+
+class Nowhere(Pendulum):
+    xml, load = "swing.xml", GoalEnv.load
+
+class Strong(Pendulum):
+    spec_low, spec_high, spec_units = (-1.0, -1.0), (1.0, 1.0), ("N m", "N m")
+
+class Slow(Pendulum):
+    substeps = 0.5
+
+class Inverted(Pendulum):
+    spec_low, spec_high = (1.0,), (-1.0,)
+
+class Flat(Pendulum):
+    def play(self, rng):
+        return lambda state: rng.uniform(-1, 1)
+
+class Wide(Pendulum):
+    def play(self, rng):
+        return lambda state: rng.uniform(-1, 1, 3)
+
+class Idle(Pendulum):
+    def play(self, rng):
+        return None
+"""
 WRONG = {
-    "nowhere:Pendulum": r"no module 'nowhere' for task nowhere:Pendulum; expected nowhere.py in .*; run from its",
+    "nowhere:Pendulum": r"no module 'nowhere' for task .*; expected nowhere.py in .*; run from the folder that nowhere",
     "swing.deep:Pendulum": r"no module 'swing.deep' .*; expected swing/deep.py in ",
     "swing:Pendulums": r"task swing:Pendulums is not a task; expected swing:Pendulum; got no such class",
     "swing:SCENE": r"task swing:SCENE is not a task; expected swing:Pendulum; got '",
     "json:Pendulum": r"task json:Pendulum is not a task; expected a subclass of envs.GoalEnv; got no such class",
-    "swing:": r"unknown task; expected TwoRoom or .* or module:Class of your own; got 'swing:'",
-    "swing.py:Pendulum": r"task swing.py:Pendulum names a file; expected its module: swing:Pendulum",
-    "half:Half": r"task half:Half is not finished; expected substeps, xml or load, errors, play; got nothing of these",
-    "bent:Bent": r"task bent:Bent breaks the contract of envs.GoalEnv: expected ",
+    "swing:": r"unknown task; expected TwoRoom or .* or module:Class of your own; got 'swing:'$",
+    "swing.py:Pendulum": r"unknown task; .*; did you mean swing:Pendulum\?$",
+    "./robots/swing.py": r"unknown task; .*; did you mean robots.swing:Class\?$",
+    "robots/swing:Pendulum": r"unknown task; .*; did you mean robots.swing:Pendulum\?$",
+    "ogbench/cube": r"unknown task; .*; got 'ogbench/cube'$",
+    "my-swing:Pendulum": r"unknown task; .*; got 'my-swing:Pendulum'$",
+    "envs.swing:Pendulum": r"module 'envs.swing' is jepa-mpc's own; rename yours, or its folder$",
+    "half:Half": r"task half:Half is not finished; expected it to define substeps, xml or load, errors, play; see",
+    "bent:Bent": r"task bent:Bent breaks the contract of envs.GoalEnv: expected a start at the goal",
+    "bent:Blind": r"Pendulum: the scene has no such camera; expected 'side'; got 'top'",
+    "bent:Nowhere": r"Pendulum: no scene swing.xml; expected a file such as .*/swing.xml; set `xml`",
+    "bent:Strong": r"Pendulum: spec_low is off; expected bounds for 1 actuators, or an `advance` .*; got for 2",
+    "bent:Slow": r"Pendulum: substeps is off; expected a whole number from 1; got 0.5",
+    "bent:Inverted": r"ActionSpec: bounds are off; expected finite low < high; got \(1.0,\), \(-1.0,\)",
+    "bent:Flat": r"task bent:Flat breaks the contract .*: expected play to give actions \(1,\), not \(\)",
+    "bent:Wide": r"task bent:Wide breaks the contract .*: expected play to give actions \(1,\), not \(3,\)",
+    "bent:Idle": r"task bent:Idle breaks the contract .*: expected play to return a policy",
 }
 
 
@@ -78,8 +157,7 @@ def test_what_is_wrong_with_a_task_is_told(task: str, here: Path, capsys: pytest
     head = "from envs import GoalEnv\nclass Half(GoalEnv):\n    name, spec_units = 'Half', ('N',)\n"
     head += "    spec_low, spec_high = (-1.0,), (1.0,)\n    def sample_state(self, rng): ...\n"
     (here / "half.py").write_text(head)
-    bent = "from swing import Pendulum\nclass Bent(Pendulum):\n    def errors(self, state, goal):\n"
-    (here / "bent.py").write_text(bent + "        return 2 + super().errors(state, goal)\n")
+    (here / "bent.py").write_text(BENT)
     with pytest.raises(SystemExit) as ended:
         main(["check", task])
     said = capsys.readouterr().err

@@ -61,9 +61,9 @@ class Contender:
 def contenders(task: str, energy: str = "latent") -> Iterator[Contender]:
     """Everybody on a task who has such an energy and weights; ours first, with varied looks as it ships."""
     if energy == "latent":
-        yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(task, None)))
+        yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(task, None), task=task))
         if (plain := WEIGHTS / f"{task.lower()}-jepa-0").exists():
-            yield Contender("jepa", 0.0, energy, checkpoint.load(plain))
+            yield Contender("jepa", 0.0, energy, checkpoint.load(plain, task=task))
     for model in ("recurrent", "next_frame"):
         for augment, which in ((0.0, ""), (0.8, ""), (0.8, "-seen")):
             folder = WEIGHTS / f"{task.lower()}-{model}-{augment:g}{which}"

@@ -22,6 +22,7 @@ from planner.errors import BadInput
 from planner.models.ensemble import Ensemble
 from planner.models.jepa import JEPA
 from planner.recipes import POLISH
+from planner.tasks import folder_name
 from planner.versions import commit
 
 from .weights import intact, write
@@ -94,10 +95,10 @@ def main(options: Options) -> None:
     if options.members < 2:
         raise BadInput("ensemble: members is off", expected="at least 2", got=str(options.members))
     torch.set_num_threads(options.threads)
-    name = f"{options.task.lower()}-ensemble"
+    name = f"{folder_name(options.task)}-ensemble"
     out, folder = options.out or Path("runs/rivals") / name, options.save or Path(__file__).parent / "weights" / name
     loaded = checkpoint.load(checkpoint.find(options.task, options.checkpoint), task=options.task)
-    store = EpisodeStore.open(options.data or Path("data") / options.task.lower())
+    store = EpisodeStore.open(options.data or Path("data") / folder_name(options.task))
     store.verify()
     members = []
     for seed in range(options.members):

@@ -24,6 +24,7 @@ from planner.data import EpisodeStore, split_rows
 from planner.errors import BadInput
 from planner.recipes import recipe_for
 from planner.settings import TrainConfig
+from planner.tasks import folder_name
 from planner.training import JEPATraining, _draws, _run, _same_run
 from planner.types import Context
 from planner.versions import commit
@@ -235,9 +236,11 @@ def main(options: Options) -> None:
         if (got := getattr(options, name)) not in known:
             raise BadInput(f"rival: unknown {name}", expected=" or ".join(known), got=repr(got))
     torch.set_num_threads(options.threads)
-    store = EpisodeStore.open(options.data or Path("data") / options.task.lower())
+    store = EpisodeStore.open(options.data or Path("data") / folder_name(options.task))
     store.verify()
-    name = f"{options.task.lower()}-{options.kind}-{options.augment:g}" + ("-seen" if options.targets == "seen" else "")
+    name = f"{folder_name(options.task)}-{options.kind}-{options.augment:g}" + (
+        "-seen" if options.targets == "seen" else ""
+    )
     out = options.out or Path("runs/rivals") / name
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
