@@ -142,6 +142,32 @@ def test_figures_beside_lewm_are_those_that_were_measured() -> None:
     assert told["TwoRoom"][1] == str(first["n"]) and told["TwoRoom"][3] == str(first["successes"])
 
 
+NUISANCES = ("noise", "light", "distractors", "video", "television")
+
+
+@pytest.mark.parametrize("task", ["TwoRoom", "Reacher"])
+def test_figures_under_nuisance_are_those_that_were_measured(task: str) -> None:
+    """At severity 2 and 4, or, planned in pixels, 2 alone; the JEPA with varied looks is the one that ships."""
+    lines = (ROOT / "benchmarks/results/claims.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["part"] == "noise" and row["kind"] == "success"]
+    names = ("model", "augment", "energy", "nuisance", "severity")
+    last = {tuple(row[name] for name in names): row for row in rows if row["task"] == task and not row["note"]}
+    table = README.split(f"| {task} | undisturbed |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(table) >= 6
+    for line in table:
+        who, *told = line.strip("| ").split(" | ")
+        model = "jepa" if "JEPA" in who else "recurrent" if "recurrent" in who else "next_frame"
+        arm, severities = (model, 0.8 if "varied" in who else 0.0), (2, 4)
+        arm, severities = ((*arm, "pixels"), (2,)) if "in pixels" in who else ((*arm, "latent"), severities)
+        found = [str(last[(*arm, "none", 0)]["successes"])]
+        for kind in NUISANCES:
+            found.append(" / ".join(str(last[(*arm, kind, severity)]["successes"]) for severity in severities))
+        assert told == found, who
+        assert last[(*arm, "none", 0)]["n"] == (10 if "in pixels" in who else 40)
+        if "ships" in who:
+            assert last[(*arm, "none", 0)]["sha256"] == shipped_config(task)["sha256"]
+
+
 KINDS = ("teleport", "wall", "frozen", "reversed", "swapped", "vanished", "mass", "mean")
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import tyro
 
+from planner.errors import BadInput
+
+from .contenders import TASKS
 from .parts import LANES, PARTS, Part, end_with_parent, measure
 from .rows import Rows, read
 
@@ -21,6 +24,7 @@ class Options:
 
     Attributes:
         parts: quality, noise, cost, energy, belief; all of them by default.
+        rivals: tasks on which rivals are measured beside ours: TwoRoom, Reacher.
         quick: a look, in under three minutes.
         out: rows; those that are there are not measured again.
         fresh: measure them again all the same (as FRESH=1 does).
@@ -28,6 +32,7 @@ class Options:
     """
 
     parts: tuple[Part, ...] = tuple(PARTS)
+    rivals: tuple[str, ...] = TASKS[:1]
     quick: bool = False
     out: Path | None = None
     fresh: bool = False
@@ -38,24 +43,31 @@ def main(options: Options) -> None:
     """Measures what is missing, and writes the report; of all parts measured afresh the time is a row, too."""
     from .report import write
 
+    if strange := [task for task in options.rivals if task not in TASKS]:
+        raise BadInput("claims: no rivals were trained", expected=" or ".join(TASKS), got=", ".join(strange))
     began, fresh = time.monotonic(), options.fresh or bool(os.environ.get("FRESH"))
     out = options.out or Path("runs/claims" if options.quick else "benchmarks/results") / "claims.jsonl"
     before = len(read(out)) if fresh and out.exists() else 0
     if "cost" in options.parts:
-        measure(("cost",), options.quick, out, fresh)
+        measure(("cost",), options.rivals, options.quick, out, fresh)
     lanes = [chosen for lane in LANES if (chosen := tuple(part for part in lane if part in options.parts))]
     if len(lanes) > 1:
         with ProcessPoolExecutor(len(lanes), get_context("spawn"), end_with_parent) as pool:
-            for done in as_completed([pool.submit(measure, lane, options.quick, out, fresh) for lane in lanes]):
+            jobs = [pool.submit(measure, lane, options.rivals, options.quick, out, fresh) for lane in lanes]
+            for done in as_completed(jobs):
                 done.result()  # what fails first is told when the other lane is over
     elif lanes:
-        measure(lanes[0], options.quick, out, fresh)
+        measure(lanes[0], options.rivals, options.quick, out, fresh)
     if fresh and set(options.parts) == set(PARTS):
-        Rows(out)({"part": "run", "quick": options.quick, "wall_seconds": round(time.monotonic() - began)})
+        row = {"part": "run", "quick": options.quick, "rivals": options.rivals}
+        Rows(out)(row | {"wall_seconds": round(time.monotonic() - began)})
     known = read(out)[before:] if out.exists() else []
     write(known, options.page, frames=out.parent, pictures=None if options.quick else Path("docs"))
     print(f"{out}: {len(known)} rows; {options.page}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    try:
+        main(tyro.cli(Options))
+    except BadInput as error:
+        raise SystemExit(f"claims: {error}") from None

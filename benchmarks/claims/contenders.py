@@ -16,7 +16,7 @@ from .worlds import InPixels
 
 WEIGHTS = Path(__file__).parent / "weights"
 TASKS = "TwoRoom", "Reacher"
-"""Those that have rivals. The first is looked at most closely: a plan in pictures takes seconds."""
+"""Those that have rivals. The first is looked at most closely, and alone unless others are asked for."""
 SEEN = "drawn as seen"
 """Of rivals that draw pictures with their looks; the others are told what is nuisance, and draw without."""
 CHUNK = 512

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,9 +65,9 @@ class Renderer:
         return TensorDict({"pixels": scaled(torch.from_numpy(pixels))}, batch_size=actions.shape[:3])
 
 
-def run(quick: bool, report: Rows) -> None:
+def run(quick: bool, report: Rows, tasks: Sequence[str]) -> None:
     """Reports rows of steps, plans, episodes and of the error over the horizon."""
-    for task in TASKS[:1] if quick else TASKS:
+    for task in tasks:
         steps(task, [BASE] if quick or task != TASKS[0] else SIZES, report)
         for contender in everyone(task):
             episodes(contender, 2 if quick else 10, report)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -136,17 +136,17 @@ class _Seen:
         return TensorDict({"latent": viewed}, batch_size=viewed.shape[:3])
 
 
-def scorers(task: str) -> Iterator[InLatents]:
-    """Ours as shipped, then everybody whose weights lie in `WEIGHTS`."""
+def scorers(task: str, rivals: bool) -> Iterator[InLatents]:
+    """Ours as shipped, then, if rivals are asked for, everybody whose weights lie in `WEIGHTS`."""
     loaded = checkpoint.load(checkpoint.find(task, None), task=task)
     yield InLatents("jepa", loaded.model, loaded.sha256)
-    for folder in sorted(WEIGHTS.glob(f"{task.lower()}-*")):
+    for folder in sorted(WEIGHTS.glob(f"{task.lower()}-*")) if rivals else ():
         name = folder.name.removeprefix(f"{task.lower()}-")
         if name == "ensemble":
             doubting, sha256 = ensemble.load(folder, loaded)
             yield InDoubt("jepa, ensemble's disagreement", doubting, sha256)
         elif name.startswith("jepa"):
-            other = checkpoint.load(folder)
+            other = checkpoint.load(folder, task=task)
             yield InLatents(name, other.model, other.sha256)
         else:
             from .weights import load
@@ -295,9 +295,9 @@ def looks_row(found: list[Scored], judged: Judged) -> Row:
     return {"group": "possible", "n": len(scores)} | rows
 
 
-def measure(task: str, size: Size, report: Report) -> None:
-    """All rows of one task."""
-    envs, kinds, judges = load_envs(), kinds_of(task), list(scorers(task))
+def measure(task: str, size: Size, report: Report, rivals: bool) -> None:
+    """All rows of one task, of rivals too if asked for."""
+    envs, kinds, judges = load_envs(), kinds_of(task), list(scorers(task, rivals))
     pixels = judges[0].model.config.image_size
     rehearsal = Studio(envs, task, pixels, CALIBRATE_STREAM, seed=1)
     chosen = score({judge.name: AHEAD for judge in judges}, judges, rehearsal, range(size.chosen), looks_every=1)
@@ -352,21 +352,22 @@ def traces(found: list[Scored], kinds: tuple[str, ...], ahead: int) -> dict[str,
     return shown
 
 
-def run(quick: bool, report: Report) -> None:
+def run(quick: bool, report: Report, rivals: Sequence[str]) -> None:
     """Measures every task, and hands over rows as they are found.
 
     Args:
         quick: TwoRoom alone and few clips, for a look; intervals are then wide.
+        rivals: tasks whose rivals are judged beside what ships.
         report: takes a row; where it has `has(row)` too, as a file of rows does, tasks that are there are left out.
     """
     size, known = QUICK if quick else FULL, getattr(report, "has", lambda row: False)
     for task in size.tasks:
-        judges = [(judge.name, judge.sha256) for judge in scorers(task)]
+        judges = [(judge.name, judge.sha256) for judge in scorers(task, task in rivals)]
         wanted = [
             {"part": "energy", "kind": "traces", "task": task, "scorer": n, "checkpoint_sha256": s} for n, s in judges
         ]
         if not all(known(row) for row in wanted):
-            measure(task, size, report)
+            measure(task, size, report, task in rivals)
 
 
 def line(row: Row) -> str:

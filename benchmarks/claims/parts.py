@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
@@ -15,7 +15,7 @@ from . import belief, cost, expectation, noise, quality
 from .rows import Rows
 
 Part = Literal["quality", "noise", "cost", "energy", "belief"]
-PARTS: dict[Part, Callable[[bool, Rows], None]] = {
+PARTS: dict[Part, Callable[[bool, Rows, Sequence[str]], None]] = {
     "quality": quality.run,
     "noise": noise.run,
     "cost": cost.run,
@@ -27,12 +27,12 @@ LANES: tuple[tuple[Part, ...], ...] = (("noise",), ("quality", "energy", "belief
 """Parts that are measured side by side, a process each. Cost is not among them: its times want a machine to itself."""
 
 
-def measure(parts: tuple[Part, ...], quick: bool, out: Path, fresh: bool) -> None:
-    """Measures some parts, one after the other, on one thread: another process may measure beside them."""
+def measure(parts: tuple[Part, ...], tasks: Sequence[str], quick: bool, out: Path, fresh: bool) -> None:
+    """Measures some parts, with rivals on some tasks, in turn and on one thread: another process may measure too."""
     torch.set_num_threads(1)
     rows = Rows(out, fresh)
     for part in parts:
-        PARTS[part](quick, rows)
+        PARTS[part](quick, rows, tasks)
 
 
 def end_with_parent() -> None:
