@@ -14,6 +14,7 @@ from .base import GoalEnv
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 TAKEN = ("envs", "planner")
+"""Names of our packages, which a module of somebody's own would hide, or be hidden by."""
 WANTED = ("name", "spec_low", "spec_high", "spec_units", "substeps")
 """What a task has to say of itself; its scene is either `xml` or what `load` returns."""
 

@@ -60,7 +60,7 @@ def test_data_of_a_task_as_it_was_is_not_trained_on(here: Path, capsys: pytest.C
     """With other bounds the old episodes were once taken for the new robot's."""
     main(["collect", "swing:Pendulum", *SMALLER["collect"]])
     del sys.modules["swing"]
-    (here / "swing.py").write_text(SWING.replace('(-1.0,), (1.0,), ("N m",)', '(-1.0,), (2.0,), ("N m",)'))
+    (here / "swing.py").write_text(SWING.replace('(-2.5,), (2.5,), ("N m",)', '(-2.5,), (3.0,), ("N m",)'))
     for words, says in (
         ("collect", "was made with another action_high"),
         ("train", "and task differ in their actions"),

@@ -27,7 +27,8 @@ body { margin: 0 auto; max-width: 1080px; padding: 2rem 1.25rem; color: var(--in
   font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.7rem } h2 { font-size: 1.25rem; margin-top: 2.5rem } p, li { max-width: 75ch }
 svg, img { max-width: 100%; height: auto } img { image-rendering: pixelated; margin: .3rem 1rem .3rem 0 }
-table { border-collapse: collapse; font-size: .875rem } th, td { padding: .25rem .8rem .25rem 0; text-align: left;
+table { border-collapse: collapse; font-size: .875rem; margin-bottom: 1.25rem }
+th, td { padding: .25rem .8rem .25rem 0; text-align: left;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums } .dim { color: var(--dim) }
 """
 
