@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -273,6 +274,8 @@ def test_pairs_are_unsolved_across_the_wall_and_reachable() -> None:
 
 class Still:
     """A task that never moves, so that every pair is solved at its start."""
+
+    action_space = gym.spaces.Box(-1, 1, (1,))
 
     def set_state(self, state: np.ndarray) -> None:
         self.state = np.zeros(1)
