@@ -65,7 +65,7 @@ def main(options: Options) -> None:
         got = f"{options.episodes}, {options.distance}, {options.every} and {len(options.tasks)} tasks"
         raise BadInput("gallery: options are off", expected="a task, and episodes, distance, every >= 1", got=got)
     takes = [film(task, options) for task in track(options.tasks, "filming")]
-    shots = [shot for round_ in zip(*takes, strict=True) for shot in rehearsed(round_)]
+    shots = [shot for round_ in zip(*takes, strict=True) for shot in side_by_side(round_)]
     palette = montage(shots).quantize(COLOURS)  # one for all: what stands still then costs nothing
     pictures = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots]
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def film(task: str, options: Options) -> list[Take]:
     return takes
 
 
-def rehearsed(takes: Sequence[Take]) -> list[Image.Image]:
+def side_by_side(takes: Sequence[Take]) -> list[Image.Image]:
     """The pictures of a round: all tasks side by side, each standing still where it ended."""
     length = max(len(take.frames) for take in takes) + HOLD
     shots = []
@@ -124,11 +124,7 @@ def tile(take: Take, step: int) -> Image.Image:
 
 def montage(shots: Sequence[Image.Image], most: int = 12) -> Image.Image:
     """Some of the pictures, one above the other."""
-    chosen = shots[:: max(1, len(shots) // most)]
-    whole = Image.new("RGB", (chosen[0].width, sum(shot.height for shot in chosen)))
-    for i, shot in enumerate(chosen):
-        whole.paste(shot, (0, i * shot.height))
-    return whole
+    return Image.fromarray(np.vstack([np.asarray(shot) for shot in shots[:: max(1, len(shots) // most)]]))
 
 
 if __name__ == "__main__":

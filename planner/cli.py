@@ -57,7 +57,6 @@ class Check:
 
     def run(self) -> None:
         check_seed("check", self.seed)
-        _check_task(self.task)
         envs = load_envs()
         with envs.make(self.task, self.size) as env:
             try:

@@ -157,8 +157,8 @@ def test_figures_under_nuisance_are_those_that_were_measured(task: str) -> None:
     for line in table:
         who, *told = line.strip("| ").split(" | ")
         model = "jepa" if "JEPA" in who else "recurrent" if "recurrent" in who else "next_frame"
-        arm, severities = (model, 0.8 if "varied" in who else 0.0), (2, 4)
-        arm, severities = ((*arm, "pixels"), (2,)) if "in pixels" in who else ((*arm, "latent"), severities)
+        arm = (model, 0.8 if "varied" in who else 0.0, "pixels" if "in pixels" in who else "latent")
+        severities = (2,) if "in pixels" in who else (2, 4)
         found = [str(last[(*arm, "none", 0)]["successes"])]
         for kind in NUISANCES:
             found.append(" / ".join(str(last[(*arm, kind, severity)]["successes"]) for severity in severities))
@@ -179,6 +179,31 @@ def test_figures_of_surprise_are_those_that_were_measured(task: str) -> None:
     aurocs = [f"{rows[kind]['auroc']:.3f}" if kind in rows else "-" for kind in KINDS]
     looks = rows["looks"]["at_0.01"]
     assert told == [*aurocs, f"{looks['flagged']}/{looks['of']}"]
+
+
+SCORERS = {
+    "JEPA, plain": "jepa-0",
+    "an ensemble's disagreement": "jepa, ensemble's disagreement",
+    "next-frame rival, plain, pixels": "next_frame-0, pixels",
+    "next-frame rival, varied looks, pixels": "next_frame-0.8, pixels",
+    "recurrent rival, plain, latents": "recurrent-0, latents",
+    "recurrent rival, plain, pixels": "recurrent-0, pixels",
+    "recurrent rival, varied looks, latents": "recurrent-0.8, latents",
+}
+
+
+@pytest.mark.parametrize("task", ["TwoRoom", "Reacher"])
+def test_figures_of_rivals_surprise_are_those_that_were_measured(task: str) -> None:
+    table = README.split("| AUROC | teleport | wall |")[1].split("\n\n")[0]
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith(f"| {task}, ")]
+    rows = [json.loads(line) for line in (ROOT / "benchmarks/results/claims.jsonl").read_text().splitlines()]
+    assert len(lines) >= 5
+    for who, *told in lines:
+        scorer = SCORERS[who.removeprefix(f"{task}, ")]
+        mine = {row["kind"]: row for row in rows if row.get("scorer") == scorer and row["task"] == task}
+        aurocs = [f"{mine[kind]['auroc']:.3f}" if kind in mine else "-" for kind in KINDS]
+        looks = mine["looks"]["at_0.01"]
+        assert told == [*aurocs, f"{looks['flagged']}/{looks['of']}"], who
 
 
 def test_figures_of_foretelling_are_those_that_were_measured() -> None:

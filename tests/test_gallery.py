@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.gallery import HOLD, Options, Take, main, rehearsed, tile
+from benchmarks.gallery import HOLD, Options, Take, main, side_by_side, tile
 from planner.errors import BadInput
 from planner.evaluate.video import FAILURE, SUCCESS
 
@@ -30,7 +30,7 @@ def test_a_tile_tells_how_the_episode_ended_once_it_is_over() -> None:
 
 
 def test_a_round_lasts_as_long_as_its_longest_episode_and_then_stands_still() -> None:
-    shots = rehearsed([TAKE, replace(TAKE, frames=[SHOT] * 5)])
+    shots = side_by_side([TAKE, replace(TAKE, frames=[SHOT] * 5)])
     assert len(shots) == 5 + HOLD and np.array_equal(shots[4], shots[-1])
     assert not np.array_equal(shots[3], shots[4]), "the second task's frame turns red"
 

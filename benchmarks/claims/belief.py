@@ -211,7 +211,7 @@ def measure(task: str, n: int, report: Callable[[Row], None]) -> None:
     report(facts | {"kind": "success"} | success_row(loaded, n))
 
 
-def run(quick: bool, report: Callable[[Row], None], _: Sequence[str] = ()) -> None:
-    """Measures what ships of every task, and hands over rows; `quick`: TwoRoom alone, few episodes, for a look."""
+def run(quick: bool, report: Callable[[Row], None], _: Sequence[str]) -> None:
+    """Measures what ships of every task, rivals of none, and hands over rows; `quick`: TwoRoom alone, few episodes."""
     for task in ("TwoRoom",) if quick else tuple(SCENES):
         measure(task, 20 if quick else EPISODES, report)

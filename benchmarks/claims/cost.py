@@ -66,7 +66,7 @@ class Renderer:
 
 
 def run(quick: bool, report: Rows, tasks: Sequence[str]) -> None:
-    """Reports rows of steps, plans, episodes and of the error over the horizon."""
+    """Reports rows of steps, plans, episodes and of the error over the horizon, on tasks of `TASKS`."""
     for task in tasks:
         steps(task, [BASE] if quick or task != TASKS[0] else SIZES, report)
         for contender in everyone(task):

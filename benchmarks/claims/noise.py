@@ -25,7 +25,7 @@ LOOKS = 8
 
 
 def run(quick: bool, report: Rows, tasks: Sequence[str]) -> None:
-    """Reports a row a task, contender, nuisance and severity, of success and of probes."""
+    """Reports a row a task of `TASKS`, contender, nuisance and severity, of success and of probes."""
     n = 6 if quick else 40
     for task in tasks:
         for kind, severity in settings((2,) if quick else (4, 2, 3, 1) if task == TASKS[0] else (4, 2)):

@@ -27,7 +27,7 @@ SEED = 2000
 
 
 def run(quick: bool, report: Rows, tasks: Sequence[str]) -> None:
-    """Reports PSNR of each rival on held-out play, and keeps sample frames beside the rows: true over predicted."""
+    """Reports PSNR of the rivals on held-out play, and keeps sample frames beside the rows: true over predicted."""
     n = 6 if quick else 40
     for task in tasks:
         env = envs.make(task)
