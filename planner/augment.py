@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 GROUPS = 4
 """Groups of colours that repainting tells apart."""
 
 
-def vary(pixels: Tensor, strength: float, *, shift: bool = True, repaint: bool = False) -> Tensor:
+def vary(
+    pixels: Tensor, strength: float, *, shift: bool = True, repaint: bool = False, backdrop: bool = False
+) -> Tensor:
     """Gives every picture a look of its own: light, colours, grain, a shift by a pixel, and a disc before the camera.
 
     Where the frames of one window look different, whatever tells looks apart cannot be predicted from one frame to the
@@ -22,6 +25,7 @@ def vary(pixels: Tensor, strength: float, *, shift: bool = True, repaint: bool =
         shift: whether pictures move too.
         repaint: whether things change their colours each on its own, as far as their colours tell them apart: of most
             pictures (three in four at strength 1) the colours fall into four groups, and half of these are repainted.
+        backdrop: whether clouds of colour show through the floor of some pictures (two in three at strength 1).
 
     Returns:
         Pictures of the same shape and type.
@@ -29,7 +33,9 @@ def vary(pixels: Tensor, strength: float, *, shift: bool = True, repaint: bool =
     shape, device = pixels.shape, pixels.device
     frames = pixels.flatten(0, 1)
     frames = (_shifted(frames, strength) if shift else frames).float()
+    floor = floors(frames) if backdrop else None
     frames = repainted(frames, strength) if repaint else frames
+    frames = frames if floor is None else clouded(frames, floor, strength)
     n = len(frames)
 
     def uniform(*extent: int) -> Tensor:
@@ -89,6 +95,54 @@ def repainted(frames: Tensor, strength: float) -> Tensor:
     which = group[..., None].expand_as(colours)
     gains, offsets = 1 + 0.3 * gain * chosen, 64 * offset * chosen
     return (colours * gains.gather(1, which) + offsets.gather(1, which)).view_as(frames)
+
+
+def floors(frames: Tensor) -> Tensor:
+    """Where pictures show what most of each shows, give or take 24 grey levels: 1 there and 0 elsewhere.
+
+    Args:
+        frames: float32 `[N, size, size, 3]`, grey levels 0 to 255.
+
+    Returns:
+        `[N, size, size, 1]`, float32.
+    """
+    codes = (frames // 16).long().clamp_(0, 15) @ torch.tensor([256, 16, 1], device=frames.device)  # [N, size, size]
+    codes = codes.flatten(1)
+    counts = torch.zeros(len(frames), 16**3, device=frames.device).scatter_add_(
+        1, codes, torch.ones_like(codes).float()
+    )
+    common = (codes == counts.argmax(1, keepdim=True)).unflatten(1, frames.shape[1:3]).unsqueeze(-1)
+    colour = (frames * common).sum((1, 2), keepdim=True) / common.sum((1, 2), keepdim=True)
+    return ((frames - colour).abs().amax(-1, keepdim=True) < 24).float()
+
+
+def clouded(frames: Tensor, floor: Tensor, strength: float) -> Tensor:
+    """Clouds of any colours show through the floor of pictures, in some all over it and in others in a part.
+
+    What moves or lies behind everything is not what a robot is asked about, and a film there is nothing like one
+    floor of another colour.
+
+    Args:
+        frames: float32 `[N, size, size, 3]`, grey levels.
+        floor: where clouds may show, 0 to 1, `[N, size, size, 1]`.
+        strength: at 1, clouds show in two pictures of three, mixed in by up to all; 0 leaves them alone.
+
+    Returns:
+        Pictures of the same shape and type.
+    """
+    n, size, device = len(frames), frames.shape[1], frames.device
+
+    def fields(cells: int, channels: int) -> Tensor:
+        """Normal noise on a grid of so many cells, smooth in between, `[N, size, size, channels]`."""
+        noise = torch.randn(n, channels, cells, cells, device=device)
+        return interpolate(noise, (size, size), mode="bicubic", align_corners=True).movedim(1, -1)
+
+    rough, chance, share = torch.rand(3, n, 1, 1, 1, device=device)
+    clouds = 127.5 + 127.5 * torch.tanh((1 - rough) * fields(4, 3) + rough * fields(14, 3))
+    everywhere = torch.rand(n, 1, 1, 1, device=device) < 0.5
+    where = torch.where(everywhere, 1.0, torch.sigmoid(6 * fields(4, 1)))
+    mixed = share * (chance < 2 / 3 * strength) * where * floor
+    return torch.lerp(frames, clouds, mixed)
 
 
 def _with_disc(frames: Tensor, strength: float) -> Tensor:

@@ -129,6 +129,7 @@ def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
     checks = curves(out)
     last = checks[max(checks)] if checks else {}
     ways = (", things repainted" if config.repaint else "") + (", shifted" if config.shift else "")
+    ways += ", clouds on their floor" if config.backdrop else ""
     rows = []
     if {"val/plain", "val/varied", "val/untaught"} <= set(last):
         rows = [f"| plain | 0 | {last['val/plain']:.3f} |"]

@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 
 from .errors import BadInput, check_seed
-from .models.encoders import FeatureEncoder, JoinedEncoder
+from .models.encoders import FeatureEncoder
 from .models.jepa import JEPAConfig
 from .recipes import LOOKS, POLISH, PRETRAIN, RECIPES, known_metric, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
@@ -539,7 +539,8 @@ class Looks:
     out: Path | None = None
     """Folder for logs and the state to resume from; runs/looks/TASK by default."""
     retina: bool = True
-    """Put a retina before the encoder, which adapts to the colours of each picture; one that is there is trained on."""
+    """Put a retina before the encoder, which adapts to the colours of each picture; one that is there is trained on.
+    Of a joined encoder (`jepa-mpc join`) the taught half learns on, from the exact one."""
     gaze: bool = False
     """And behind it a gaze, which moves pictures back that lie about a pixel aside; with --training.shift."""
     tensorboard: bool = False
@@ -560,8 +561,7 @@ class Looks:
         loaded, (store,), out = _ready(self)
         _check_renderer("looks", store, loaded)
         torch.manual_seed(self.training.seed)  # of the retina's first weights
-        still = isinstance(loaded.model.encoder, FeatureEncoder | JoinedEncoder)  # refused below, whatever the retina
-        wanted = self.retina and not still
+        wanted = self.retina and not isinstance(loaded.model.encoder, FeatureEncoder)  # which is refused below
         start, model = loaded.sha256, loaded.model.adapted(gaze=self.gaze) if wanted else loaded.model
         done = training.learn_looks(model, store, self.training, out, weights=start, tensorboard=self.tensorboard)
         if done is None:
@@ -992,7 +992,8 @@ def _parse(words: list[str]) -> Any:
     recipe = recipe_for(task)
     training = recipe.training
     if command is Pretrain:
-        training = replace(PRETRAIN, augment=training.augment, shift=training.shift, repaint=training.repaint)
+        given = {name: getattr(training, name) for name in ("augment", "shift", "repaint", "backdrop")}
+        training = replace(PRETRAIN, **given)
     return tyro.cli(command, prog=prog, args=options, default=command(task, model=recipe.model, training=training))
 
 

@@ -49,8 +49,10 @@ class Pictures:
 
 
 def varied(pixels: Tensor, config: TrainConfig) -> Tensor:
-    """Pictures `[B, size, size, 3]`, each with a look of its own, as the settings have them."""
-    return vary(pixels[:, None], config.augment, shift=config.shift, repaint=config.repaint)[:, 0]
+    """Pictures `[..., size, size, 3]`, each with a look of its own, as the settings have them."""
+    given = pixels.flatten(0, -4).unsqueeze(1)
+    looks = vary(given, config.augment, shift=config.shift, repaint=config.repaint, backdrop=config.backdrop)
+    return looks.view(pixels.shape)
 
 
 class LooksTraining(lightning.LightningModule):
@@ -61,13 +63,15 @@ class LooksTraining(lightning.LightningModule):
     a JEPA with `training.augment` from the start, decision 32, has no such latents yet.)
 
     Args:
-        encoder: what is trained; it starts as the teacher that it is compared with.
-        config: `steps`, `augment`, `shift`, `repaint`, `learning_rate`, `weight_decay` and `seed` are read.
+        encoder: what is trained.
+        config: `steps`, `augment`, `shift`, `repaint`, `backdrop`, `learning_rate`, `weight_decay` and `seed` are read.
+        teacher: whose latents these are; `encoder` as it comes by default.
     """
 
-    def __init__(self, encoder: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, encoder: nn.Module, config: TrainConfig, teacher: nn.Module | None = None) -> None:
         super().__init__()
-        self.teacher, self.encoder, self.config = deepcopy(encoder).requires_grad_(False), encoder, config
+        self.teacher = deepcopy(encoder if teacher is None else teacher).requires_grad_(False)
+        self.encoder, self.config = encoder, config
         self.eval()  # statistics of normalisation stand still: the student sees one picture at a time, as in planning
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:

@@ -48,8 +48,8 @@ class MaskedTraining(lightning.LightningModule):
     Args:
         encoder: what is trained; pictures `[B, size, size, 3]` to latents `[B, D]`.
         latent_dim: D.
-        config: `steps`, `masked`, `augment`, `shift`, `repaint`, `sigreg_weight`, `sigreg_directions`,
-            `covariance_weight`, `learning_rate`, `weight_decay` and `seed` are read.
+        config: `steps`, `masked`, `augment`, `shift`, `repaint`, `backdrop`, `sigreg_weight`,
+            `sigreg_directions`, `covariance_weight`, `learning_rate`, `weight_decay` and `seed` are read.
     """
 
     def __init__(self, encoder: nn.Module, latent_dim: int, config: TrainConfig) -> None:

@@ -208,9 +208,10 @@ class TrainConfig:
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         shift: whether looks differ by a shift of up to a pixel too.
         repaint: whether things change their colours each on its own in them; needs an `augment` above 0.
+        backdrop: whether clouds of colour show through their floor; needs an `augment` above 0.
         masked: share of each picture that masked pretraining hides, above 0 to below 1.
         freeze: leave the encoder, pretrained or somebody else's, as it is: the predictor alone learns, on its latents.
-            What shapes latents is then not read: sigreg, covariance, inverse, augment, shift and repaint.
+            What shapes latents is then not read: sigreg, covariance, inverse, augment, shift, repaint and backdrop.
         held_out: share of the episodes kept for validation, above 0 to below 1.
         polish_steps: updates of the predictor alone, afterwards, on the latents of the finished encoder, >= 0. They are
             cached, so that an update costs a fraction and can look further ahead.
@@ -245,6 +246,7 @@ class TrainConfig:
     augment: float = 0.0
     shift: bool = True
     repaint: bool = False
+    backdrop: bool = False
     masked: float = 0.5
     freeze: bool = False
     held_out: float = 0.05
@@ -277,9 +279,10 @@ class TrainConfig:
         for name in ("cold_starts", "moving", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"training: {name} is off", expected="0 to 1", got=str(getattr(self, name)))
-        if self.repaint and not self.augment:
-            do = "give training.augment above 0, of which things repainted are a part"
-            raise BadInput("training: repaint without looks", expected="augment above 0", got="augment 0", do=do)
+        for name, what in {"repaint": "things repainted are", "backdrop": "clouds on the floor are"}.items():
+            if getattr(self, name) and not self.augment:
+                do = f"give training.augment above 0, of which {what} a part"
+                raise BadInput(f"training: {name} without looks", expected="augment above 0", got="augment 0", do=do)
         if not 0 < self.masked < 1:
             raise BadInput("training: masked is off", expected="more than 0, less than 1", got=str(self.masked))
         if not 0 < self.temporal_expectile <= 0.5:

@@ -25,7 +25,6 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from .augment import vary
 from .checkpoint import weights_of
 from .data import DatasetInfo, EpisodeStore, Mixture, Windows, split_rows, write_atomically
 from .errors import BadInput
@@ -78,7 +77,7 @@ class JEPATraining(lightning.LightningModule):
         """The latents `[B, F, D]` of a batch, in training each frame with a look of its own."""
         pixels = batch["pixels"]
         if self.training and self.config.augment:
-            pixels = vary(pixels, self.config.augment, shift=self.config.shift, repaint=self.config.repaint)
+            pixels = varied(pixels, self.config)
         return self.model.embed(pixels)
 
     def weights(self) -> dict[str, float]:
@@ -596,11 +595,14 @@ def learn_looks(
 ) -> JEPA | None:
     """Teaches a finished model's encoder to see through looks, latents as they were; resumes from `out/last.ckpt`.
 
+    Of a joined encoder the taught half learns on, from the exact one, and then how far apart the two may be is found
+    anew (`join`).
+
     Args:
         model: encoder to start from; changed in place. All else stays as it is.
         store: pictures of the same task, already verified.
-        config: `steps`, `batch` (pictures), `augment`, `shift`, `repaint`, `learning_rate`, `weight_decay`,
-            `held_out`, `seed` and `save_every` are read.
+        config: `steps`, `batch` (pictures), `augment`, `shift`, `repaint`, `backdrop`, `learning_rate`,
+            `weight_decay`, `held_out`, `seed` and `save_every` are read.
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
@@ -617,20 +619,24 @@ def learn_looks(
     if isinstance(model.encoder, FeatureEncoder):
         do = "teach the backbone where it comes from"
         raise BadInput("looks: somebody else's encoder stands still", expected=" or ".join(BUILT_IN), do=do)
-    if isinstance(model.encoder, JoinedEncoder):
-        do = "teach the weights that were joined, and join them again"
-        raise BadInput("looks: a joined encoder stands still", expected="one encoder", got="two", do=do)
     _check_pictures(store, model)
     run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
-    model.requires_grad_(False).encoder.requires_grad_(True)
-    if not config.shift and isinstance(model.encoder, AdaptedEncoder) and model.encoder.gaze:
-        model.encoder.gaze.requires_grad_(False)  # where nothing lies aside it would unlearn to move anything
+    joined = model.encoder if isinstance(model.encoder, JoinedEncoder) else None
+    learns = joined.taught if joined else model.encoder
+    model.requires_grad_(False)
+    learns.requires_grad_(True)
+    if not config.shift and isinstance(learns, AdaptedEncoder) and learns.gaze:
+        learns.gaze.requires_grad_(False)  # where nothing lies aside it would unlearn to move anything
+    lesson = LooksTraining(learns, config, joined and joined.plain)
     with _modes_are_meant():
-        done = _run(LooksTraining(model.encoder, config), config, out, tensorboard, partial(_pictures, store, config))
-    return model.eval() if done else None
+        if not _run(lesson, config, out, tensorboard, partial(_pictures, store, config)):
+            return None
+    if joined:
+        joined.apart.fill_(agreement(joined.plain, learns, store, config)["apart"])
+    return model.eval()
 
 
 def _check_pictures(store: EpisodeStore, model: JEPA) -> None:
@@ -659,8 +665,8 @@ def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) ->
         model: whose latents, predictor and heads these are.
         taught: a model whose encoder came of `learn_looks`, from `model`'s; the rest of it is not read.
         store: pictures of the same task, already verified.
-        config: `batch` (pictures), `augment`, `shift`, `repaint`, `held_out` and `seed` are read; how pictures are
-            varied counts for the figures alone.
+        config: `batch` (pictures), `augment`, `shift`, `repaint`, `backdrop`, `held_out` and `seed` are read; how
+            pictures are varied counts for the figures alone.
 
     Returns:
         The joined model, and what to tell of it: `apart`, the distance up to which they agree, mean square; `plain` and
@@ -671,23 +677,33 @@ def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) ->
     """
     _check_pictures(store, model)
     joined = model.joined(taught, 0.0)
+    found = agreement(model.encoder, taught.encoder, store, config)
+    joined.encoder.get_buffer("apart").fill_(found["apart"])
+    return joined, found
+
+
+@torch.no_grad()
+def agreement(plain: nn.Module, taught: nn.Module, store: EpisodeStore, config: TrainConfig) -> dict[str, float]:
+    """How far apart two encoders may be on a picture for the `plain` one to be believed; returns what `join` does.
+
+    Raises:
+        BadInput: if their latents mean different things.
+    """
     torch.manual_seed(config.seed)
     draws = _pictures(store, config)[1]
-    plain = [draws[i]["pixels"] for i in range(max(2, -(-AGREE_ON // config.batch)))]
+    pictures = [draws[i]["pixels"] for i in range(max(2, -(-AGREE_ON // config.batch)))]
 
     def distances(looks: Iterable[Tensor]) -> Tensor:
-        return torch.cat([(model.embed(pixels) - taught.embed(pixels)).square().mean(1) for pixels in looks])
+        return torch.cat([(plain(pixels) - taught(pixels)).square().mean(1) for pixels in looks])
 
-    half = len(plain) // 2
-    apart = distances(plain[:half]).quantile(AGREE).item()
+    half = len(pictures) // 2
+    apart = distances(pictures[:half]).quantile(AGREE).item()
     if apart > ONE_SPACE:
         expected = f"a mean square distance of {ONE_SPACE} at most on plain pictures"
         do = "give weights that `jepa-mpc looks` taught these latents"
         raise BadInput("join: the encoders' latents differ in meaning", expected=expected, got=f"{apart:.2f}", do=do)
-    looks = {"plain": plain[half:], "varied": [varied(pixels, config) for pixels in plain[half:]]}
-    shares = {name: (distances(looks[name]) <= apart).double().mean().item() for name in looks}
-    joined.encoder.get_buffer("apart").fill_(apart)
-    return joined, {"apart": apart} | shares
+    looks = {"plain": pictures[half:], "varied": [varied(pixels, config) for pixels in pictures[half:]]}
+    return {"apart": apart} | {name: (distances(looks[name]) <= apart).double().mean().item() for name in looks}
 
 
 def find_body(model: JEPA, store: EpisodeStore, held_out: float) -> Tensor:

@@ -10,10 +10,12 @@ import torch
 from tensordict import TensorDict
 from toys import SIZE, TRAINING, info, toy_model
 
-from planner.augment import repainted, vary
+from envs.appearance import floor
+from planner.augment import clouded, floors, repainted, vary
 from planner.errors import BadInput
 from planner.looks import LooksTraining
 from planner.masked import MaskedTraining
+from planner.settings import TrainConfig
 from planner.training import JEPATraining
 
 
@@ -129,30 +131,81 @@ def test_repainting_without_looks_is_refused() -> None:
         replace(TRAINING, augment=0.0, repaint=True)
 
 
-LOOKING: dict[str, Callable[[torch.Tensor, bool], object]] = {
-    "training": lambda pixels, repaint: JEPATraining(
-        toy_model(), replace(TRAINING, augment=1.0, shift=False, repaint=repaint), info()
-    ).look(TensorDict({"pixels": pixels}, batch_size=pixels.shape[:2])),
-    "masked": lambda pixels, repaint: MaskedTraining(
-        toy_model().encoder, 8, replace(TRAINING, augment=1.0, shift=False, repaint=repaint)
-    ).training_step(TensorDict({"pixels": pixels[:, 0]}, batch_size=[len(pixels)]), 0),
-    "looks": lambda pixels, repaint: LooksTraining(
-        toy_model().encoder, replace(TRAINING, augment=1.0, shift=False, repaint=repaint)
-    ).training_step(TensorDict({"pixels": pixels[:, 0]}, batch_size=[len(pixels)]), 0),
+LOOKS = replace(TRAINING, augment=1.0, shift=False)
+LOOKING: dict[str, Callable[[torch.Tensor, TrainConfig], object]] = {
+    "training": lambda pixels, config: JEPATraining(toy_model(), config, info()).look(
+        TensorDict({"pixels": pixels}, batch_size=pixels.shape[:2])
+    ),
+    "masked": lambda pixels, config: MaskedTraining(toy_model().encoder, 8, config).training_step(
+        TensorDict({"pixels": pixels[:, 0]}, batch_size=[len(pixels)]), 0
+    ),
+    "looks": lambda pixels, config: LooksTraining(toy_model().encoder, config).training_step(
+        TensorDict({"pixels": pixels[:, 0]}, batch_size=[len(pixels)]), 0
+    ),
 }
 
 
+def test_the_floor_is_what_most_of_a_picture_shows() -> None:
+    """The same pixels as changes of appearance take it for."""
+    pictures = still_life(3)
+    pictures[:, 16:20] = 120.0  # the rug is smaller than the floor now
+    pictures[1, :, 4:] = torch.tensor([240.0, 10.0, 10.0])  # another floor in one of them
+    pictures += torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0)) * 3
+    pictures.clamp_(0, 255)
+    found = floors(pictures)
+    assert found.shape == (3, 32, 32, 1) and 0.3 < found.mean() < 0.95
+    for picture, there in zip(pictures, found, strict=True):
+        assert (torch.from_numpy(floor(picture.round().numpy())).float() == there).float().mean() > 0.98
+
+
+def test_clouds_show_through_the_floor_and_nowhere_else() -> None:
+    torch.manual_seed(0)
+    plain = still_life(400)
+    plain[:, 16:20] = 120.0
+    there = floors(plain)
+    change = clouded(plain, there, 1.0) - plain
+    assert (change * (1 - there)).abs().max() == 0
+    anywhere = (change.abs().amax((1, 2, 3)) > 8).float().mean()
+    assert 0.5 < anywhere < 0.7  # two in three, some of them faint
+    covered = (change.abs().amax(-1) > 8).float().sum((1, 2)) / there.sum((1, 2, 3))
+    assert (covered > 0.8).float().mean() > 0.1 and ((covered > 0.1) & (covered < 0.6)).float().mean() > 0.1
+    assert torch.equal(clouded(plain, there, 0.0), plain)
+
+
+def test_clouds_are_no_chequered_floor_and_no_screen() -> None:
+    """They are to teach what looks are measured with, but not to be it: from one pixel to the next they are smooth."""
+    torch.manual_seed(0)
+    grey = torch.full((200, 64, 64, 3), 120.0)
+    clouds = clouded(grey, torch.ones(200, 64, 64, 1), 1.0)
+    step = (clouds[:, 1:] - clouds[:, :-1]).abs().flatten(1)
+    spread = clouds.flatten(1, 2).std(1).mean(1).clamp_min(1)
+    assert (step.quantile(0.95, dim=1) / spread).median() < 1  # of squares it is the whole contrast, twice the spread
+
+
+def test_clouds_are_asked_for_and_follow_the_seed() -> None:
+    looks = []
+    for backdrop in (False, False, True, True):
+        torch.manual_seed(3)
+        looks.append(vary(scene(), 1.0, shift=False, backdrop=backdrop))
+    assert torch.equal(looks[0], looks[1]) and torch.equal(looks[2], looks[3]) and not torch.equal(looks[0], looks[2])
+    assert torch.equal(vary(scene(), 0.0, backdrop=True), scene())
+    with pytest.raises(BadInput, match=r"backdrop without looks; expected augment above 0; .*training.augment above 0"):
+        replace(TRAINING, augment=0.0, backdrop=True)
+
+
 @pytest.mark.parametrize("stage", LOOKING)
-@pytest.mark.parametrize("repaint", [True, False])
-def test_every_training_repaints_where_it_is_told_to(
-    stage: str, repaint: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("kind", ["repainted", "clouded"])
+def test_every_training_repaints_and_clouds_where_it_is_told_to(
+    stage: str, kind: str, asked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[float] = []
 
-    def told(frames: torch.Tensor, strength: float) -> torch.Tensor:
-        calls.append(strength)
+    def told(frames: torch.Tensor, *more: object) -> torch.Tensor:
+        assert isinstance(more[-1], float)
+        calls.append(more[-1])
         return frames
 
-    monkeypatch.setattr("planner.augment.repainted", told)
-    LOOKING[stage](scene(), repaint)
-    assert calls == ([1.0] if repaint else [])
+    monkeypatch.setattr(f"planner.augment.{kind}", told)
+    LOOKING[stage](scene(), replace(LOOKS, **{"repaint" if kind == "repainted" else "backdrop": asked}))
+    assert calls == ([1.0] if asked else [])

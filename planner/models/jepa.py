@@ -144,6 +144,8 @@ class JEPA(nn.Module):
     def adapted(self, *, gaze: bool = False) -> JEPA:
         """A copy whose encoder stands behind a retina that changes nothing yet; `self` if it has all that is asked for.
 
+        A joined encoder has a retina, and its taught half gets the gaze.
+
         Args:
             gaze: behind a gaze too, which changes nothing but rounding yet.
 
@@ -151,16 +153,16 @@ class JEPA(nn.Module):
             BadInput: for an encoder that does not come with one.
         """
         name = self.config.encoder
-        if name.endswith(f"{RETINA}{GAZE}") or (name.endswith(RETINA) and not gaze):
+        if name.endswith(GAZE) or (name.endswith((RETINA, JOINED)) and not gaze):
             return self
-        bare = name.removesuffix(RETINA)
-        if (new := f"{bare}{RETINA}{GAZE * gaze}") not in ENCODERS:
+        has_one = name.endswith((RETINA, JOINED))
+        if (new := f"{name}{RETINA * (not has_one)}{GAZE * gaze}") not in ENCODERS:
             do = "leave --gaze out, and give --no-retina" if gaze else "leave it out: --no-retina"
             expected = " or ".join(known for known in BUILT_IN if f"{known}{RETINA}" in ENCODERS)
             what = f"no {'gaze' if gaze else 'retina'} for this encoder"
             raise BadInput(what, expected=expected, got=repr(name), do=do)
         kept = self.state_dict()
-        kept = {_behind_retina(key): value for key, value in kept.items()} if name == bare else kept
+        kept = kept if has_one else {_behind_retina(key): value for key, value in kept.items()}
         return self._grown(replace(self.config, encoder=new), kept)
 
     def joined(self, taught: JEPA, apart: float) -> JEPA:
