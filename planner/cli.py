@@ -762,6 +762,62 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Serve:
+    """Plan for a robot that sends its pictures over HTTP and gets actions back; with a page that shows it live."""
+
+    task: Task
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 is any. There is no password: whoever reaches the port moves the robot."""
+    port: int = 8790
+    """0 for any that is free."""
+    rate: float | None = None
+    """Most that each dimension of an action changes in one control step, in its units; no limit by default."""
+    acceleration: float | None = None
+    """Most that this change changes; no limit by default."""
+    max_age: float | None = None
+    """Oldest picture that is acted on, seconds, by the age that comes with it; not asked by default."""
+    deadline_ms: float | None = None
+    """Stop each search after so many milliseconds with the best plan so far."""
+    on_impossible: str = "warn"
+    """Where what is seen cannot be: warn, replan, or stop until the next goal; a checkpoint's surprise.json knows."""
+    seed: int = 0
+    """Of the planner's noise."""
+    threads: int = field(default_factory=_cores)
+    """CPU threads; one a core by default."""
+
+    def run(self) -> None:
+        import torch
+
+        from . import checkpoint as checkpoints
+        from . import surprise
+        from .adapters.server import listen
+        from .adapters.session import Session
+        from .guard import Limits
+
+        check_seed("serve", self.seed)
+        if self.threads < 1:
+            raise BadInput("serve: threads is off", expected="at least 1", got=str(self.threads))
+        torch.set_num_threads(self.threads)
+        given = ("rate", "acceleration", "max_age", "on_impossible")
+        limits = Limits(**{name: getattr(self, name) for name in given})
+        loaded, folder = _load(self.task, self.checkpoint), checkpoints.find(self.task, self.checkpoint)
+        watched = self.on_impossible != "warn" or (folder / surprise.FILE).is_file()
+        known = surprise.load(folder, loaded.sha256) if watched else None
+        session = Session(loaded, limits, thresholds=known, seed=self.seed, deadline_ms=self.deadline_ms)
+        with listen(session, self.host, self.port) as server:
+            port = server.server_address[1]
+            watch = "" if known else ", nobody watches for the impossible (jepa-mpc surprise TASK --fit)"
+            console.print(f"http://{self.host}:{port} plans for {self.task}{watch}; Ctrl-C ends it", highlight=False)
+            try:
+                server.serve_forever()
+            finally:
+                status = session.status()
+                console.print(f"alarms {status['alarms']}, guard {status['interventions']}", highlight=False)
+
+
+@dataclass(frozen=True)
 class Surprise:
     """Tell which steps of a recorded episode a checkpoint finds impossible; or, with --fit, learn what is ordinary."""
 
@@ -967,6 +1023,7 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": Evaluate,
     "compare": Compare,
     "plan": Plan,
+    "serve": Serve,
     "surprise": Surprise,
     "demo": Demo,
 }

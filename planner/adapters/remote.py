@@ -1,0 +1,65 @@
+"""The other end of `server`, for a robot that is a Python program."""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from tensordict import TensorDict
+from torch import Tensor
+
+from ..errors import BadInput
+
+
+class Remote:
+    """A `Policy` for one robot (E is 1) whose planner is behind an address.
+
+    Args:
+        address: of the server, such as "http://127.0.0.1:8790".
+        timeout: longest to wait for an answer, seconds.
+
+    Attributes:
+        answer: to the last `act`, as `session.Session.act` gives it.
+    """
+
+    def __init__(self, address: str, timeout: float = 10.0) -> None:
+        parts = urlsplit(address)
+        if parts.scheme != "http" or not parts.hostname:
+            raise BadInput("Remote: address is off", expected="http://HOST:PORT", got=repr(address))
+        self.address, self.answer = address, dict[str, Any]()
+        self._connection = HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
+
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+        """A new episode, with the noise of `episode` where `obs` has it; `goal` has `pixels` `[1, size, size, 3]`."""
+        number = f"?episode={int(obs['episode'][0])}" if "episode" in obs else ""
+        self.ask("PUT", f"/goal{number}", goal["pixels"])
+
+    def act(self, obs: TensorDict) -> np.ndarray:
+        """The action for `pixels` `[1, size, size, 3]`, `[1, a]`, float32, physical units."""
+        self.answer = self.ask("POST", "/act", obs["pixels"])
+        return np.array([self.answer["action"]], np.float32)
+
+    def ask(self, method: str, path: str, pixels: Tensor | None = None) -> dict[str, Any]:
+        """One request.
+
+        Raises:
+            BadInput: nobody answers, or what is asked is refused.
+        """
+        if pixels is not None and len(pixels) != 1:
+            raise BadInput("Remote: one robot a server", expected="E = 1", got=f"E = {len(pixels)}")
+        try:
+            self._connection.request(method, path, None if pixels is None else pixels.numpy().tobytes())
+            response = self._connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        except (OSError, HTTPException, ValueError) as error:
+            self._connection.close()  # it opens anew with the next request
+            do = "start `jepa-mpc serve TASK`, and give its address"
+            raise BadInput(
+                f"no planner answers at {self.address}", got=f"{type(error).__name__}: {error}", do=do
+            ) from None
+        if response.status != 200:
+            raise BadInput(f"the planner at {self.address} refused: {answer.get('error')}")
+        return answer

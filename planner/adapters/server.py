@@ -1,0 +1,145 @@
+"""A planner for a robot that is no part of this program: pictures come in over HTTP, actions go out.
+
+    PUT  /goal      picture of a goal: begins an episode (?episode=3: with the noise of that one)
+    POST /act       picture of now, once a control step: the action (?age=0.04: seconds since it was taken)
+    GET  /status    what acts, within which limits, alarms and interventions so far
+    GET  /          a page that shows all of this, live; /look.png and /goal.png are its pictures
+
+Pictures are image files or bare RGB rows (`session.decode`), answers are JSON (`session.Session`). What is wrong with a
+request is told with a status of 400 or above and `{"error": ...}`; a robot that gets no action has to brake by itself.
+One robot at a time: requests are done one after the other. There is no password: whoever reaches the port moves the
+robot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from ..errors import BadInput
+from .session import Session, encode
+
+MOST = 16 << 20
+"""Bytes that a request may have."""
+
+
+def listen(session: Session, host: str, port: int) -> ThreadingHTTPServer:
+    """A server that is bound; `serve_forever` answers, `shutdown` from another thread ends that.
+
+    Args:
+        session: what is asked.
+        host: address to listen at; "127.0.0.1" is this machine alone, "0.0.0.0" any that gets there.
+        port: 0 for any that is free, `server_address` then tells.
+
+    Raises:
+        BadInput: if the address cannot be had.
+    """
+    try:
+        server = ThreadingHTTPServer((host, port), partial(_Handler, session))
+    except (OSError, OverflowError) as error:
+        do = "choose another --port, or 0 for any that is free"
+        raise BadInput(f"serve: cannot listen at {host}:{port}", got=str(error), do=do) from None
+    server.daemon_threads = True
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # one connection for all steps
+    disable_nagle_algorithm = True  # head and body are written one after the other: 40 ms for nothing
+
+    def __init__(self, session: Session, *given: Any) -> None:
+        self.session = session
+        super().__init__(*given)
+
+    def do_GET(self) -> None:
+        self._route({"/": self._page, "/status": self._status, "/look.png": self._look, "/goal.png": self._goal})
+
+    def do_PUT(self) -> None:
+        self._route({"/goal": self._begin})
+
+    def do_POST(self) -> None:
+        self._route({"/act": self._act})
+
+    def log_message(self, format: str, *given: Any) -> None:
+        """Nothing: there are many steps a second."""
+
+    def _route(self, known: dict[str, Callable[[bytes, dict[str, str]], None]]) -> None:
+        address = urlsplit(self.path)
+        if (body := self._body()) is None:
+            return
+        if (answer := known.get(address.path)) is None:
+            self._tell({"error": f"nothing at {self.command} {address.path}; see planner/adapters/server.py"}, 404)
+            return
+        try:
+            answer(body, dict(parse_qsl(address.query)))
+        except BadInput as error:
+            self._tell({"error": str(error)}, 400)
+
+    def _body(self) -> bytes | None:
+        """The request's, or None where that was refused."""
+        length = self.headers.get("Content-Length", "0")
+        if self.headers.get("Transfer-Encoding") or not length.isdecimal() or int(length) > MOST:
+            self.close_connection = True  # what is left of it would be taken for the next request
+            self._tell({"error": f"a body of at most {MOST} bytes, with its Content-Length, was expected"}, 413)
+            return None
+        return self.rfile.read(int(length))
+
+    def _begin(self, body: bytes, options: dict[str, str]) -> None:
+        self._tell(self.session.begin(body, **_numbers(options, {"episode": int})))
+
+    def _act(self, body: bytes, options: dict[str, str]) -> None:
+        self._tell(self.session.act(body, **_numbers(options, {"age": float})))
+
+    def _status(self, body: bytes, options: dict[str, str]) -> None:
+        self._tell(self.session.status())
+
+    def _page(self, body: bytes, options: dict[str, str]) -> None:
+        self._send(files(__package__).joinpath("page.html").read_bytes(), "text/html; charset=utf-8")
+
+    def _look(self, body: bytes, options: dict[str, str]) -> None:
+        self._picture(self.session.seen)
+
+    def _goal(self, body: bytes, options: dict[str, str]) -> None:
+        self._picture(self.session.goal)
+
+    def _picture(self, picture: Any) -> None:
+        if picture is None:
+            self._tell({"error": "no picture yet"}, 404)
+            return
+        self._send(encode(picture), "image/png")
+
+    def _tell(self, answer: dict[str, Any], status: int = 200) -> None:
+        self._send(json.dumps(answer, allow_nan=False).encode(), "application/json", status)
+
+    def _send(self, data: bytes, kind: str, status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(len(data)),
+            "Cache-Control": "no-store",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _numbers(options: dict[str, str], known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """What stands behind the `?` of an address, as numbers.
+
+    Raises:
+        BadInput: for one that is not known or no number.
+    """
+    found = {}
+    for name, value in options.items():
+        if name not in known:
+            raise BadInput("serve: unknown option", expected=" or ".join(known), got=name)
+        try:
+            found[name] = known[name](value)
+        except ValueError:
+            raise BadInput(f"serve: {name} is off", expected="a number", got=repr(value)) from None
+    return found

@@ -1,0 +1,188 @@
+"""One robot's planner, asked picture by picture: what `server` puts behind a wire."""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tensordict import TensorDict
+
+from ..checkpoint import Checkpoint
+from ..errors import BadInput
+from ..guard import Guard, Limits
+from ..surprise import STATES, Monitor, Thresholds
+
+REMEMBERED = 400
+"""Latest steps whose surprise is told."""
+
+
+class Session:
+    """A planner behind a guard, for one robot; calls are done one after the other, whichever thread makes them.
+
+    Args:
+        loaded: whose planner acts.
+        limits: what the guard keeps.
+        thresholds: of the checkpoint's monitor of surprise; None: nobody looks.
+        seed: of the planner's noise.
+        deadline_ms: as in `MPC`.
+        clock: seconds; what ages of pictures and times are reckoned by.
+    """
+
+    def __init__(
+        self,
+        loaded: Checkpoint,
+        limits: Limits,
+        *,
+        thresholds: Thresholds | None = None,
+        seed: int = 0,
+        deadline_ms: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.loaded, self.limits, self.thresholds, self.clock = loaded, limits, thresholds, clock
+        self.policy = loaded.planner.build(loaded.model, seed, deadline_ms=deadline_ms)
+        self.monitor = None if thresholds is None else Monitor(loaded.model, thresholds)
+        self.guard = Guard(self.policy, loaded.model.action, limits, clock, self.monitor)
+        self.goal: np.ndarray | None = None  # [size, size, 3]
+        self.seen: np.ndarray | None = None  # the last picture
+        self.answer: dict[str, Any] | None = None
+        self.episode = -1
+        self._surprise: deque[float | None] = deque(maxlen=REMEMBERED)
+        self._lock = threading.Lock()
+
+    def begin(self, goal: bytes, episode: int | None = None) -> dict[str, Any]:
+        """A new episode, towards this picture.
+
+        Args:
+            goal: as in `decode`.
+            episode: number that its noise follows from, >= 0; one more than the last by default.
+
+        Returns:
+            `episode`.
+
+        Raises:
+            BadInput: for a picture or a number that is none; what went before goes on.
+        """
+        with self._lock:
+            picture = decode(goal, self.size)
+            number = self.episode + 1 if episode is None else episode
+            if number < 0:
+                raise BadInput("serve: episode is off", expected="0 or more", got=str(number))
+            self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), _batch(picture))
+            self.goal, self.episode, self.answer = picture, number, None
+            self._surprise.clear()
+            return {"episode": number}
+
+    def act(self, picture: bytes, age: float = 0.0) -> dict[str, Any]:
+        """What to do now, to be asked once a control step.
+
+        Args:
+            picture: what the camera sees, as in `decode`.
+            age: seconds since it was taken; older than `limits.max_age` is not acted on.
+
+        Returns:
+            `step` of the episode, from 0; `action` `[a]`, physical units; `state`, a name in `STATES`, and `surprise`,
+            the energy that it follows from (None where no monitor is, or nothing was foreseen yet); `energy` of the
+            plan that is followed, None before there is one of finite energy; `changed`, what the guard changed in this
+            step; `ms`, the time it took.
+
+        Raises:
+            BadInput: there is no goal yet, or picture or age are none; the robot had better brake then.
+        """
+        with self._lock:
+            if self.goal is None:
+                raise BadInput("serve: no goal yet", do="put its picture to /goal first")
+            began, before = self.clock(), self.guard.report()
+            if not math.isfinite(age):
+                raise BadInput("serve: age is off", expected="seconds since the picture was taken", got=str(age))
+            self.seen = decode(picture, self.size)
+            obs = _batch(self.seen)
+            obs["time"] = torch.tensor([began - age], dtype=torch.float64)
+            action = self.guard.act(obs)[0]
+            after = self.guard.report()
+            state, surprise = self._watched()
+            self._surprise.append(surprise)
+            plan = self.policy.last_plan
+            self.answer = {
+                "step": 0 if self.answer is None else self.answer["step"] + 1,
+                "action": action.tolist(),
+                "state": state,
+                "surprise": surprise,
+                "energy": None if plan is None else _finite(plan.energy[0]),
+                "changed": {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)},
+                "ms": 1000 * (self.clock() - began),
+            }
+            return self.answer
+
+    def _watched(self) -> tuple[str | None, float | None]:
+        """What the monitor called this step, and its energy."""
+        if self.monitor is None:
+            return None, None
+        return STATES[int(self.monitor.thresholds.judge(self.monitor.energy)[0])], _finite(self.monitor.energy[0])
+
+    def status(self) -> dict[str, Any]:
+        """What acts, within which limits, and what happened since it began."""
+        with self._lock:
+            spec, known = self.loaded.model.action, self.thresholds
+            return {
+                "task": self.loaded.task,
+                "checkpoint": self.loaded.sha256,
+                "size": self.size,
+                "action": {"low": list(spec.low), "high": list(spec.high), "units": list(spec.units)},
+                "thresholds": known and {"unusual": known.unusual, "impossible": known.impossible},
+                "on_impossible": self.limits.on_impossible,
+                "episode": None if self.goal is None else self.episode,
+                "last": self.answer,
+                "surprise": list(self._surprise),
+                "alarms": dict(self.guard.alarms),
+                "interventions": self.guard.report(),
+                "error": None if self.guard.last_error is None else str(self.guard.last_error),
+            }
+
+    @property
+    def size(self) -> int:
+        """Height and width of the pictures, pixels."""
+        return self.loaded.model.config.image_size
+
+
+def decode(data: bytes, size: int) -> np.ndarray:
+    """A picture, uint8 `[size, size, 3]`, from an image file's bytes (PNG, JPEG, ...) or from those of its RGB rows.
+
+    Raises:
+        BadInput: if it is neither, or of another size.
+    """
+    if len(data) == size * size * 3:
+        return np.frombuffer(data, np.uint8).reshape(size, size, 3).copy()
+    expected = f"an image file of {size} x {size} pixels, or {size * size * 3} bytes of RGB"
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if (width, height) == (size, size):
+                return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise BadInput("serve: the picture cannot be read", expected=expected, got=f"{len(data)} bytes") from None
+    got = f"{width} x {height} pixels"
+    raise BadInput("serve: the picture has another size", expected=expected, got=got, do="crop and scale it first")
+
+
+def encode(picture: np.ndarray) -> bytes:
+    """A PNG of a picture, uint8 `[size, size, 3]`."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def _batch(picture: np.ndarray) -> TensorDict:
+    return TensorDict({"pixels": torch.from_numpy(picture)[None]}, batch_size=[1])
+
+
+def _finite(value: Any) -> float | None:
+    """A number that JSON can tell."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,285 @@
+"""A planner behind HTTP: the same actions as in one process, and nothing that a request says takes it down."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+from test_own import GUIDE, WIRE
+from test_readme import COMMANDS, ROOT
+from toys import SIZE, dot_episode, info, toy_checkpoint
+
+import envs
+from planner import checkpoint
+from planner.adapters.remote import Remote
+from planner.adapters.server import MOST, listen
+from planner.adapters.session import Session, encode
+from planner.checkpoint import SHIPPED
+from planner.cli import main
+from planner.errors import BadInput
+from planner.evaluate.protocol import held_out_pairs, play_pairs
+from planner.guard import Guard, Limits
+from planner.surprise import Thresholds
+
+Ask = Any
+
+
+@pytest.fixture
+def film() -> np.ndarray:
+    """Pictures of one episode of the dot, `[31, SIZE, SIZE, 3]`."""
+    return dot_episode(info(), 0)[0]
+
+
+@contextmanager
+def answering(session: Session) -> Iterator[str]:
+    """The address where it answers."""
+    with listen(session, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def session(path: Path, limits: Limits | None = None, **options: Any) -> Session:
+    return Session(checkpoint.load(toy_checkpoint(path / "toy")), limits or Limits(), **options)
+
+
+def requests(address: str) -> Ask:
+    """Asks over one connection: method, path and body to status and answer."""
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=10)
+
+    def ask(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        data = response.read()
+        return response.status, json.loads(data) if response.getheader("Content-Type") == "application/json" else data
+
+    return ask
+
+
+def batch(picture: np.ndarray, **more: torch.Tensor) -> TensorDict:
+    return TensorDict({"pixels": torch.from_numpy(picture)[None], **more}, batch_size=[1])
+
+
+def watched(loaded: checkpoint.Checkpoint, unusual: float, impossible: float) -> Thresholds:
+    facts = {"renderer": "none", "policy": "play", "seed": 0, "episodes": 99, "length": 100, "steps": 1}
+    levels = {"unusual": unusual, "impossible": impossible, "unusual_rate": 0.05, "impossible_rate": 0.01}
+    return Thresholds(sha256=loaded.sha256, task=loaded.task, **facts, **levels)
+
+
+def test_actions_are_those_of_one_process(tmp_path: Path, film: np.ndarray) -> None:
+    """To the last bit, episode by episode, the guard's limits with them."""
+    limits = Limits(rate=0.3)
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    local = Guard(loaded.planner.build(loaded.model, 0), loaded.model.action, limits)
+    with answering(Session(loaded, limits)) as address:
+        remote = Remote(address)
+        for number, goal in ((3, film[20]), (0, film[9])):
+            for policy in (local, remote):
+                policy.reset(batch(film[0], episode=torch.tensor([number])), batch(goal))
+            for picture in film[:12]:
+                assert np.array_equal(remote.act(batch(picture)), local.act(batch(picture)))
+        assert remote.ask("GET", "/status")["interventions"] == local.report() != {}
+
+
+@pytest.mark.skipif(not (SHIPPED / "tworoom" / "config.json").exists(), reason="needs the shipped TwoRoom checkpoint")
+def test_a_robot_arrives_over_the_wire_as_it_does_without() -> None:
+    loaded = checkpoint.load(checkpoint.find("TwoRoom", None))
+    env = envs.make("TwoRoom")
+    pairs = held_out_pairs(env, 3, 25, 1000).pairs
+    alone = play_pairs([env], loaded.planner.build(loaded.model, 0), pairs, 50)
+    with answering(Session(loaded, Limits())) as address:
+        wired = play_pairs([env], Remote(address), pairs, 50)
+    assert [episode.goal_distance for episode in wired] == [episode.goal_distance for episode in alone]
+    assert any(episode.success for episode in wired)
+
+
+def test_image_files_are_taken_as_bare_bytes_are(tmp_path: Path, film: np.ndarray) -> None:
+    actions = []
+    for written in (encode, np.ndarray.tobytes):
+        asked = session(tmp_path)
+        assert asked.begin(written(film[20])) == {"episode": 0}
+        actions.append(asked.act(written(film[0]))["action"])
+    assert actions[0] == actions[1]
+
+
+def test_what_is_wrong_is_told_and_the_episode_goes_on(tmp_path: Path, film: np.ndarray) -> None:
+    """Over one connection: a request that is refused leaves nothing behind that the next one would be read from."""
+    picture, small = film[0].tobytes(), encode(film[0][:16, :16])
+    with answering(session(tmp_path)) as address:
+        ask = requests(address)
+        told = [
+            (ask("POST", "/act", picture), 400, "no goal yet"),
+            (ask("PUT", "/goal", b"no picture"), 400, f"cannot be read; expected an image file of {SIZE} x {SIZE}"),
+            (ask("PUT", "/goal", small), 400, "another size; expected .* got 16 x 16 pixels"),
+            (ask("PUT", "/goal", encode(film[9])[:-20]), 400, "cannot be read"),
+            (ask("PUT", "/goal?episode=-1", picture), 400, "episode is off; expected 0 or more; got -1"),
+            (ask("PUT", "/goal?seed=1", picture), 400, "unknown option; expected episode; got seed"),
+            (ask("PUT", "/goal?episode=x", picture), 400, "episode is off; expected a number; got 'x'"),
+            (ask("POST", "/act?age=nan", picture), 400, "no goal yet"),
+            (ask("POST", "/goal", picture), 404, "nothing at POST /goal"),
+            (ask("GET", "/look.png"), 404, "no picture yet"),
+        ]
+        for (status, answer), expected, words in told:
+            assert status == expected and re.search(words, answer["error"]), answer
+        assert ask("PUT", "/goal?episode=7", picture) == (200, {"episode": 7})
+        first = ask("POST", "/act", picture)[1]
+        assert ask("POST", "/act", b"")[0] == ask("POST", "/act?age=soon", picture)[0] == 400
+        assert "age is off; expected seconds" in ask("POST", "/act?age=nan", picture)[1]["error"]
+        assert [first["step"], ask("POST", "/act", picture)[1]["step"]] == [0, 1]
+
+
+@pytest.mark.parametrize("headers", [{"Content_Length": str(MOST + 1)}, {"Content_Length": "-1"}])
+def test_a_body_without_end_is_not_read(headers: dict[str, str], tmp_path: Path) -> None:
+    with answering(session(tmp_path)) as address:
+        status, answer = requests(address)("PUT", "/goal", b"", **headers)
+        assert status == 413 and str(MOST) in answer["error"]
+        assert requests(address)("GET", "/status")[0] == 200
+
+
+def test_an_old_picture_is_not_acted_on(tmp_path: Path, film: np.ndarray) -> None:
+    """Nor one from the future; without a limit nobody asks."""
+    careful, careless = session(tmp_path, Limits(max_age=0.2, fallback=("brake",))), session(tmp_path)
+    for one in (careful, careless):
+        one.begin(film[20].tobytes())
+    for age, stale in ((0.0, False), (0.19, False), (0.5, True), (-3.0, True)):
+        answer = careful.act(film[0].tobytes(), age)
+        assert (answer["changed"].get("stale") == 1) == stale == (answer["action"] == [0, 0]), age
+        assert not careless.act(film[0].tobytes(), age)["changed"]
+
+
+def test_the_impossible_stops_the_robot_until_the_next_goal(tmp_path: Path, film: np.ndarray) -> None:
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    asked = Session(loaded, Limits(on_impossible="stop"), thresholds=watched(loaded, 1e-9, 1e-9))
+    asked.begin(film[20].tobytes())
+    answers = [asked.act(picture.tobytes()) for picture in film[:20]]
+    states = [answer["state"] for answer in answers]
+    assert states[0] == "normal" and answers[0]["surprise"] is None  # nothing was foreseen yet
+    first = states.index("impossible")
+    assert answers[first]["surprise"] > 0
+    assert all(answer["action"] == [0, 0] and answer["changed"] == {"stopped": 1} for answer in answers[first:])
+    status = asked.status()
+    assert status["alarms"]["impossible"] == states.count("impossible") and status["interventions"]["stopped"] > 1
+    assert len(status["surprise"]) == 20
+    asked.begin(film[20].tobytes())
+    assert asked.act(film[0].tobytes())["action"] != [0, 0]
+
+
+def test_the_page_and_its_pictures(tmp_path: Path, film: np.ndarray) -> None:
+    with answering(session(tmp_path)) as address:
+        ask = requests(address)
+        page = ask("GET", "/")[1].decode()
+        assert page.startswith("<!doctype html>") and "http" not in page.split("<body>")[1]  # nothing from elsewhere
+        for path in re.findall(r"[\"`](/[a-z.]+)", page):
+            assert ask("GET", path)[0] in (200, 404), path
+        ask("PUT", "/goal", film[20].tobytes())
+        ask("POST", "/act", film[4].tobytes())
+        assert ask("GET", "/look.png")[1] == encode(film[4]) and ask("GET", "/goal.png?0")[1] == encode(film[20])
+        assert set(re.findall(r"status\.(\w+)", page)) <= set(ask("GET", "/status")[1])
+        assert set(re.findall(r"last\.(\w+)", page)) <= set(ask("GET", "/status")[1]["last"])
+
+
+def test_steps_are_done_one_after_the_other(tmp_path: Path, film: np.ndarray) -> None:
+    """Two that ask at once would have mixed their histories."""
+    asked, steps = session(tmp_path), list[int]()
+    asked.begin(film[20].tobytes())
+
+    def robot() -> None:
+        steps.extend(asked.act(picture.tobytes())["step"] for picture in film[:15])
+
+    threads = [threading.Thread(target=robot) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(steps) == list(range(45))
+
+
+def test_who_asks_nobody_is_told(film: np.ndarray) -> None:
+    with pytest.raises(BadInput, match=r"Remote: address is off; expected http://HOST:PORT; got 'localhost:8790'"):
+        Remote("localhost:8790")
+    with pytest.raises(BadInput, match=r"no planner answers at http://127.0.0.1:9; .*start `jepa-mpc serve TASK`"):
+        Remote("http://127.0.0.1:9").act(batch(film[0]))
+    with pytest.raises(BadInput, match="one robot a server; expected E = 1; got E = 2"):
+        Remote("http://127.0.0.1:9").act(TensorDict({"pixels": torch.zeros(2, 8, 8, 3)}, [2]))
+
+
+def test_a_refusal_reaches_the_robots_program(tmp_path: Path, film: np.ndarray) -> None:
+    with answering(session(tmp_path)) as address:
+        robot = Remote(address)
+        with pytest.raises(BadInput, match="refused: serve: no goal yet"):
+            robot.act(batch(film[0]))
+        robot.reset(batch(film[0]), batch(film[20]))  # over the same connection
+        assert robot.act(batch(film[0])).shape == (1, 2) and robot.answer["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--on-impossible", "stop"], "has no monitor of surprise"),
+        (["--on-impossible", "panic"], "on_impossible is off; expected warn or replan or stop"),
+        (["--rate", "0"], "rate is off"),
+        (["--port", "-1"], "cannot listen at 127.0.0.1:-1"),
+        (["--host", "256.0.0.1"], "cannot listen at 256.0.0.1"),
+        (["--threads", "0"], "threads is off"),
+    ],
+)
+def test_mistakes_of_the_command(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["serve", "TwoRoom", "--checkpoint", str(toy_checkpoint(tmp_path / "toy")), "--threads", "1", "--port", "0"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*given, *words])
+    assert says in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with listen(session(tmp_path), "127.0.0.1", 0) as server, pytest.raises(BadInput, match="choose another --port"):
+        listen(session(tmp_path), "127.0.0.1", server.server_address[1])
+
+
+SERVING = [words for words in COMMANDS if words[1] == "serve"] + [
+    shlex.split(line, comments=True)
+    for kind, text in GUIDE
+    if kind == "bash"
+    for line in text.splitlines()
+    if line.startswith("jepa-mpc serve")
+]
+
+
+@pytest.mark.parametrize("words", SERVING, ids=shlex.join)
+@pytest.mark.skipif(not (SHIPPED / "tworoom" / "config.json").exists(), reason="needs the shipped TwoRoom checkpoint")
+def test_the_commands_that_are_shown(words: list[str]) -> None:
+    """They do not end by themselves: until Ctrl-C, which tells what happened. The guide's program for a robot asks."""
+    run = [sys.executable, "-c", "from planner.command import main; main()"]
+    given = [*run, *words[1:], "--port", "0", "--threads", "1"]
+    with subprocess.Popen(given, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        try:
+            address = next(found[0] for line in serving.stdout if (found := re.search(r"http://[\d.:]+", line)))
+            program = WIRE.replace("http://127.0.0.1:8790", address)
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+            assert requests(address)("GET", "/status")[1]["last"]["step"] == 9
+        finally:
+            serving.send_signal(signal.SIGINT)
+        assert "guard {" in serving.stdout.read()
+    assert serving.returncode == 130
+    assert len(SERVING) == 2
