@@ -19,6 +19,9 @@ TASKS = "TwoRoom", "Reacher"
 """Those that have rivals. The first is looked at most closely, and alone unless others are asked for."""
 SEEN = "drawn as seen"
 """Of rivals that draw pictures with their looks; the others are told what is nuisance, and draw without."""
+CLOUDS = "clouds too"
+"""Of ours, where it ships with an encoder that was also taught clouds on the floor, as no rival was: then the weights
+from before, which saw such looks as rivals did, stand beside it."""
 CHUNK = 512
 """Candidates drawn at once where energies are in pixels: 12,288 numbers a picture add up."""
 
@@ -61,9 +64,12 @@ class Contender:
 def contenders(task: str, energy: str = "latent") -> Iterator[Contender]:
     """Everybody on a task who has such an energy and weights; ours first, with varied looks as it ships."""
     if energy == "latent":
-        yield Contender("jepa", 0.8, energy, checkpoint.load(checkpoint.find(task, None), task=task))
-        if (plain := WEIGHTS / f"{task.lower()}-jepa-0").exists():
-            yield Contender("jepa", 0.0, energy, checkpoint.load(plain, task=task))
+        shipped = checkpoint.load(checkpoint.find(task, None), task=task)
+        others = {augment: WEIGHTS / f"{task.lower()}-jepa-{augment:g}" for augment in (0.8, 0.0)}
+        yield Contender("jepa", 0.8, energy, shipped, CLOUDS if others[0.8].exists() else "")
+        for augment, folder in others.items():
+            if folder.exists():
+                yield Contender("jepa", augment, energy, checkpoint.load(folder, task=task))
     for model in ("recurrent", "next_frame"):
         for augment, which in ((0.0, ""), (0.8, ""), (0.8, "-seen")):
             folder = WEIGHTS / f"{task.lower()}-{model}-{augment:g}{which}"

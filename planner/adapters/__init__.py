@@ -1,3 +1,3 @@
-"""A planner for what is not ours: robots behind a wire."""
+"""A planner for what is not ours: robots behind a wire, and loops made for trained agents."""
 
 from __future__ import annotations
