@@ -44,7 +44,8 @@ RECIPES: dict[str, Recipe] = {
         training=TrainConfig(steps=2500),
         planner=PlannerConfig(metric="temporal", samples=64, iterations=2),
     ),
-    # The elbow has stops, and the straight line to a goal may lead against one (decision 65).
+    # The elbow has stops, and the straight line to a goal may lead against one (decision 65). Then `jepa-mpc looks
+    # Reacher --training.backdrop --training.shift --training.steps 2500` (decision 86).
     "Reacher": Recipe(
         episodes=1000,
         model=JEPAConfig(temporal=64),

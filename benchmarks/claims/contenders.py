@@ -20,8 +20,8 @@ TASKS = "TwoRoom", "Reacher"
 SEEN = "drawn as seen"
 """Of rivals that draw pictures with their looks; the others are told what is nuisance, and draw without."""
 CLOUDS = "clouds too"
-"""Of ours, where it ships with an encoder that was also taught clouds on the floor, as no rival was: then the weights
-from before, which saw such looks as rivals did, stand beside it."""
+"""Of ours, with an encoder that was also taught clouds on the floor, and of rivals that saw such looks; those that did
+not stand beside them, where a JEPA ships that did, as it was before."""
 CHUNK = 512
 """Candidates drawn at once where energies are in pixels: 12,288 numbers a picture add up."""
 
@@ -64,14 +64,14 @@ class Contender:
 def contenders(task: str, energy: str = "latent") -> Iterator[Contender]:
     """Everybody on a task who has such an energy and weights; ours first, with varied looks as it ships."""
     if energy == "latent":
-        shipped = checkpoint.load(checkpoint.find(task, None), task=task)
-        others = {augment: WEIGHTS / f"{task.lower()}-jepa-{augment:g}" for augment in (0.8, 0.0)}
-        yield Contender("jepa", 0.8, energy, shipped, CLOUDS if others[0.8].exists() else "")
-        for augment, folder in others.items():
+        shipped, before = checkpoint.load(checkpoint.find(task, None), task=task), WEIGHTS / f"{task.lower()}-jepa-0.8"
+        yield Contender("jepa", 0.8, energy, shipped, CLOUDS if before.exists() else "")
+        for augment, which, note in ((0.8, "-clouds", CLOUDS), (0.8, "", ""), (0.0, "", "")):
+            folder = WEIGHTS / f"{task.lower()}-jepa-{augment:g}{which}"
             if folder.exists():
-                yield Contender("jepa", augment, energy, checkpoint.load(folder, task=task))
+                yield Contender("jepa", augment, energy, checkpoint.load(folder, task=task), note)
     for model in ("recurrent", "next_frame"):
-        for augment, which in ((0.0, ""), (0.8, ""), (0.8, "-seen")):
+        for augment, which, note in ((0.0, "", ""), (0.8, "", ""), (0.8, "-clouds", CLOUDS), (0.8, "-seen", SEEN)):
             folder = WEIGHTS / f"{task.lower()}-{model}-{augment:g}{which}"
             if (folder / "config.json").exists():
-                yield Contender(model, augment, energy, load(folder), SEEN if which else "")
+                yield Contender(model, augment, energy, load(folder), note)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from planner.data import write_atomically
 
 from . import expectation
+from .contenders import SEEN
 from .nuisance import KINDS, SEVERITIES
 from .rows import Row
 
@@ -166,16 +167,19 @@ def draw_success(rows: Sequence[Row]) -> Figure | None:
     for kind, top, bottom in zip(KINDS, grid[0], grid[-1], strict=True):
         top.set_title(kind)
         bottom.set_xlabel("severity")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    named = {
+        label: handle for panels in grid for handle, label in zip(*panels[0].get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
 def _curve(panel: Axes, points: list[Row], who: str, shift: float) -> None:
     first = points[0]
-    style = {"color": COLOURS[first["model"]], "linewidth": 1.6, "markersize": 4}
+    style: dict[str, Any] = {"color": COLOURS[first["model"]], "linewidth": 1.6, "markersize": 4, "marker": "o"}
     style |= {"linestyle": ":" if first["energy"] == "pixels" else "-" if first["augment"] else "--"}
-    style |= {"marker": "*" if first["note"] else "o", "alpha": 0.55 if first["note"] else 1.0}
+    if first["note"]:
+        style |= {"markersize": 8, "marker": "*", "alpha": 0.55 if first["note"] == SEEN else 1.0}
     low, high = ([100 * abs(p["interval"][end] - p["success_rate"]) for p in points] for end in (0, 1))
     severity = [p["severity"] + shift for p in points]
     rates = [100 * p["success_rate"] for p in points]

@@ -17,11 +17,11 @@ import tyro
 from tensordict import TensorDict
 from torch import Tensor
 
-from planner.augment import vary
 from planner.cards import curves
 from planner.checkpoint import Checkpoint
 from planner.data import EpisodeStore, split_rows
 from planner.errors import BadInput
+from planner.looks import varied
 from planner.recipes import recipe_for
 from planner.settings import TrainConfig
 from planner.tasks import folder_name
@@ -56,7 +56,7 @@ class _InPixels(JEPATraining):
         first = torch.where(cold[:, None, None, None], pixels[:, 1], pixels[:, 0])
         rest = torch.where(cold[:, None], self.still, actions[:, 0])
         pixels = torch.cat([first[:, None], pixels[:, 1:]], 1)
-        looks = vary(pixels, self.config.augment, shift=self.config.shift) if self.config.augment else pixels
+        looks = varied(pixels, self.config) if self.config.augment else pixels
         targets = pixels if self.targets == "plain" else looks
         return looks, targets, torch.cat([rest[:, None], actions[:, 1:]], 1)
 
@@ -160,6 +160,8 @@ class Options:
         task: TwoRoom, PointMaze, Reacher, PushT or Cube.
         kind: recurrent or next_frame.
         augment: how much the frames of a window differ in look, 0 to 1.
+        clouds: whether looks are those that our finished encoders are taught with `jepa-mpc looks --training.backdrop
+            --training.shift`: things repainted, clouds on the floor.
         targets: "plain" to draw what is seen without its look, which says what is nuisance and what is not, more than a
             JEPA is told; "seen" to draw it as it looks.
         pull: weight of the divergence that draws a recurrent rival's posterior to its prior; 0.5 pulls the prior
@@ -170,7 +172,8 @@ class Options:
         width: channels of the encoder's first layer.
         learning_rate: at its peak.
         data: the dataset; data/TASK by default.
-        out: folder for logs and the state to resume from; runs/rivals/TASK-KIND-AUGMENT by default.
+        out: folder for logs and the state to resume from; runs/rivals/TASK-KIND-AUGMENT by default, then -clouds and
+            -seen where that is asked for.
         save: folder of the weights; OUT/checkpoint by default.
         threads: of the processor.
         seed: of weights, batches and noise.
@@ -179,6 +182,7 @@ class Options:
     task: tyro.conf.Positional[str]
     kind: str = "recurrent"
     augment: float = 0.0
+    clouds: bool = False
     targets: str = "plain"
     pull: float = 0.5
     start: Path | None = None
@@ -196,8 +200,10 @@ def training_config(options: Options) -> TrainConfig:
     """The JEPA's settings for the task, in windows as the kind wants them."""
     batch, horizon = SHAPES[options.kind]
     steps = options.steps or recipe_for(options.task).training.steps
-    looks = {"augment": options.augment, "learning_rate": options.learning_rate, "seed": options.seed}
-    return TrainConfig(steps=steps, batch=batch, horizon=horizon, **looks)
+    looks = {"augment": options.augment, "repaint": options.clouds, "backdrop": options.clouds}
+    return TrainConfig(
+        steps=steps, batch=batch, horizon=horizon, learning_rate=options.learning_rate, seed=options.seed, **looks
+    )
 
 
 def train(
@@ -238,9 +244,8 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     store = EpisodeStore.open(options.data or Path("data") / folder_name(options.task))
     store.verify()
-    name = f"{folder_name(options.task)}-{options.kind}-{options.augment:g}" + (
-        "-seen" if options.targets == "seen" else ""
-    )
+    name = f"{folder_name(options.task)}-{options.kind}-{options.augment:g}"
+    name += "-clouds" * options.clouds + "-seen" * (options.targets == "seen")
     out = options.out or Path("runs/rivals") / name
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
