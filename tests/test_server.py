@@ -196,6 +196,19 @@ def test_the_page_and_its_pictures(tmp_path: Path, film: np.ndarray) -> None:
         assert set(re.findall(r"last\.(\w+)", page)) <= set(ask("GET", "/status")[1]["last"])
 
 
+def test_what_the_planner_raises_is_survived_and_told(tmp_path: Path, film: np.ndarray) -> None:
+    asked = session(tmp_path)
+    asked.begin(film[20].tobytes())
+    asked.policy.act = broken  # type: ignore[method-assign]
+    answer = asked.act(film[0].tobytes())
+    assert answer["action"] == [0, 0] and answer["changed"]["error"] == 1 and answer["energy"] is None
+    assert asked.status()["error"] == "out of order"
+
+
+def broken(obs: TensorDict) -> np.ndarray:
+    raise RuntimeError("out of order")
+
+
 def test_steps_are_done_one_after_the_other(tmp_path: Path, film: np.ndarray) -> None:
     """Two that ask at once would have mixed their histories."""
     asked, steps = session(tmp_path), list[int]()
@@ -239,6 +252,7 @@ def test_a_refusal_reaches_the_robots_program(tmp_path: Path, film: np.ndarray) 
         (["--port", "-1"], "cannot listen at 127.0.0.1:-1"),
         (["--host", "256.0.0.1"], "cannot listen at 256.0.0.1"),
         (["--threads", "0"], "threads is off"),
+        (["--deadline-ms", "0"], "deadline_ms is off; expected a number above 0"),
     ],
 )
 def test_mistakes_of_the_command(

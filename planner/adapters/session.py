@@ -34,6 +34,9 @@ class Session:
         seed: of the planner's noise.
         deadline_ms: as in `MPC`.
         clock: seconds; what ages of pictures and times are reckoned by.
+
+    Raises:
+        BadInput: `deadline_ms` is none.
     """
 
     def __init__(
@@ -46,6 +49,10 @@ class Session:
         deadline_ms: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if (
+            deadline_ms is not None and not 0 < deadline_ms < math.inf
+        ):  # else every search would fail, and the guard brake
+            raise BadInput("serve: deadline_ms is off", expected="a number above 0", got=str(deadline_ms))
         self.loaded, self.limits, self.thresholds, self.clock = loaded, limits, thresholds, clock
         self.policy = loaded.planner.build(loaded.model, seed, deadline_ms=deadline_ms)
         self.monitor = None if thresholds is None else Monitor(loaded.model, thresholds)
