@@ -94,10 +94,10 @@ bench-speed: $(STAMP) $(PEERS)/.installed  ## ms a plan, beside other planners o
 	@$(BIN)/python -m benchmarks.speed.plots $(SPEED_RESULTS) --pictures $(SPEED_PICTURES)
 
 # Everybody who is compared on a task: same encoder, same data, same number of updates; goes on where it stopped. Our
-# JEPA with varied looks is the one that ships.
+# JEPA with varied looks is the one that ships, on Reacher the one from before it was taught clouds.
 RIVAL = $(BIN)/python -m benchmarks.claims.rival
 RIVALS = benchmarks/claims/weights
-train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without varied looks, our JEPA without, and an ensemble
+train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without varied looks and clouds, our JEPA without, and an ensemble
 	@set -e; for task in $(RIVAL_TASKS); do own=$(RIVALS)/$${task,,}; \
 	  [ -e data/$${task,,}/dataset.json ] || $(BIN)/jepa-mpc collect $$task; \
 	  $(RIVAL) $$task --kind recurrent --save $$own-recurrent-0; \
@@ -106,6 +106,10 @@ train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without var
 	    --out runs/rivals/$${task,,}-jepa-0 --checkpoint $$own-jepa-0; \
 	  $(RIVAL) $$task --kind recurrent --augment 0.8 --pull 0.1 --start $$own-recurrent-0 --save $$own-recurrent-0.8; \
 	  $(RIVAL) $$task --kind next_frame --augment 0.8 --start $$own-next_frame-0 --save $$own-next_frame-0.8; \
+	  $(RIVAL) $$task --kind recurrent --augment 0.8 --clouds --pull 0.1 --steps 2500 --start $$own-recurrent-0.8 \
+	    --save $$own-recurrent-0.8-clouds; \
+	  [ -e $$own-jepa-0.8 ] || $(BIN)/jepa-mpc looks $$task --training.backdrop --training.shift --training.steps 2500 \
+	    --threads 1 --save $$own-jepa-0.8-clouds; \
 	  $(BIN)/python -m benchmarks.claims.ensemble $$task; done
 
 bench-claims: $(STAMP)  ## a JEPA beside models that predict pictures: noise, cost, energy, success foretold; goes on where it stopped; QUICK=1, FRESH=1
