@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -284,7 +285,10 @@ def test_the_commands_that_are_shown(words: list[str]) -> None:
     """They do not end by themselves: until Ctrl-C, which tells what happened. The guide's program for a robot asks."""
     run = [sys.executable, "-c", "from planner.command import main; main()"]
     given = [*run, *words[1:], "--port", "0", "--threads", "1"]
-    with subprocess.Popen(given, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Where tests run in a shell's background Ctrl-C is ignored, by them and by whatever they start.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(given, cwd=ROOT, preexec_fn=heeding, **pipes) as serving:
         assert serving.stdout is not None
         try:
             address = next(found[0] for line in serving.stdout if (found := re.search(r"http://[\d.:]+", line)))
