@@ -296,8 +296,9 @@ def test_the_commands_that_are_shown(words: list[str]) -> None:
             done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done.stderr
             assert requests(address)("GET", "/status")[1]["last"]["step"] == 9
-        finally:
             serving.send_signal(signal.SIGINT)
-        assert "guard {" in serving.stdout.read()
+            assert "guard {" in serving.communicate(timeout=30)[0]
+        finally:
+            serving.kill()  # one that did not end would be waited for without end
     assert serving.returncode == 130
     assert len(SERVING) == 2
