@@ -20,7 +20,7 @@ def vary(
     (decision 54). The draws are torch's global ones.
 
     Args:
-        pixels: uint8 `[B, F, size, size, 3]`.
+        pixels: uint8 `[..., size, size, 3]`.
         strength: 0 leaves pictures alone; at 1 light varies by 45 %, each colour by 30 %, grain reaches 16 grey levels.
         shift: whether pictures move too.
         repaint: whether things change their colours each on its own, as far as their colours tell them apart: of most
@@ -31,7 +31,7 @@ def vary(
         Pictures of the same shape and type.
     """
     shape, device = pixels.shape, pixels.device
-    frames = pixels.flatten(0, 1)
+    frames = pixels.flatten(0, -4)
     frames = (_shifted(frames, strength) if shift else frames).float()
     floor = floors(frames) if backdrop else None
     frames = repainted(frames, strength) if repaint else frames

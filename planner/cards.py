@@ -124,8 +124,16 @@ def by_heart(out: Path) -> str:
     return f"held-out error {last:.3f}, after {errors[least]:.3f} at update {least}"
 
 
-def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, start: str, command: str) -> str:
-    """What a card says of an encoder that was taught to see through looks."""
+def looks_card(
+    store: EpisodeStore,
+    shape: JEPAConfig,
+    config: TrainConfig,
+    out: Path,
+    start: str,
+    command: str,
+    apart: float | None = None,
+) -> str:
+    """What a card says of an encoder that was taught looks; up to `apart` the halves of a joined one agree since."""
     checks = curves(out)
     last = checks[max(checks)] if checks else {}
     ways = (", things repainted" if config.repaint else "") + (", shifted" if config.shift else "")
@@ -148,6 +156,7 @@ def looks_card(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out:
             "|---|---|---|",
             *rows,
             "",
+            *([f"It is joined; its halves agree up to a mean square distance of {apart:.3f} since."] if apart else []),
         ]
     )
 

@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 
 from .errors import BadInput, check_seed
-from .models.encoders import FeatureEncoder
+from .models.encoders import FeatureEncoder, JoinedEncoder
 from .models.jepa import JEPAConfig
 from .recipes import LOOKS, POLISH, PRETRAIN, RECIPES, known_metric, planner_for, recipe_for
 from .settings import PlannerConfig, TrainConfig
@@ -567,7 +567,9 @@ class Looks:
         if done is None:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
-        _keep(folder, self, loaded, done, cards.looks_card(store, done.config, self.training, out, start, _typed()))
+        apart = float(done.encoder.apart) if isinstance(done.encoder, JoinedEncoder) else None
+        told = cards.looks_card(store, done.config, self.training, out, start, _typed(), apart)
+        _keep(folder, self, loaded, done, told)
         console.print(
             f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"
         )

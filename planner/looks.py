@@ -50,9 +50,7 @@ class Pictures:
 
 def varied(pixels: Tensor, config: TrainConfig) -> Tensor:
     """Pictures `[..., size, size, 3]`, each with a look of its own, as the settings have them."""
-    given = pixels.flatten(0, -4).unsqueeze(1)
-    looks = vary(given, config.augment, shift=config.shift, repaint=config.repaint, backdrop=config.backdrop)
-    return looks.view(pixels.shape)
+    return vary(pixels, config.augment, shift=config.shift, repaint=config.repaint, backdrop=config.backdrop)
 
 
 class LooksTraining(lightning.LightningModule):

@@ -611,8 +611,8 @@ def learn_looks(
         The model, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `augment` is 0, `out` holds another run, dataset and model do not fit, or the loss is no longer
-            finite.
+        BadInput: if `augment` is 0, `out` holds another run, dataset and model do not fit, the loss is no longer
+            finite, or the halves of a joined encoder came to mean different things.
     """
     if not config.augment:
         raise BadInput("looks: augment is off", expected="more than 0, at most 1", got="0")

@@ -290,6 +290,8 @@ def test_of_a_joined_encoder_the_taught_half_learns_on(words: list[str], tmp_pat
     assert torch.equal(after.encoder.plain(pixels), model.encoder.plain(pixels))
     assert not torch.equal(after.encoder.taught(pixels), model.encoder.taught(pixels))
     assert after.encoder.apart > 0 and after.encoder.apart != model.encoder.apart
+    card = (tmp_path / "out/checkpoint/card.md").read_text()
+    assert f"agree up to a mean square distance of {after.encoder.apart:.3f} since" in card
 
 
 def test_the_taught_half_learns_from_the_exact_one(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import envs
 from planner.types import Context
 
 from .clips import Clips, play_clips
-from .contenders import SEEN, Contender, contenders
+from .contenders import CLOUDS, SEEN, Contender, contenders
 from .rows import Row, Rows
 from .worlds import scaled, shown
 
@@ -43,7 +43,7 @@ def run(quick: bool, report: Rows, tasks: Sequence[str]) -> None:
 
 def samples_of(folder: Path, rival: Contender) -> Path:
     """Where the sample frames of a rival lie."""
-    which = "-seen" if rival.note == SEEN else ""
+    which = {SEEN: "-seen", CLOUDS: "-clouds", "": ""}[rival.note]
     return folder / f"frames-{rival.checkpoint.task.lower()}-{rival.model}-{rival.augment:g}{which}.png"
 
 

@@ -5,10 +5,10 @@
     GET  /status    what acts, within which limits, alarms and interventions so far
     GET  /          a page that shows all of this, live; /look.png and /goal.png are its pictures
 
-Pictures are image files or bare RGB rows (`session.decode`), answers are JSON (`session.Session`). What is wrong with a
-request is told with a status of 400 or above and `{"error": ...}`; a robot that gets no action has to brake by itself.
-One robot at a time: requests are done one after the other. There is no password: whoever reaches the port moves the
-robot.
+Pictures are image files or bare RGB rows (`pictures.decode`), answers are JSON (`session.Session`). What is wrong with
+a request is told with a status of 400 or above and `{"error": ...}`; a robot that gets no action has to brake by
+itself. One robot at a time: requests are done one after the other. There is no password: whoever reaches the port moves
+the robot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ..errors import BadInput
-from .session import Session, encode
+from ..pictures import png
+from .session import Session
 
 MOST = 16 << 20
 """Bytes that a request may have."""
@@ -111,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         if picture is None:
             self._tell({"error": "no picture yet"}, 404)
             return
-        self._send(encode(picture), "image/png")
+        self._send(png(picture), "image/png")
 
     def _tell(self, answer: dict[str, Any], status: int = 200) -> None:
         self._send(json.dumps(answer, allow_nan=False).encode(), "application/json", status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import threading
 import time
@@ -12,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from tensordict import TensorDict
 
 from ..checkpoint import Checkpoint
 from ..errors import BadInput
 from ..guard import Guard, Limits
+from ..pictures import batch, decode
 from ..surprise import STATES, Monitor, Thresholds
 
 REMEMBERED = 400
@@ -68,7 +67,7 @@ class Session:
         """A new episode, towards this picture.
 
         Args:
-            goal: as in `decode`.
+            goal: as in `pictures.decode`.
             episode: number that its noise follows from, >= 0; one more than the last by default.
 
         Returns:
@@ -82,7 +81,7 @@ class Session:
             number = self.episode + 1 if episode is None else episode
             if number < 0:
                 raise BadInput("serve: episode is off", expected="0 or more", got=str(number))
-            self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), _batch(picture))
+            self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), batch(picture[None]))
             self.goal, self.episode, self.answer = picture, number, None
             self._surprise.clear()
             return {"episode": number}
@@ -91,7 +90,7 @@ class Session:
         """What to do now, to be asked once a control step.
 
         Args:
-            picture: what the camera sees, as in `decode`.
+            picture: what the camera sees, as in `pictures.decode`.
             age: seconds since it was taken; older than `limits.max_age` is not acted on.
 
         Returns:
@@ -110,7 +109,7 @@ class Session:
             if not math.isfinite(age):
                 raise BadInput("serve: age is off", expected="seconds since the picture was taken", got=str(age))
             self.seen = decode(picture, self.size)
-            obs = _batch(self.seen)
+            obs = batch(self.seen[None])
             obs["time"] = torch.tensor([began - age], dtype=torch.float64)
             action = self.guard.act(obs)[0]
             after = self.guard.report()
@@ -157,37 +156,6 @@ class Session:
     def size(self) -> int:
         """Height and width of the pictures, pixels."""
         return self.loaded.model.config.image_size
-
-
-def decode(data: bytes, size: int) -> np.ndarray:
-    """A picture, uint8 `[size, size, 3]`, from an image file's bytes (PNG, JPEG, ...) or from those of its RGB rows.
-
-    Raises:
-        BadInput: if it is neither, or of another size.
-    """
-    if len(data) == size * size * 3:
-        return np.frombuffer(data, np.uint8).reshape(size, size, 3).copy()
-    expected = f"an image file of {size} x {size} pixels, or {size * size * 3} bytes of RGB"
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if (width, height) == (size, size):
-                return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise BadInput("serve: the picture cannot be read", expected=expected, got=f"{len(data)} bytes") from None
-    got = f"{width} x {height} pixels"
-    raise BadInput("serve: the picture has another size", expected=expected, got=got, do="crop and scale it first")
-
-
-def encode(picture: np.ndarray) -> bytes:
-    """A PNG of a picture, uint8 `[size, size, 3]`."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()
-
-
-def _batch(picture: np.ndarray) -> TensorDict:
-    return TensorDict({"pixels": torch.from_numpy(picture)[None]}, batch_size=[1])
 
 
 def _finite(value: Any) -> float | None:

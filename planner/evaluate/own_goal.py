@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from tensordict import TensorDict
 
 from ..errors import BadInput
 from ..guard import Guard, Limits
 from ..mpc import MPC
+from ..pictures import batch
 from .video import Clip, film_strip, write_video
 
 
@@ -62,20 +61,17 @@ def film(
     out.mkdir(parents=True, exist_ok=True)
     look, _ = env.reset(seed=seed, options={"goal_image": goal})
     guard = Guard(policy, policy.model.action, Limits(survive_errors=False))
-    guard.reset(_batch(look["pixels"]), _batch(goal))
+    guard.reset(batch(look["pixels"][None]), batch(goal[None]))
     frames = [look["pixels"]]
     for step in range(steps):
-        look = env.step(guard.act(_batch(look["pixels"]))[0])[0]
+        look = env.step(guard.act(batch(look["pixels"][None]))[0])[0]
         frames.append(look["pixels"])
         progress(step + 1, steps)
-    first, last, target = (policy.model.encode(_batch(picture))["latent"] for picture in (frames[0], frames[-1], goal))
+    ends = (batch(picture[None]) for picture in (frames[0], frames[-1], goal))
+    first, last, target = (policy.model.encode(end)["latent"] for end in ends)
     distance = tuple(float((latent - target).square().mean()) for latent in (first, last))
     clip = Clip(np.stack(frames), goal, f"{env.name}, own goal", success=None)
     video, strip = out / "plan.mp4", out / "plan.png"
     write_video(video, [clip])
     film_strip(strip, clip, every=max(1, steps // 5))
     return video, strip, (distance[0], distance[1])
-
-
-def _batch(pixels: np.ndarray) -> TensorDict:
-    return TensorDict({"pixels": torch.from_numpy(pixels)[None]}, batch_size=[1])

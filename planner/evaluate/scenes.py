@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..pictures import png
 
 if TYPE_CHECKING:
     from .imagination import Imagined, Landscape
@@ -56,11 +57,7 @@ def _cell(frame: NDArray[np.uint8], far: float) -> dict[str, str]:
 
 def picture(pixels: NDArray[np.uint8]) -> str:
     """Pixels `[h, w, 3 or 4]` as the address of a picture that holds itself."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
 
 
 def landscape_svg(scene: Landscape) -> Any:
