@@ -133,7 +133,8 @@ class GoalEnv(gym.Env[Any, Any]):
     @classmethod
     def action_spec(cls) -> ActionSpec:
         """Bounds, units and block of this task's actions."""
-        return ActionSpec(cls.spec_low, cls.spec_high, cls.spec_units, cls.block)
+        low, high, units = (_row(cls, name) for name in ("spec_low", "spec_high", "spec_units"))
+        return ActionSpec(low, high, units, cls.block)
 
     def goal_distance(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
         """The worst of `errors`, `[...]`: at most 1 is success."""
@@ -252,9 +253,22 @@ class GoalEnv(gym.Env[Any, Any]):
         return image.copy()
 
 
+def _row(task: type[GoalEnv], name: str) -> tuple[Any, ...]:
+    """A class's numbers or words, one an action, whatever they were written as: a list or an array will do."""
+    values = getattr(task, name)
+    if isinstance(values, str) or np.ndim(values) != 1:
+        got, example = repr(values), '("N m",)' if name == "spec_units" else "(-1.0,)"
+        raise BadInput(f"{task.name}: {name} is off", expected=f"one an action, such as {example}", got=got)
+    return tuple(np.asarray(values).tolist())
+
+
 _POSITIONS = {
     mujoco.mjtJoint.mjJNT_HINGE: ({"": "rad"}, {"": "rad/s"}),
     mujoco.mjtJoint.mjJNT_SLIDE: ({"": "m"}, {"": "m/s"}),
+    mujoco.mjtJoint.mjJNT_BALL: (
+        {f"_q{axis}": "1" for axis in "wxyz"},
+        {f"_turn_{axis}": "rad/s" for axis in "xyz"},
+    ),
     mujoco.mjtJoint.mjJNT_FREE: (
         {"_x": "m", "_y": "m", "_z": "m"} | {f"_q{axis}": "1" for axis in "wxyz"},
         {f"_{axis}": "m/s" for axis in "xyz"} | {f"_turn_{axis}": "rad/s" for axis in "xyz"},

@@ -96,7 +96,9 @@ def load(path: Path, *, task: str | None = None) -> Checkpoint:
 
 def weights_of(module: nn.Module) -> bytes:
     """A module's state as the content of a safetensors file."""
-    return save_tensors({name: value.contiguous() for name, value in module.state_dict().items()})
+    # A copy of each, so that what two layers share is written twice: such a file knows of no sharing.
+    whole = {name: value.clone(memory_format=torch.contiguous_format) for name, value in module.state_dict().items()}
+    return save_tensors(whole)
 
 
 def write_weights(file: Path, module: nn.Module) -> str:

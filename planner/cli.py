@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from errno import EACCES, EEXIST, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from .symmetry import Symmetry
 
 console = Console()
+UNUSABLE = {EACCES, EEXIST, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS}
+"""What is wrong with a path that somebody gave, and not with us."""
 _TASKS = "TwoRoom, PointMaze, Reacher, PushT, Cube; another's, as ogbench/cube-single; or your own, as module:Class."
 Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help=_TASKS)]
 
@@ -199,7 +203,7 @@ class Train:
         training.views_of(self.training, _symmetries(self.task))
         store = _play(self.task, self.data)
         out = self.out or Path("runs/train") / folder_name(self.task)
-        planner, success = planner_for(self.task, self.model), None
+        planner, success = planner_for(self.task, self.model, store.info.block), None
         if self.probe:
             success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
         model = training.train(
@@ -608,6 +612,13 @@ class Join:
         )
 
 
+def _try_to_write(folder: Path) -> None:
+    """Makes the folder, and raises `OSError` where nothing can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass
+
+
 @dataclass(frozen=True)
 class Evaluate:
     """Measure how often the planner reaches held-out image goals, beside the floors and the oracle."""
@@ -679,14 +690,18 @@ class Evaluate:
         protocol = Protocol(**{name: getattr(self, name) for name in names})
         loaded = _load(self.task, self.checkpoint)
         settings = _override(loaded.planner, self)
-        watch = surprise.load(checkpoints.find(self.task, self.checkpoint), loaded.sha256) if self.surprise else None
+        folder = checkpoints.find(self.task, self.checkpoint)
+        watch = surprise.load(folder, loaded.sha256) if self.surprise else None
+        out = self.out or Path("runs/evaluate") / folder_name(self.task)
+        for place in (out, folder) if self.record else (out,):
+            _try_to_write(place)  # before hours of playing
         with _table() as progress:
             outcome = evaluate(
                 load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine, watch=watch
             )
-        paths = write_results(self.out or Path("runs/evaluate") / folder_name(self.task), [outcome])
+        paths = write_results(out, [outcome])
         if self.record:
-            checkpoints.record(checkpoints.find(self.task, self.checkpoint), card_figures(outcome.result))
+            checkpoints.record(folder, card_figures(outcome.result))
         _conclude([outcome], paths)
 
 
@@ -1066,12 +1081,15 @@ def main(words: list[str] | None = None) -> None:
     except BadInput as error:
         print(f"jepa-mpc: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        print(f"jepa-mpc: cannot write or read {error.filename}: {error.strerror}; name another path", file=sys.stderr)
-        raise SystemExit(2) from None
     except BrokenPipeError:  # as of `jepa-mpc train --help | head`: what is left to write goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        place = error.filename or "a file"
+        print(f"jepa-mpc: cannot write or read {place}: {error.strerror}; name another path", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("jepa-mpc: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

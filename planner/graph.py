@@ -88,7 +88,9 @@ class _Recording:
             self._record(generator)
 
     def _record(self, generator: torch.Generator) -> None:
-        streams = [generator, *(generator.due() if isinstance(generator, Streams) else [])]
+        streams = [generator]
+        if isinstance(generator, Streams):
+            streams += [*generator.due(), *generator.due(shared=True)]
         noise = [stream.get_state() for stream in streams]
         # Libraries set themselves up in their first calls, which must not be recorded; nor may they use up noise.
         aside = torch.cuda.Stream(generator.device)

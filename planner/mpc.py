@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import BadInput
 from .graph import CapturedPlan
 from .optimizers.noise import Streams
-from .plan import Plan, plan
+from .plan import Plan, checked_deadline, plan, rollout_size
 from .types import Context, EnergyLike, Optimizer, Prior, WorldModel
 
 
@@ -90,6 +90,8 @@ class MPC:
             raise BadInput("MPC: replan is off", expected=expected, got=str(replan))
         if capture and deadline_ms is not None:
             raise BadInput("MPC: deadline_ms and capture exclude each other", do="leave one of them out")
+        checked_deadline(deadline_ms)
+        rollout_size(model, 1, horizon, chunk, max_bytes)
         self.model, self.energy, self.optimizer = model, energy, optimizer
         self.horizon, self.iterations, self.seed, self.capture = horizon, iterations, seed, capture
         self.prior = prior
@@ -126,6 +128,9 @@ class MPC:
             return
         if mask.shape != self._clock.shape or mask.dtype != np.bool_:
             raise BadInput("MPC: mask is off", expected=f"bool [{len(self._clock)}]", got=f"{mask.dtype} {mask.shape}")
+        seeds = self._seeds(obs)
+        if len(seeds) != len(self._clock):
+            raise BadInput("MPC: batch of observation is off", expected=str(mask.shape), got=str(tuple(obs.batch_size)))
         if not mask.any():
             return
         _require_sound(goal, "goal", mask)
@@ -133,7 +138,6 @@ class MPC:
         rows = torch.from_numpy(np.flatnonzero(mask))
         self._goal[rows] = self._encode(goal[rows])[:, 0]
         self._plan[rows.to(self._plan.device)] = self._rest
-        seeds = self._seeds(obs)
         for row in rows.tolist():
             self._noise.restart(row, seeds[row])
         self._done[mask] = self._still
@@ -160,8 +164,9 @@ class MPC:
         # What was done between the frames of the history, [E, (H - 1) * block, env_dim].
         self._done = np.tile(self._still, (size, (self.model.history - 1) * spec.block, 1))
         self._queue = np.zeros((size, self.replan, spec.env_dim), dtype=np.float32)
-        self._noise = Streams(device, seeds)
+        self._noise = Streams(device, seeds, self.seed)
         self._search = self._make_search()
+        self._acted = False  # since `applied` was told of a step
         self._clock = np.zeros(size, dtype=np.int64)
 
     @torch.no_grad()
@@ -181,25 +186,44 @@ class MPC:
             raise BadInput("MPC: act before reset", do="call reset(obs, goal) first")
         began = time.perf_counter()
         _require_sound(obs, "observation", np.ones_like(self._clock, dtype=np.bool_))
-        if len(rows := np.flatnonzero(self._clock % self._look == 0)):
-            self._observe(obs, rows)
-        if len(rows := np.flatnonzero(self._clock % self.replan == 0)):
-            self._replan(rows)
-            self.plan_seconds.append(time.perf_counter() - began)
-            self.plan_rows.append(len(rows))
+        seen = self._latents
+        try:
+            if len(rows := np.flatnonzero(self._clock % self._look == 0)):
+                self._observe(obs, rows)
+            if len(rows := np.flatnonzero(self._clock % self.replan == 0)):
+                self._replan(rows)
+                self.plan_seconds.append(time.perf_counter() - began)
+                self.plan_rows.append(len(rows))
+        except BaseException:
+            self._latents = seen  # whoever survives this calls again, and must not find one frame there twice
+            raise
         action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % self.replan]
         self._clock += 1
-        self._done = np.concatenate([self._done, action[:, None]], axis=1)[:, 1:]  # stays empty where H is 1
+        self._did(action)
+        self._acted = True
         return action
 
     def applied(self, actions: np.ndarray) -> None:
         """Corrects what was done in the environment step of the last `act`, where a guard did something else.
 
+        To be called once a step, after `act`, also where that raised and something else was done: the step has gone by
+        then. Who was to look at it, or to plan, does so at the next one.
+
         Args:
             actions: `[E, env_dim]`, in the units of `model.action`. Rehearsals start from what was done, not from what
                 was meant.
         """
-        self._done[:, -1:] = actions[:, None]
+        assert self._clock is not None
+        if self._acted:
+            self._done[:, -1:] = actions[:, None]
+        else:
+            self._did(actions)
+            self._clock[self._clock % self._look != 0] += 1
+        self._acted = False
+
+    def _did(self, actions: np.ndarray) -> None:
+        """`actions` `[E, env_dim]` are the newest that were done; nothing is kept where H is 1."""
+        self._done = np.concatenate([self._done, actions[:, None]], axis=1)[:, 1:]
 
     def upcoming(self) -> np.ndarray:
         """What the present plans would do after the last `act`, `[E, T * block, env_dim]`, NaN beyond their ends."""
@@ -223,6 +247,7 @@ class MPC:
         # The last of the window; in a new episode the newest all along, so that nothing of the old one stays.
         frames = torch.arange(1, length + 1, device=new.device).expand(len(rows), -1)
         frames = frames.masked_fill(new[:, None], length)
+        self._latents = self._latents.clone()
         self._latents[index] = window[torch.arange(len(rows), device=new.device)[:, None], frames]
 
     def _replan(self, rows: np.ndarray) -> None:

@@ -11,6 +11,9 @@ from tensordict import TensorDict
 
 from .errors import BadInput
 
+FILES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
+"""What image files begin with; one of these may be just as long as the bare rows of a picture."""
+
 
 def batch(pictures: np.ndarray) -> TensorDict:
     """What a policy sees, batch `[E]`, of pictures, uint8 `[E, size, size, 3]`; memory is shared."""
@@ -23,8 +26,9 @@ def decode(data: bytes, size: int) -> np.ndarray:
     Raises:
         BadInput: if it is neither, or of another size.
     """
-    if len(data) == size * size * 3:
-        return np.frombuffer(data, np.uint8).reshape(size, size, 3).copy()
+    bare = len(data) == size * size * 3
+    if bare and not data.startswith(FILES):
+        return _rows(data, size)
     expected = f"an image file of {size} x {size} pixels, or {size * size * 3} bytes of RGB"
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -32,9 +36,15 @@ def decode(data: bytes, size: int) -> np.ndarray:
             if (width, height) == (size, size):
                 return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        if bare:  # colours that happen to begin as a file does
+            return _rows(data, size)
         raise BadInput("the picture cannot be read", expected=expected, got=f"{len(data)} bytes") from None
     got = f"{width} x {height} pixels"
     raise BadInput("the picture has another size", expected=expected, got=got, do="crop and scale it first")
+
+
+def _rows(data: bytes, size: int) -> np.ndarray:
+    return np.frombuffer(data, np.uint8).reshape(size, size, 3).copy()
 
 
 def png(picture: np.ndarray) -> bytes:

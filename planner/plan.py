@@ -15,6 +15,7 @@ from torch import Tensor
 from .actions import ActionSpec
 from .errors import BadInput
 from .optimizers.noise import best_candidate
+from .optimizers.wrapping import admitted
 from .types import Context, EnergyLike, Optimizer, WorldModel
 
 
@@ -62,9 +63,10 @@ def plan(
         iterations: rounds of ask and tell, >= 1.
         horizon: T, model steps to look ahead, >= 1.
         generator: the only source of noise, on the device of the context; the same state gives the same plan.
-        proposals: plans to start from, `[E, P, T, A]`, P >= 1, put into [-1, 1]; zeros when None. All of them are extra
-            candidates of the first iteration; the optimizer starts around the first, which is also the plan returned
-            where every candidate fails (with energy +inf).
+        proposals: plans to start from, `[E, P, T, A]`, P >= 1, put into [-1, 1] and, where the optimizer has `admit`,
+            to the nearest that it admits; zeros when None. All of them are extra candidates of the first iteration; the
+            optimizer starts around the first, which is also the plan returned where every candidate fails (with energy
+            +inf).
         chunk: most candidates an environment in one rollout, >= 1; all at once when None.
         max_bytes: most memory that rehearsing and judging may take at once, the candidates themselves not counted; as
             many candidates, and then as many environments, go into one rollout as fit. Changes no result. The model
@@ -76,9 +78,10 @@ def plan(
         BadInput: a number is out of range, a shape does not fit, or not even one plan fits into `max_bytes`.
     """
     began = time.perf_counter()
-    proposals = _checked_proposals(model, context, iterations, horizon, proposals)
-    scorer = _Scorer(model, context, goal, energy, *_rollout_size(model, context, horizon, chunk, max_bytes))
-    scorer.ends = began + _checked_deadline(deadline_ms) / 1000
+    proposals = admitted(optimizer, _checked_proposals(model, context, iterations, horizon, proposals))
+    size = rollout_size(model, len(context.actions), horizon, chunk, max_bytes)
+    scorer = _Scorer(model, context, goal, energy, *size)
+    scorer.ends = began + checked_deadline(deadline_ms) / 1000
     best = proposals[:, 0]  # [E, T, A]
     least = best.new_full((best.shape[0],), torch.inf)  # [E]
     state = optimizer.init(best)
@@ -147,11 +150,10 @@ def _better(best: Tensor, least: Tensor, actions: Tensor, cost: Tensor) -> tuple
     return torch.where(improved[:, None, None], winner, best), torch.where(improved, lowest, least)
 
 
-def _rollout_size(
-    model: WorldModel, context: Context, horizon: int, chunk: int | None, max_bytes: int | None
+def rollout_size(
+    model: WorldModel, environments: int, horizon: int, chunk: int | None, max_bytes: int | None
 ) -> tuple[int, int]:
-    """Most candidates an environment, and most environments, in one rollout."""
-    environments = context.actions.shape[0]
+    """Most candidates an environment, and most environments, in one rollout; `BadInput` where there is no such."""
     width = chunk if chunk is not None else 2**31
     if width < 1:
         raise BadInput("plan: chunk is off", expected="at least 1", got=str(chunk))
@@ -171,7 +173,8 @@ def _rollout_size(
     return min(width, max(1, fit // environments)), min(environments, fit)
 
 
-def _checked_deadline(deadline_ms: float | None) -> float:
+def checked_deadline(deadline_ms: float | None) -> float:
+    """Milliseconds, infinity for None; `BadInput` for what is no time."""
     if deadline_ms is None:
         return math.inf
     if not 0 < deadline_ms < math.inf:

@@ -116,9 +116,15 @@ def known_metric(planner: PlannerConfig, model: JEPAConfig) -> str:
     return "temporal+l2" if planner.metric == "temporal+slow" and not model.slow else planner.metric
 
 
-def planner_for(task: str, model: JEPAConfig) -> PlannerConfig:
-    """The planner of the task's recipe, less what a model of another shape does not know: body, heads, prior."""
-    planner = recipe_for(task).planner
+def planner_for(task: str, model: JEPAConfig, block: int) -> PlannerConfig:
+    """The planner of the task's recipe, less what a model of another shape does not know: body, heads, prior.
+
+    Args:
+        task: any, with a recipe of its own or without.
+        model: shape of the model.
+        block: environment steps in one of its steps.
+    """
+    planner = recipe_for(task).planner.fitting(block)
     planner = replace(planner, metric=known_metric(planner, model))
     if planner.proposals and not model.prior:
         planner = replace(planner, proposals=0, samples=128, iterations=4)  # then it has to search for itself

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,6 +71,8 @@ class PlannerConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise BadInput("planner: precision is off", expected="float32 or bfloat16", got=repr(self.precision))
+        if not 0 < self.std < float("inf"):
+            raise BadInput("planner: std is off", expected="above 0", got=str(self.std))
         if not 0 <= self.effort < float("inf"):
             raise BadInput("planner: effort is off", expected="0 or more", got=str(self.effort))
         if not 1 <= self.execute <= self.horizon:
@@ -88,6 +90,10 @@ class PlannerConfig:
         if self.by_steps and self.body < 1:
             raise BadInput("planner: body is not read by the temporal metric", expected="1", got=str(self.body))
         self._optimizer()
+
+    def fitting(self, block: int) -> PlannerConfig:
+        """These settings for actions of `block` environment steps: held for all of them where `hold` divides none."""
+        return self if block % self.hold == 0 else replace(self, hold=block)
 
     @property
     def by_steps(self) -> bool:

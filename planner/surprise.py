@@ -292,6 +292,7 @@ class Monitor:
         if mask is None or len(self._age) != size:
             self._age = np.zeros(size, np.int64)
             self._latents: Tensor | None = None  # [E, span + 1, D], oldest first
+            self._looked = False  # since `applied` was told of a step
             self._done = np.zeros((size, self._span, self.model.action.env_dim), np.float32)
             return
         self._age[mask] = 0
@@ -307,12 +308,19 @@ class Monitor:
             self._latents = fresh.expand(-1, self._span + 1, *fresh.shape[2:]).clone()
         self._latents = torch.cat([self._latents[:, 1:], fresh], 1)
         self._age += 1
+        self._looked = True
         found = [self._energy(row) if age > self._span else np.nan for row, age in enumerate(self._age)]
         self.energy = np.array(found)
         return self.thresholds.judge(self.energy)
 
     def applied(self, actions: np.ndarray) -> None:
-        """What was then done, `[E, env_dim]`, physical units; to be told after every `observe`."""
+        """What was then done, `[E, env_dim]`, physical units; to be told after every `observe`.
+
+        Where that raised, frames and actions are no longer a step apart, and nothing is judged until they are again.
+        """
+        if not self._looked:
+            self._age[:] = 0
+        self._looked = False
         self._done = np.concatenate([self._done[:, 1:], actions[:, None]], 1)
 
     def _energy(self, row: int) -> float:

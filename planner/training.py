@@ -287,6 +287,7 @@ def train(
     _check_size(store, shape)
     check_start(shape, config, start)
     _check_length(store, shape, config)
+    _check_body(shape.body, store.info.action_spec.env_dim)
     views = views_of(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -341,7 +342,7 @@ def _polished(
 
 def _data(store: EpisodeStore) -> dict[str, Any]:
     """What a training on a dataset of its own knows it by, wherever it lies."""
-    return {"episodes": store.info.episodes, "seed": store.info.seed, "policy": store.info.policy}
+    return {name: getattr(store.info, name) for name in ("episodes", "steps", "seed", "policy", "renderer")}
 
 
 def _check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
@@ -364,6 +365,11 @@ def _check_length(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig) -
         if most < 1:  # whatever it is set to
             expected, got = f"at least {needed} steps for {name} {horizon}", str(steps)
         raise BadInput("training looks further than the episodes go", expected=expected, got=got)
+
+
+def _check_body(count: int, actions: int) -> None:
+    if count > actions:
+        raise BadInput("body: too many directions", expected=f"at most {actions}, one an action", got=str(count))
 
 
 def _check_haste(shape: JEPAConfig, config: TrainConfig) -> None:
@@ -729,8 +735,7 @@ def body_directions(latents: Tensor, actions: Tensor, block: int, count: int) ->
     Returns:
         `[D, count]`, orthonormal, of the largest response first.
     """
-    if not 1 <= count <= actions.shape[-1]:
-        raise BadInput("body: too many directions", expected=f"1 to {actions.shape[-1]}, one an action", got=str(count))
+    _check_body(count, actions.shape[-1])
     steps = actions.shape[1] // block
     mean = actions[:, : steps * block].unflatten(1, (steps, block)).mean(2).flatten(0, 1).double()
     marks = latents[:, : steps * block + 1 : block].double()

@@ -67,7 +67,11 @@ class Prior(Protocol):
 
 
 class Optimizer(Protocol[State]):
-    """A frozen dataclass of knobs with four pure functions; `plan.plan` owns everything else."""
+    """A frozen dataclass of knobs with four pure functions; `plan.plan` owns everything else.
+
+    One that may not stand for any plan in [-1, 1] has `admit(plans)` too, `[..., T, A]` to the nearest that it may:
+    what is proposed to it passes through that.
+    """
 
     def init(self, plan: Tensor) -> State:
         """Starts around `plan`, `[E, T, A]`."""

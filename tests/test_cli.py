@@ -188,6 +188,7 @@ BAD = [
     Case(PLAN + " {room}/goal.png --out {room}/file", "cannot write or read .*/file.*; name another path"),
     Case(PLAN + " {room}/x.strange --save-goal", "cannot write .*x.strange; expected an ending such as .png"),
     Case(PLAN + " {room}/file/x.png --save-goal", "cannot write or read .*/file.*; name another path"),
+    Case(EVALUATE + "good --out /proc/results", "cannot write or read /proc/results.*; name another path"),
     Case("demo --episodes two", "invalid literal|two"),
 ]
 

@@ -160,6 +160,8 @@ def test_a_learned_distance_is_asked_with_goals_that_broadcast() -> None:
     torch.testing.assert_close(LearnedDistance(head, over="last")(WALK, goal, NOTHING), torch.tensor([[2.0]]))
     with pytest.raises(BadInput, match="wrong shape"):
         LearnedDistance(lambda latent, goal: latent)(WALK, goal, NOTHING)
+    with pytest.raises(BadInput, match="goals do not fit the futures; expected 2, one an environment; got 1"):
+        LearnedDistance(head)(torch.cat([WALK, WALK]), goal, NOTHING)  # once pursued by both
 
 
 E, T = 2, 3

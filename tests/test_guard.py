@@ -207,6 +207,52 @@ def test_a_broken_picture_does_not_stop_the_robot() -> None:
     assert np.isfinite(guard.act(look(1))).all()
 
 
+def test_a_step_without_the_planner_has_gone_by() -> None:
+    """After one that it refused, the planner did every action a step late and one twice, to the episode's end."""
+    model = LinearModel(torch.eye(5), torch.eye(5), ActionSpec((-1.0,), (1.0,), ("m",), 5), history=2)
+    here, there = torch.zeros(1, 5), torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
+    ways = []
+    for bad in (None, 2):
+        mpc = MPC(model, LatentDistance(), CEM(samples=64, elites=8), horizon=1, iterations=8)
+        guard = Guard(mpc, model.action)
+        guard.reset(*(TensorDict({"state": state}, batch_size=[1]) for state in (here, there)))
+        sent = []
+        for step in range(5):
+            state = here if step != bad else torch.full_like(here, torch.nan)
+            sent.append(guard.act(TensorDict({"state": state}, batch_size=[1]))[0])
+        np.testing.assert_allclose(mpc._done[0], sent, atol=1e-6)
+        ways.append(sent)
+    np.testing.assert_allclose(ways[1], ways[0], atol=1e-6)
+    np.testing.assert_allclose(np.ravel(ways[0]), there[0], atol=0.1)
+    assert guard.report() == {"error": 1, "fallback plan": 1}
+
+
+def test_who_could_not_look_or_plan_does_so_at_the_next_step() -> None:
+    mpc = planner()
+    guard = Guard(mpc, mpc.model.action)
+    guard.reset(look(1), TensorDict({"state": torch.tensor([[1.0, -1.0]])}, batch_size=[1]))
+    blind = TensorDict({"state": torch.full((1, 2), float("nan"))}, batch_size=[1])
+    plans = []
+    for seen in (look(1), look(1), blind, blind, look(1), look(1), look(1)):
+        guard.act(seen)
+        plans.append(len(mpc.plan_seconds))
+    assert plans == [1, 1, 1, 1, 2, 2, 3]
+
+
+def test_a_search_that_raises_leaves_no_frame_behind() -> None:
+    """The picture was looked at, no plan came of it, and at the next try the history had it twice."""
+    mpc = planner()
+    mpc.reset(look(1), TensorDict({"state": torch.tensor([[1.0, -1.0]])}, batch_size=[1]))
+    mpc.act(look(1)), mpc.act(look(1))
+    before, search = mpc._latents.clone(), mpc._search
+    mpc._search = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        mpc.act(look(1))
+    assert (mpc._latents == before).all()
+    mpc._search = search
+    assert np.isfinite(mpc.act(look(1))).all()
+
+
 @pytest.mark.parametrize(
     "knobs",
     [

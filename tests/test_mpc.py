@@ -133,6 +133,24 @@ def test_an_environment_s_noise_does_not_depend_on_those_beside_it() -> None:
         np.testing.assert_allclose(drive(alone, own, 6)[:, 0], expected[:, row], atol=1e-5)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_shared_noise_is_the_same_beside_others_and_begins_anew_with_an_episode(apart: bool) -> None:
+    """It was drawn from one source by all in turn: with `apart` other noise for each, and none began anew."""
+    alike = seen(torch.tensor([[1.0, 0.0]] * E))
+    for numbered in (False, True):
+        start = Cart(torch.zeros(E, 2)).obs
+        if numbered:
+            start["episode"] = torch.arange(E)
+        many, one = (make(optimizer=CEM(samples=16, elites=4, shared_noise=True), apart=apart) for _ in range(2))
+        many.reset(start, alike)
+        one.reset(start[2:], alike[:1])
+        first = drive(many, Cart(torch.zeros(E, 2)), 5)
+        np.testing.assert_allclose(first[:, 1:], first[:, :1].repeat(E - 1, 1), atol=1e-5)
+        np.testing.assert_allclose(drive(one, Cart(torch.zeros(1, 2)), 5), first[:, :1], atol=1e-5)
+        many.reset(start, alike, np.array([False, True, False]))
+        np.testing.assert_allclose(drive(many, Cart(torch.zeros(E, 2)), 5)[:, 1], first[:, 1], atol=1e-5)
+
+
 def test_episodes_that_are_numbered_have_noise_of_their_own() -> None:
     def first(numbers: list[int], seed: int = 0) -> np.ndarray:
         policy, cart = make(seed=seed), Cart(torch.zeros(len(numbers), 2))
@@ -383,6 +401,8 @@ def test_misuse_is_refused() -> None:
     policy.reset(GOAL, GOAL, np.array([True, True, True]))
     with pytest.raises(BadInput, match="observation"):
         policy.act(GOAL[:2])
+    with pytest.raises(BadInput, match="batch of observation is off"):
+        policy.reset(GOAL[:1], GOAL, np.array([False, False, True]))
     for mask in (np.array([True]), np.array([1, 0, 0])):
         with pytest.raises(BadInput, match="mask"):
             policy.reset(GOAL, GOAL, mask)
@@ -391,6 +411,20 @@ def test_misuse_is_refused() -> None:
 @pytest.mark.parametrize("knobs", [{"horizon": 0}, {"iterations": 0}, {"execute": 0}, {"execute": 9}])
 def test_wrong_knobs_are_refused(knobs: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="MPC"):
+        make(**knobs)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "says"),
+    [
+        ({"deadline_ms": 0}, "deadline_ms is off; expected a number above 0; got 0"),
+        ({"max_bytes": 1}, "max_bytes cannot be kept; .* got Watched"),
+        ({"chunk": 0}, "chunk is off"),
+    ],
+)
+def test_what_no_plan_could_keep_is_refused_at_once(knobs: dict[str, Any], says: str) -> None:
+    """Behind a guard the robot stood still for ever, and nobody was told."""
+    with pytest.raises(BadInput, match=says):
         make(**knobs)
 
 

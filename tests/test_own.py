@@ -70,6 +70,29 @@ def test_data_of_a_task_as_it_was_is_not_trained_on(here: Path, capsys: pytest.C
         assert says in capsys.readouterr().err
 
 
+def test_other_blocks_bounds_and_joints_go_the_whole_way(here: Path) -> None:
+    """Four environment steps a model step, where plans held actions for five; a list and an array where tuples were
+    expected; a joint that nobody knew the units of."""
+    robot = SWING.replace('(-2.5,), (2.5,), ("N m",)', '[-2.5], np.array([2.5]), ["N m"]')
+    robot = robot.replace("    substeps = 5", "    block = 4\n    substeps = 5")
+    robot = robot.replace(
+        "<body>", '<body pos="1 0 0"><joint type="ball" name="knob"/><geom size=".1"/></body><body>', 1
+    )
+    robot = robot.replace(
+        "np.array([rng.uniform(-np.pi, np.pi), 0.0])", "np.r_[1, 0, 0, 0, rng.uniform(-3, 3), np.zeros(4)]"
+    )
+    robot = robot.replace("state[..., :1] - goal[..., :1]", "state[..., 4:5] - goal[..., 4:5]")
+    (here / "swing.py").write_text(robot)
+    for words in ("check", "collect", "train"):
+        main([words, "swing:Pendulum", *SMALLER[words]])
+    main(["evaluate", "swing:Pendulum", "--checkpoint", "runs/train/swing-pendulum/checkpoint", "--episodes", "1"])
+    config = json.loads((here / "runs/train/swing-pendulum/checkpoint/config.json").read_text())
+    assert config["action"]["block"] == config["planner"]["hold"] == 4
+    with envs.make("swing:Pendulum") as env:
+        assert env.state_names[:5] == ("knob_qw", "knob_qx", "knob_qy", "knob_qz", "hinge")
+        assert env.state_units[5:] == ("rad/s",) * 4
+
+
 def test_a_scene_may_lie_beside_its_module(here: Path) -> None:
     (here / "scene.xml").write_text(SWING.split('"""')[1])
     words = "from swing import GoalEnv, Pendulum\nclass Beside(Pendulum):\n"
@@ -114,6 +137,12 @@ class Slow(Pendulum):
 class Inverted(Pendulum):
     spec_low, spec_high = (1.0,), (-1.0,)
 
+class Comma(Pendulum):
+    spec_low = (-1.0)
+
+class Word(Pendulum):
+    spec_units = ("N m")
+
 class Flat(Pendulum):
     def play(self, rng):
         return lambda state: rng.uniform(-1, 1)
@@ -146,6 +175,8 @@ WRONG = {
     "bent:Strong": r"Pendulum: spec_low is off; expected bounds for 1 actuators, or an `advance` .*; got for 2",
     "bent:Slow": r"Pendulum: substeps is off; expected a whole number from 1; got 0.5",
     "bent:Inverted": r"ActionSpec: bounds are off; expected finite low < high; got \(1.0,\), \(-1.0,\)",
+    "bent:Comma": r"Pendulum: spec_low is off; expected one an action, such as \(-1.0,\); got -1.0",
+    "bent:Word": r"Pendulum: spec_units is off; expected one an action, such as \(\"N m\",\); got 'N m'",
     "bent:Flat": r"task bent:Flat breaks the contract .*: expected play to give actions \(1,\), not \(\)",
     "bent:Wide": r"task bent:Wide breaks the contract .*: expected play to give actions \(1,\), not \(3,\)",
     "bent:Idle": r"task bent:Idle breaks the contract .*: expected play to return a policy",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import PLANNER, SHAPE, SIZE, TRAINING, cut_and_resumed, dot_store, flip_byte, toy_checkpoint, toy_model
+from toys import PLANNER, SHAPE, SIZE, SPEC, TRAINING, cut_and_resumed, dot_store, flip_byte, toy_checkpoint, toy_model
 
 from planner import checkpoint, pretrained
 from planner.cards import curves
@@ -305,6 +305,33 @@ def test_a_backbone_keeps_its_own_statistics() -> None:
     assert (encoder.backbone[2].running_mean == 7).all() and (encoder.backbone[2].running_var == 9).all()
     assert encoder.normalise.num_batches_tracked == 1
     assert encoder.backbone is not backbone  # two models share nothing
+
+
+class Tied(nn.Module):
+    """Somebody's features, in a precision of their own; two layers share their weights."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.one, self.other, self.dtype = nn.Linear(3 * SIZE**2, 4), nn.Linear(3 * SIZE**2, 4), dtype
+        self.other.weight = self.one.weight
+        self.to(dtype)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        flat = pictures.flatten(1).to(self.dtype)
+        return self.one(flat) + self.other(flat)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_backbone_may_share_weights_and_be_of_any_precision(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, "tied", lambda size, width, latent_dim: FeatureEncoder(Tied(dtype), latent_dim))
+    model = JEPA(replace(SHAPE, encoder="tied", latent_dim=4), SPEC)
+    pretrained.settle(model.encoder, [torch.randint(256, (16, SIZE, SIZE, 3), dtype=torch.uint8)])
+    checkpoint.save(tmp_path, model, task="TwoRoom", renderer="none", planner=PLANNER, card="# TwoRoom")
+    pictures = torch.randint(256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
+    latents = model.eval().embed(pictures)
+    assert latents.dtype == torch.float32 and torch.equal(checkpoint.load(tmp_path).model.embed(pictures), latents)
 
 
 def test_a_frozen_run_is_not_resumed_on_another_backbone(

@@ -378,11 +378,11 @@ def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(
 
 def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> None:
     ours, bare = recipe_for("Cube").model, replace(recipe_for("Cube").model, prior=0, temporal=0)
-    assert planner_for("Cube", ours) == recipe_for("Cube").planner and planner_for("Cube", ours).proposals
-    plain = planner_for("Cube", bare)
+    assert planner_for("Cube", ours, 5) == recipe_for("Cube").planner and planner_for("Cube", ours, 5).proposals
+    plain = planner_for("Cube", bare, 5)
     slow = replace(recipe_for("Cube").planner, metric="temporal+slow")
     shapes = replace(ours, slow=8), ours, bare
     assert [known_metric(slow, shape) for shape in shapes] == ["temporal+slow", "temporal+l2", "l2"]
     assert plain.proposals == 0 and plain.metric == "l2" and plain.samples > recipe_for("Cube").planner.samples
     pusher = recipe_for("PushT").model
-    assert planner_for("PushT", pusher).body < 1 and planner_for("PushT", replace(pusher, body=0)).body == 1
+    assert planner_for("PushT", pusher, 5).body < 1 and planner_for("PushT", replace(pusher, body=0), 5).body == 1

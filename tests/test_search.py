@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
@@ -13,6 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from planner.actions import ActionSpec
 from planner.energies import LatentDistance
 from planner.errors import BadInput
+from planner.mpc import MPC
 from planner.optimizers import (
     CEM,
     ICEM,
@@ -27,6 +29,7 @@ from planner.optimizers import (
     Smooth,
 )
 from planner.optimizers.noise import Streams, coloured
+from planner.optimizers.wrapping import admitted
 from planner.plan import Plan, plan
 from planner.settings import PlannerConfig
 from planner.testing import LinearModel, check_optimizer
@@ -112,12 +115,7 @@ def test_choices_reach_the_nearest_levels(levels: int) -> None:
     found = search(CategoricalCEM(levels=levels), lambda actions: (actions - target).square().mean((-2, -1)), 12)
     grid = torch.linspace(-1, 1, levels)
     nearest = grid[(target[:, 0].unsqueeze(-1) - grid).abs().argmin(-1)]
-    if levels == 2:
-        # The zeros proposed lie between the choices, and may be better than both; what is asked for never does.
-        asked = CategoricalCEM(levels=2).ask(CategoricalCEM(levels=2).init(target[:, 0]), seeded(0))
-        assert (asked.abs() == 1).all()
-    else:
-        torch.testing.assert_close(found.actions, nearest)
+    torch.testing.assert_close(found.actions, nearest)
 
 
 def test_a_codebook_is_searched_whole() -> None:
@@ -131,6 +129,34 @@ def test_a_codebook_is_searched_whole() -> None:
     assert (asked.abs().sum(-1) == 1).all(), "half of one action and half of another is none"
     with pytest.raises(BadInput, match="codebook does not fit"):
         optimizer.init(torch.zeros(1, T, 3))
+
+
+CORNERS = ((1.0, 1.0), (-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        CategoricalCEM(32, 4, codebook=CORNERS),
+        CategoricalCEM(32, 4, levels=2),
+        Hold(CategoricalCEM(32, 4, codebook=CORNERS), block=1, repeat=1),
+    ],
+    ids=["codebook", "levels", "held"],
+)
+def test_a_robot_is_sent_its_choices_and_nothing_else(optimizer: Any) -> None:
+    """At its goal it was sent zeros, which are none of them: rest is always proposed, and it won."""
+    model = LinearModel(torch.eye(2), torch.eye(2), ActionSpec((-1.0,) * 2, (1.0,) * 2, ("m",) * 2, 1))
+    mpc = MPC(model, LatentDistance(over="all"), optimizer, horizon=T, iterations=3)
+    here = TensorDict({"state": torch.zeros(1, 2)}, batch_size=[1])
+    mpc.reset(here, here)
+    assert (np.abs([mpc.act(here) for _ in range(5)]) == 1).all()
+
+
+def test_what_is_not_restricted_is_proposed_as_it_is() -> None:
+    plans = torch.rand(2, 3, T, 4, generator=seeded(1))
+    for free in (CEM(), Hold(CEM(), block=2, repeat=2), Hold(Hold(CEM(), 1, 1), block=2, repeat=2)):
+        assert admitted(free, plans) is plans
+    assert admitted(Smooth(CEM(), limit=0.1), plans).diff(dim=-2).abs().max() <= 0.1 + 1e-6
 
 
 @pytest.mark.parametrize(

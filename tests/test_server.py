@@ -34,7 +34,7 @@ from planner.cli import main
 from planner.errors import BadInput
 from planner.evaluate.protocol import held_out_pairs, play_pairs
 from planner.guard import Guard, Limits
-from planner.pictures import png
+from planner.pictures import decode, png
 from planner.surprise import Thresholds
 
 Ask = Any
@@ -122,6 +122,25 @@ def test_image_files_are_taken_as_bare_bytes_are(tmp_path: Path, film: np.ndarra
     assert actions[0] == actions[1]
 
 
+def test_bytes_are_told_from_files_of_their_length(film: np.ndarray) -> None:
+    """A PNG that was as long as the bare rows was read as rows; and rows may begin as a file does."""
+    file = png(film[0])
+    long = file + bytes(SIZE * SIZE * 3 - len(file))  # what follows a PNG's end is not read
+    assert np.array_equal(decode(long, SIZE), film[0])
+    pink = film[0].copy()
+    pink[0, 0] = 255, 216, 255
+    assert np.array_equal(decode(pink.tobytes(), SIZE), pink)
+
+
+@pytest.mark.parametrize(
+    "pixels", [torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8), torch.zeros(1, SIZE, SIZE, 3), torch.zeros(1, 3)]
+)
+def test_a_picture_that_lies_otherwise_is_not_sent(pixels: torch.Tensor) -> None:
+    """On the wire it is as many bytes, and was taken for a picture."""
+    with pytest.raises(BadInput, match=r"the picture is off; expected torch.uint8 \(1, size, size, 3\)"):
+        Remote("http://127.0.0.1:1").act(TensorDict({"pixels": pixels}, batch_size=[1]))
+
+
 def test_what_is_wrong_is_told_and_the_episode_goes_on(tmp_path: Path, film: np.ndarray) -> None:
     """Over one connection: a request that is refused leaves nothing behind that the next one would be read from."""
     picture, small = film[0].tobytes(), png(film[0][:16, :16])
@@ -132,7 +151,8 @@ def test_what_is_wrong_is_told_and_the_episode_goes_on(tmp_path: Path, film: np.
             (ask("PUT", "/goal", b"no picture"), 400, f"cannot be read; expected an image file of {SIZE} x {SIZE}"),
             (ask("PUT", "/goal", small), 400, "another size; expected .* got 16 x 16 pixels"),
             (ask("PUT", "/goal", png(film[9])[:60]), 400, "cannot be read"),
-            (ask("PUT", "/goal?episode=-1", picture), 400, "episode is off; expected 0 or more; got -1"),
+            (ask("PUT", "/goal?episode=-1", picture), 400, "episode is off; expected 0 to .*; got -1"),
+            (ask("PUT", f"/goal?episode={2**63}", picture), 400, f"episode is off; expected 0 to .*; got {2**63}"),
             (ask("PUT", "/goal?seed=1", picture), 400, "unknown option; expected episode; got seed"),
             (ask("PUT", "/goal?episode=x", picture), 400, "episode is off; expected a number; got 'x'"),
             (ask("POST", "/act?age=nan", picture), 400, "no goal yet"),

@@ -173,6 +173,29 @@ def test_the_monitor_says_while_running_what_is_said_afterwards(tmp_path: Path) 
     assert np.isfinite(seen[15:, 0]).all() and np.isnan(seen[:25, 1]).all() and np.isfinite(seen[25:, 1]).all()
 
 
+def test_nothing_is_judged_from_frames_and_actions_that_are_not_a_step_apart(tmp_path: Path) -> None:
+    """Two pictures of a wrong size, and ordinary motion after them was called impossible."""
+    store, model = dot_store(tmp_path / "dots"), toy_model()
+    pixels, actions = (store.data[key].numpy() for key in ("pixels", "actions"))
+    monitor = Monitor(model, Thresholds(**GOOD))
+    monitor.reset(1)
+    seen = []
+    for t in range(30):
+        picture = pixels[:1, t]
+        if t in (12, 13):
+            with pytest.raises(BadInput):
+                monitor.observe(TensorDict({"pixels": torch.from_numpy(picture[:, :5])}, batch_size=[1]))
+        else:
+            monitor.observe(TensorDict({"pixels": torch.from_numpy(picture)}, batch_size=[1]))
+            seen.append((t, monitor.energy[0]))
+        monitor.applied(actions[:1, t])
+    whole, energy = film_energies(model, pixels[0], actions[0], 2), dict(seen)
+    span = first_step(model, 2)
+    assert all(np.isnan(energy[t]) for t in range(14, 14 + span))
+    for t in (*range(span, 12), *range(14 + span, 30)):
+        np.testing.assert_allclose(energy[t], whole[t], rtol=1e-4)
+
+
 def test_a_monitor_wants_its_batch() -> None:
     with pytest.raises(BadInput, match="batch is off; expected 0 environments; got 1; call reset first"):
         Monitor(toy_model(), Thresholds(**GOOD)).observe(TensorDict(batch_size=[1]))

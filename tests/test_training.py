@@ -349,6 +349,15 @@ def test_another_configuration_in_the_folder_is_refused(store: EpisodeStore, str
     assert (straight[1] / "train.json").read_text() == before
 
 
+def test_shorter_episodes_are_other_data(
+    store: EpisodeStore, straight: tuple[JEPA, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run was taken for one on episodes that were collected anew, and its card told of these."""
+    monkeypatch.setattr(store, "info", dataclasses.replace(store.info, steps=store.info.steps - 5))
+    with pytest.raises(BadInput, match="another configuration; got data .*'steps': 30"):
+        train(store, SHAPE, TRAINING, straight[1], tensorboard=False)
+
+
 def test_a_run_noted_before_an_option_was_there_goes_on(
     store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path
 ) -> None:
@@ -565,8 +574,15 @@ def test_the_body_is_what_actions_move_at_once() -> None:
 
 
 def test_more_body_than_actions() -> None:
-    with pytest.raises(BadInput, match="too many directions; expected 1 to 2, one an action; got 3"):
+    with pytest.raises(BadInput, match="too many directions; expected at most 2, one an action; got 3"):
         pushed(3)
+
+
+def test_more_body_than_actions_is_told_before_training(tmp_path: Path) -> None:
+    """It was told afterwards, and then the run was one of another configuration."""
+    with pytest.raises(BadInput, match="too many directions; expected at most 2, one an action; got 3"):
+        train(dot_store(tmp_path / "data"), replace(SHAPE, body=3), TRAINING, tmp_path / "run", tensorboard=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_trained_model_knows_its_body(tmp_path: Path) -> None:

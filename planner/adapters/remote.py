@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import torch
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -48,8 +49,8 @@ class Remote:
         Raises:
             BadInput: nobody answers, or what is asked is refused.
         """
-        if pixels is not None and len(pixels) != 1:
-            raise BadInput("Remote: one robot a server", expected="E = 1", got=f"E = {len(pixels)}")
+        if pixels is not None:
+            _check_picture(pixels)
         try:
             self._connection.request(method, path, None if pixels is None else pixels.numpy().tobytes())
             response = self._connection.getresponse()
@@ -63,3 +64,13 @@ class Remote:
         if response.status != 200:
             raise BadInput(f"the planner at {self.address} refused: {answer.get('error')}")
         return answer
+
+
+def _check_picture(pixels: Tensor) -> None:
+    """Bytes on a wire tell neither how they lay nor what they were."""
+    if len(pixels) != 1:
+        raise BadInput("Remote: one robot a server", expected="E = 1", got=f"E = {len(pixels)}")
+    square = pixels.ndim == 4 and pixels.shape[1] == pixels.shape[2] and pixels.shape[3] == 3
+    if not square or pixels.dtype != torch.uint8:
+        got = f"{pixels.dtype} {tuple(pixels.shape)}"
+        raise BadInput("Remote: the picture is off", expected="torch.uint8 (1, size, size, 3)", got=got)

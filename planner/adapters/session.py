@@ -79,8 +79,8 @@ class Session:
         with self._lock:
             picture = decode(goal, self.size)
             number = self.episode + 1 if episode is None else episode
-            if number < 0:
-                raise BadInput("serve: episode is off", expected="0 or more", got=str(number))
+            if not 0 <= number < 2**63:
+                raise BadInput("serve: episode is off", expected="0 to 2^63 - 1", got=str(number))
             self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), batch(picture[None]))
             self.goal, self.episode, self.answer = picture, number, None
             self._surprise.clear()

@@ -1,6 +1,7 @@
 """What must not happen: soft constraints on futures and actions.
 
-Hard bounds need none of this: every plan keeps them, and rates are kept by `optimizers.Smooth` and by the guard.
+Hard bounds need none of this: every plan keeps them. Rates are kept by the guard, and within a plan by
+`optimizers.Smooth`.
 """
 
 from __future__ import annotations

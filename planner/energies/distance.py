@@ -164,6 +164,9 @@ class LearnedDistance(Energy):
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         latent, target = futures[self.key], goal[self.key][:, None, None]
+        if len(target) != len(latent):  # one goal would be broadcast, and pursued by all
+            expected, got = f"{len(latent)}, one an environment", str(len(target))
+            raise BadInput("LearnedDistance: goals do not fit the futures", expected=expected, got=got)
         if self.over == "last":
             latent = latent[:, :, -1:]
         distance = self.head(latent, target)

@@ -133,7 +133,8 @@ def evaluate(
     }
     if protocol.oracle and rooms[0].simulates:
         model, energy = envs.oracle(rooms[0])
-        policies["oracle"] = ORACLE.build(model, protocol.seed, energy, apart=True)
+        oracle = ORACLE.fitting(rooms[0].block)
+        policies["oracle"] = oracle.build(model, protocol.seed, energy, apart=True)
     played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
     looks = (
         _disguised(envs, task, rooms, checkpoint, settings, pairs, protocol, progress) if protocol.appearance else {}

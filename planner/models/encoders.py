@@ -174,7 +174,7 @@ class FeatureEncoder(nn.Module):
     (`planner.pretrained.settle`).
 
     Args:
-        backbone: float32 pictures `[B, 3, size, size]` in [-1, 1] to features `[B, D]`.
+        backbone: float32 pictures `[B, 3, size, size]` in [-1, 1] to features `[B, D]`, of any precision.
         latent_dim: D, >= 1.
 
     Raises:
@@ -200,7 +200,7 @@ class FeatureEncoder(nn.Module):
             do = "return one vector a picture from the backbone, and set latent_dim to its length"
             expected = f"a tensor {(len(pixels), count)}"
             raise BadInput("the backbone's features are off", expected=expected, got=got, do=do)
-        return self.normalise(features)
+        return self.normalise(features.float())
 
 
 def places(maps: Tensor, cells: Tensor) -> Tensor:

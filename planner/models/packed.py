@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict
@@ -75,10 +75,21 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, split: bool = False) -> None:
         super().__init__()
-        self.bias, self.after = bias, "none"
-        self._weight = weight if split else None
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+        self.bias, self.after, self.split = bias, "none", split
+        self._weight = weight.detach().contiguous()
+        self._pack()
+
+    def _pack(self) -> None:
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight)
         self._parts: dict[tuple[int, int | None], PackedLinear] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle is made from: oneDNN's own order is known to this process alone."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_packed", "_parts")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._pack()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
@@ -87,7 +98,7 @@ class PackedLinear(nn.Module):
 
     def part(self, inputs: Tensor, start: int, stop: int | None = None) -> Tensor:
         """As `SplitLinear.part`."""
-        assert self._weight is not None
+        assert self.split
         if (start, stop) not in self._parts:
             self._parts[start, stop] = PackedLinear(self._weight[:, start:stop], None)
         return self._parts[start, stop](inputs)

@@ -25,8 +25,9 @@ class CategoricalState(NamedTuple):
 class CategoricalCEM:
     """Cross-entropy method over categorical distributions (Rubinstein & Kroese, 2004, section 2.4).
 
-    For robots whose commands come in steps, or whose actions are one of a list. The starting plan itself may lie
-    between the choices; it leans the first round towards those that are nearest to it.
+    For robots whose commands come in steps, or whose actions are one of a list. Proposals count as the nearest choices
+    (`admit`); so does rest, and a list without it keeps the robot moving. The starting plan leans the first round
+    towards itself.
 
     Attributes:
         samples: S, candidates an iteration, >= 2.
@@ -105,6 +106,10 @@ class CategoricalCEM:
         """The likeliest choices, `[E, T, A]`."""
         likeliest = self._values(state.probabilities.argmax(-1), state.probabilities)
         return torch.where(state.told[:, None, None], likeliest, state.plan)
+
+    def admit(self, plans: Tensor) -> Tensor:
+        """The choices nearest to `plans` `[..., T, A]`, of the same shape."""
+        return self._values(self._nearest(plans), plans)
 
     def _table(self, like: Tensor) -> Tensor:
         """The codebook `[C, A]`, or the levels `[C]`."""

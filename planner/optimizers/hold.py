@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..types import Optimizer
-from .wrapping import through
+from .wrapping import admitted, through
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Hold:
     def best(self, state: Any) -> Tensor:
         """The inner optimizer's plan, `[E, T, A]`."""
         return self._stretch(self.inner.best(state))
+
+    def admit(self, plans: Tensor) -> Tensor:
+        """Plans `[..., T, A]` as they are, held or not, or what the inner optimizer makes of them."""
+        shrunk = self._shrink(plans)
+        inner = admitted(self.inner, shrunk)
+        return plans if inner is shrunk else self._stretch(inner)
 
     def _shrink(self, plan: Tensor) -> Tensor:
         dim = plan.shape[-1] // self.block

@@ -17,26 +17,31 @@ class Streams(torch.Generator):
     Args:
         device: of the noise.
         seeds: one an environment, at least one.
+        common: seed of the noise that all environments share, at the same step of their episodes: each has a copy.
 
     Attributes:
         rows: the environments that the next draws are for, in this order; all of them at first.
     """
 
-    def __new__(cls, device: torch.device | None, seeds: Sequence[int]) -> Streams:
+    def __new__(cls, device: torch.device | None, seeds: Sequence[int], common: int = 0) -> Streams:
         return super().__new__(cls, device)  # type: ignore[call-arg]  # all that a torch generator is made from
 
-    def __init__(self, device: torch.device | None, seeds: Sequence[int]) -> None:
+    def __init__(self, device: torch.device | None, seeds: Sequence[int], common: int = 0) -> None:
         self.manual_seed(seeds[0])
-        self._each = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self._common = common
+        self._own, self._shared = ([torch.Generator(device) for _ in seeds] for _ in range(2))
+        for row, seed in enumerate(seeds):
+            self.restart(row, seed)
         self.rows: Sequence[int] = range(len(seeds))
 
     def restart(self, row: int, seed: int) -> None:
         """Begins the noise of one environment anew."""
-        self._each[row].manual_seed(seed)
+        self._own[row].manual_seed(seed)
+        self._shared[row].manual_seed(self._common)
 
-    def due(self) -> list[torch.Generator]:
+    def due(self, shared: bool = False) -> list[torch.Generator]:
         """The generators of `rows`."""
-        return [self._each[row] for row in self.rows]
+        return [(self._shared if shared else self._own)[row] for row in self.rows]
 
 
 def drawn(
@@ -44,11 +49,12 @@ def drawn(
 ) -> Tensor:
     """Noise `size` = `[E, ...]` from `sampler` (`torch.randn` or `torch.rand`), of the type and device of `like`.
 
-    With `Streams` each environment's comes from its own; with `shared` it is drawn once and is the same in all.
+    With `shared` it is drawn once and is the same in all. With `Streams` each environment's comes from its own, which
+    with `shared` are alike.
     """
     options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
-    if isinstance(generator, Streams) and not shared:
-        return torch.stack([sampler(tuple(size[1:]), generator=one, **options) for one in generator.due()])
+    if isinstance(generator, Streams):
+        return torch.stack([sampler(tuple(size[1:]), generator=one, **options) for one in generator.due(shared)])
     return sampler((1 if shared else size[0], *size[1:]), generator=generator, **options).expand(*size)
 
 
@@ -59,8 +65,8 @@ def normal(mean: Tensor, samples: int, generator: torch.Generator, shared: bool)
         mean: gives shape, type and device.
         samples: candidates an environment, >= 0.
         generator: the only source of the noise.
-        shared: the same noise in every environment (drawn once). What is planned for one of many is then what is
-            planned for it alone, and less noise is drawn.
+        shared: the same noise in every environment. What is planned for one of many is then what is planned for it
+            alone.
     """
     return drawn(torch.randn, (mean.shape[0], samples, *mean.shape[1:]), mean, generator, shared)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..types import Optimizer
-from .wrapping import through
+from .wrapping import admitted, through
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class Smooth:
     """An optimizer that searches the changes of the actions instead of the actions.
 
     The inner optimizer's plan holds the first action and then changes in units of `limit`; what leaves here is their
-    running sum, clipped to the bounds at every step, so that no action ever differs from the one before by more than
-    `limit`. Around `MPPI` this is smooth MPPI (Kim et al., 2021, arXiv 2112.09988), whose noise is an action rate.
+    running sum, clipped to the bounds at every step, so that within a plan no action differs from the one before by
+    more than `limit`. What was done before a plan is not known here: from one plan to the next the guard keeps rates
+    (`guard.Limits.rate`). Around `MPPI` this is smooth MPPI (Kim et al., 2021, arXiv 2112.09988), whose noise is an
+    action rate.
 
     Attributes:
         inner: the optimizer, which sees changes `[E, T, A]` in [-1, 1].
@@ -49,6 +51,10 @@ class Smooth:
     def best(self, state: Any) -> Tensor:
         """The inner optimizer's plan, `[E, T, A]`."""
         return self._sums(self.inner.best(state))
+
+    def admit(self, plans: Tensor) -> Tensor:
+        """Plans `[..., T, A]` whose changes keep the limit, each following the given one as closely as that lets it."""
+        return self._sums(admitted(self.inner, self._changes(plans)))
 
     def _changes(self, plan: Tensor) -> Tensor:
         changes = [plan[..., :1, :]]

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Change = Callable[[Tensor], Tensor]
+
+
+def admitted(optimizer: Any, plans: Tensor) -> Tensor:
+    """The nearest plans to `plans` `[..., T, A]` that `optimizer` may stand for; `plans` itself where it may any."""
+    admit: Change | None = getattr(optimizer, "admit", None)
+    return plans if admit is None else admit(plans)
 
 
 def through(inward: Change, outward: Change, actions: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
