@@ -108,6 +108,8 @@ train-rivals: $(STAMP)  ## train the rivals of bench-claims with and without var
 	  $(RIVAL) $$task --kind next_frame --augment 0.8 --start $$own-next_frame-0 --save $$own-next_frame-0.8; \
 	  $(RIVAL) $$task --kind recurrent --augment 0.8 --clouds --pull 0.1 --steps 2500 --start $$own-recurrent-0.8 \
 	    --save $$own-recurrent-0.8-clouds; \
+	  $(RIVAL) $$task --kind next_frame --augment 0.8 --clouds --steps 2500 --start $$own-next_frame-0.8 \
+	    --save $$own-next_frame-0.8-clouds; \
 	  [ -e $$own-jepa-0.8 ] || $(BIN)/jepa-mpc looks $$task --training.backdrop --training.shift --training.steps 2500 \
 	    --threads 1 --save $$own-jepa-0.8-clouds; \
 	  $(BIN)/python -m benchmarks.claims.ensemble $$task; done

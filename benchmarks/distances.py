@@ -64,15 +64,15 @@ def main(options: Options) -> None:
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
     for task in options.tasks or shipped:
-        loaded, frozen = checkpoint.load(checkpoint.find(task, options.checkpoint), task=task), frozen_name(task)
+        loaded = checkpoint.load(checkpoint.find(task, options.checkpoint), task=task)
+        # The version of the pairs: the same weights on other pairs are another figure.
+        frozen = frozen_name(task, options.episodes)
         for column in options.columns:
-            # The version of the pairs: the same weights on other pairs are another figure.
             wanted = {"frozen": frozen, "protocol": COLUMNS[column], "seed": Protocol().seed}
             wanted |= {"task": task, "column": column}
             wanted |= {"n": options.episodes, "num_envs": options.num_envs}
             wanted |= {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
-            alike = (key(wanted), key(wanted | {"frozen": None}))
-            row = next((one for one in known if key(one) in alike), None)
+            row = next((one for one in known if key(one) == key(wanted)), None)
             if row is None:
                 row = measure(task, column, loaded, options, console)
                 with options.out.open("a") as file:
@@ -93,10 +93,10 @@ def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Opti
     return what | {name: outcome.result[name] for name in KEPT}
 
 
-def frozen_name(task: str) -> str | None:
-    """Such as "Cube-v2": the newest protocol of a task; None where it has none."""
+def frozen_name(task: str, episodes: int) -> str | None:
+    """Such as "Cube-v2": the newest protocol of a task; None where it has none, or not as many pairs."""
     frozen = read(task, load_envs().PROTOCOLS)
-    return frozen.name if frozen else None
+    return frozen.name if frozen and episodes <= frozen.episodes else None
 
 
 def table(rows: list[Row]) -> str:

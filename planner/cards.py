@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,14 +16,20 @@ from .versions import commit, versions
 
 
 def curves(out: Path) -> dict[int, dict[str, float]]:
-    """The validation figures of a run by step, over all its resumptions (each logs to a file of its own)."""
+    """The validation figures of a run by step, over all its resumptions (each logs to a file of its own).
+
+    Where one begins at an earlier step than the last ended, what that one had found beyond it is gone.
+    """
     checks: dict[int, dict[str, float]] = {}
     for log in sorted((out / "logs").glob("**/metrics.csv"), key=lambda file: file.stat().st_mtime):
         with log.open() as file:
-            for row in csv.DictReader(file):
-                figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
-                if figures:
-                    checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
+            rows = list(csv.DictReader(file))
+        begins = int(rows[0]["step"]) if rows else math.inf
+        checks = {step: figures for step, figures in checks.items() if step <= begins}
+        for row in rows:
+            figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
+            if figures:
+                checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
     return checks
 
 
@@ -244,7 +251,7 @@ def card(
     lines = [
         f"# {info.task}",
         "",
-        f"A JEPA for the task {info.task}, trained on its own play data. {_origin(shape, config, start)}",
+        f"A JEPA for the task {info.task}, trained on episodes of {info.policy}. {_origin(shape, config, start)}",
         "",
         "| | |",
         "|---|---|",

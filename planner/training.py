@@ -296,6 +296,9 @@ def train(
     given = hashlib.sha256(weights_of(model.encoder)).hexdigest() if config.freeze or start else None
     run = {"task": store.info.task, "data": _data(store), "encoder": given, "symmetries": _named(views)}
     _same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
+    if not (out / "last.ckpt").exists():
+        for stage in ("polish", *TRAINERS):  # of a run whose first stage is gone: they know other latents
+            (out / stage / "last.ckpt").unlink(missing_ok=True)
     first: JEPATraining
     if config.freeze:
         _freeze(model.encoder, store, config, pretrained=start is not None)
@@ -464,6 +467,9 @@ def _episodes(
     check: list[tuple[Tensor, Tensor]] = []
     for store in stores:
         fit_rows, check_rows = split_rows(store.info.episodes, held_out)
+        if not len(fit_rows):
+            got = f"{store.info.episodes}, all of them held out"
+            raise BadInput(f"dataset {store.path} has too few episodes", expected="some to fit", got=got)
         actions = store.data["actions"][:]
         for view in (None, *views):
             latents = cache_latents(model, store, view).unflatten(0, (store.info.episodes, -1))
@@ -626,7 +632,7 @@ def learn_looks(
         do = "teach the backbone where it comes from"
         raise BadInput("looks: somebody else's encoder stands still", expected=" or ".join(BUILT_IN), do=do)
     _check_pictures(store, model)
-    run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path), "seed": store.info.seed}}
+    run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path)} | _data(store)}
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
@@ -652,7 +658,8 @@ def _check_pictures(store: EpisodeStore, model: JEPA) -> None:
 
 
 AGREE_ON = 4000
-"""Held-out pictures, in whole batches: half of them say how far apart two encoders are, half how often they agree."""
+"""Held-out pictures, in whole batches: half of them say how far apart two encoders are, half, of other episodes, how
+often they agree."""
 
 AGREE = 0.99
 """Share of held-out plain pictures on which two joined encoders are to agree."""
@@ -696,19 +703,25 @@ def agreement(plain: nn.Module, taught: nn.Module, store: EpisodeStore, config: 
         BadInput: if their latents mean different things.
     """
     torch.manual_seed(config.seed)
-    draws = _pictures(store, config)[1]
-    pictures = [draws[i]["pixels"] for i in range(max(2, -(-AGREE_ON // config.batch)))]
+    rows = split_rows(store.info.episodes, config.held_out)[1]
+    if len(rows) < 2:
+        raise BadInput(
+            f"dataset {store.path} has too few episodes", expected="two held out at least", got=str(len(rows))
+        )
+    several, half = max(1, AGREE_ON // 2 // config.batch), (len(rows) + 1) // 2
+    # Of other episodes: pictures of one are alike, and would agree as those do that gave the distance.
+    setting, judging = (Pictures(store, part, config.batch, config.seed + 1) for part in (rows[:half], rows[half:]))
 
     def distances(looks: Iterable[Tensor]) -> Tensor:
         return torch.cat([(plain(pixels) - taught(pixels)).square().mean(1) for pixels in looks])
 
-    half = len(pictures) // 2
-    apart = distances(pictures[:half]).quantile(AGREE).item()
+    apart = distances(setting[i]["pixels"] for i in range(several)).quantile(AGREE).item()
     if apart > ONE_SPACE:
         expected = f"a mean square distance of {ONE_SPACE} at most on plain pictures"
         do = "give weights that `jepa-mpc looks` taught these latents"
         raise BadInput("join: the encoders' latents differ in meaning", expected=expected, got=f"{apart:.2f}", do=do)
-    looks = {"plain": pictures[half:], "varied": [varied(pixels, config) for pixels in pictures[half:]]}
+    plainly = [judging[i]["pixels"] for i in range(several)]
+    looks = {"plain": plainly, "varied": [varied(pixels, config) for pixels in plainly]}
     return {"apart": apart} | {name: (distances(looks[name]) <= apart).double().mean().item() for name in looks}
 
 
@@ -800,8 +813,22 @@ def check_datasets(stores: Sequence[EpisodeStore], model: JEPA) -> None:
 def _fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str, views: Sequence[Symmetry]) -> dict[str, Any]:
     """What a run of a finished model on datasets is known by; `BadInput` where one does not fit the model."""
     check_datasets(stores, model)
-    data = [{"path": str(store.path), "seed": store.info.seed, "policy": store.info.policy} for store in stores]
+    _check_apart(stores)
+    data = [{"path": str(store.path)} | _data(store) for store in stores]
     return {"task": stores[0].info.task, "encoder": weights, "data": data, "symmetries": _named(views)}
+
+
+def _check_apart(stores: Sequence[EpisodeStore]) -> None:
+    """Raises `BadInput` where two datasets share episodes: one's held-out ones would be trained on with the other."""
+    seen: dict[int, EpisodeStore] = {}
+    for store in stores:
+        found = set(store.data["checksum"].tolist())
+        if twice := found & set(seen):
+            where, count = seen[min(twice)].path, len(twice)
+            do = "name each once, and collect with another --seed"
+            expected, got = "episodes of its own", f"{count} that {where} has too"
+            raise BadInput(f"dataset {store.path} is no other", expected=expected, got=got, do=do)
+        seen |= dict.fromkeys(found, store)
 
 
 def _named(views: Sequence[Symmetry]) -> list[str] | None:

@@ -39,7 +39,7 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
         measured.append((task, column))
         own = {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
         own |= {
-            "frozen": distances.frozen_name(task),
+            "frozen": distances.frozen_name(task, options.episodes),
             "protocol": distances.COLUMNS[column],
             "seed": 0,
             "num_envs": options.num_envs,
@@ -65,7 +65,7 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
     main(Options(tasks=("TwoRoom",), columns=("any",), episodes=7, out=out))
     assert measured[12:] == [("TwoRoom", "any")]
     assert key(json.loads(lines[0])) != key(json.loads(lines[1]))
-    monkeypatch.setattr(distances, "frozen_name", lambda task: "TwoRoom-v99")
+    monkeypatch.setattr(distances, "frozen_name", lambda task, episodes: "TwoRoom-v99")
     main(Options(tasks=("TwoRoom",), columns=("any",), episodes=7, out=out))
     assert len(measured) == 14, "other pairs are another measurement"
 
@@ -94,6 +94,11 @@ def test_a_row_of_no_protocol_is_not_measured_again(tmp_path: Path, monkeypatch:
     for _ in range(2):
         main(Options(tasks=("TwoRoom",), columns=("any",), episodes=400, out=tmp_path / "rows.jsonl"))
     assert measured == ["any"]
+    main(Options(tasks=("TwoRoom",), columns=("any",), episodes=10, out=tmp_path / "rows.jsonl"))
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert json.loads(rows[-1])["frozen"] is None and measured == ["any"] * 2
+    main(Options(tasks=("TwoRoom",), columns=("any",), episodes=10, out=tmp_path / "rows.jsonl"))
+    assert measured == ["any"] * 3, "pairs that are not the protocol's once passed for these"
 
 
 def test_weights_that_do_not_ship_are_of_one_task_that_is_named(

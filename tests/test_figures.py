@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,30 @@ def test_figures_under_nuisance_are_those_that_were_measured(task: str) -> None:
         assert last[(*arm, "none", 0)]["n"] == (10 if "in pixels" in who else 40)
         if "ships" in who:
             assert last[(*arm, "none", 0)]["sha256"] == shipped_config(task)["sha256"]
+
+
+def test_shares_of_video_are_those_that_were_measured() -> None:
+    (told,) = [line for line in README.splitlines() if line.startswith("- Under video")]
+    lines = (ROOT / "benchmarks/results/claims.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["part"] == "noise" and row["kind"] == "probe"]
+    last = {(row["task"], row["model"], row["augment"], row["note"]): row for row in rows if row["nuisance"] == "video"}
+
+    def share(task: str, model: str, augment: float = 0.0) -> str:
+        return f"{100 * last[task, model, augment, '']['nuisance_share']:.0f}"
+
+    here, there = (partial(share, task) for task in ("TwoRoom", "Reacher"))
+    assert told.startswith(
+        f"- Under video {here('jepa')} % of the variance of a plain JEPA's latent is video on TwoRoom, of the plain"
+        f" rivals' {here('recurrent')} and {here('next_frame')} %, and {here('jepa', 0.8)} % of the shipped one's"
+    )
+    assert (
+        f"On Reacher it is {there('jepa')} %, {there('recurrent')} and {there('next_frame')}, and {there('jepa', 0.8)}"
+        " with varied looks" in told
+    )
+    clouds = [last[task, "jepa", 0.8, "clouds too"] for task in ("TwoRoom", "Reacher")]
+    assert "at most 0.1 % on both" in told and all(row["nuisance_share"] <= 0.001 for row in clouds)
+    arms = (last["TwoRoom", "jepa", 0.8, ""], last["Reacher", "jepa", 0.8, ""], *clouds)
+    assert re.findall(r"\d\.\d\d", told) == [f"{row['state_r2']:.2f}" for row in arms]
 
 
 KINDS = ("teleport", "wall", "frozen", "reversed", "swapped", "vanished", "mass", "mean")

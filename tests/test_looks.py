@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from toys import SIZE, cut_and_resumed, dot_store, toy_checkpoint, toy_model
 
-from planner import checkpoint
+from planner import checkpoint, training
 from planner.augment import vary
 from planner.cards import curves
 from planner.cli import main
@@ -24,6 +24,13 @@ from planner.models.jepa import JEPA
 from planner.settings import PlannerConfig, TrainConfig
 from planner.stages import one_cycle
 from planner.training import join, learn_looks, pretrain, train
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that say how far joined encoders agree: in batches of eight, 4,000 take most of a minute."""
+    monkeypatch.setattr(training, "AGREE_ON", 800)
+
 
 CONFIG = TrainConfig(steps=12, batch=8, augment=0.8, held_out=0.25, save_every=5)
 
@@ -271,9 +278,9 @@ def test_a_joined_encoder_stands_still(tmp_path: Path) -> None:
 def test_a_gaze_is_not_trained_where_no_picture_lies_aside(tmp_path: Path) -> None:
     """It would learn to move nothing, and the camera's shift would be as bad as without it."""
     store, shape = dot_store(tmp_path / "data"), replace(toy_model().config, encoder="conv+retina+gaze")
-    for training in (replace(CONFIG, augment=0.0), replace(CONFIG, augment=0.5, shift=False)):
+    for config in (replace(CONFIG, augment=0.0), replace(CONFIG, augment=0.5, shift=False)):
         with pytest.raises(BadInput, match="nothing to learn a gaze from; expected shifted pictures; got augment 0"):
-            train(store, shape, training, tmp_path / "out", tensorboard=False)
+            train(store, shape, config, tmp_path / "out", tensorboard=False)
 
 
 @pytest.mark.parametrize("words", [[], ["--gaze", "--training.shift"], ["--no-retina"]])
@@ -307,7 +314,7 @@ def test_the_taught_half_learns_from_the_exact_one(tmp_path: Path) -> None:
 
 
 def test_the_command_joins_and_tells_the_card(tmp_path: Path) -> None:
-    dot_store(tmp_path / "data")
+    dot_store(tmp_path / "data", episodes=40)
     start = toy_checkpoint(tmp_path / "start")
     given = ["--data", str(tmp_path / "data"), "--checkpoint", str(start)]
     few = ["--training.steps", "4", "--training.batch", "8", "--training.held-out", "0.25"]

@@ -418,8 +418,9 @@ def test_effective_rank_counts_the_dimensions_in_use(d: int) -> None:
     assert float(effective_rank(half + 5)) == pytest.approx(d / 2, rel=0.03)
 
 
-def test_effective_rank_of_nothing_is_finite() -> None:
-    assert torch.isfinite(effective_rank(torch.zeros(10, 4)))
+def test_effective_rank_of_one_point_is_one() -> None:
+    """It was that of independent features, so that nobody warned of a blind camera."""
+    assert effective_rank(torch.zeros(10, 4)) == effective_rank(torch.ones(10, 4)) == 1
 
 
 def test_rollout_loss_by_hand() -> None:

@@ -37,6 +37,7 @@ from planner.training import (
     add_part,
     body_directions,
     cache_latents,
+    learn_looks,
     polish,
     probe,
     train,
@@ -576,6 +577,62 @@ def test_the_body_is_what_actions_move_at_once() -> None:
 def test_more_body_than_actions() -> None:
     with pytest.raises(BadInput, match="too many directions; expected at most 2, one an action; got 3"):
         pushed(3)
+
+
+def test_a_run_that_begins_anew_forgets_its_later_stages(store: EpisodeStore, tmp_path: Path) -> None:
+    """Polishing and heads of a run whose first stage was removed were loaded over the new one, without a word."""
+    shape = replace(SHAPE, temporal=4)
+    old = replace(TRAINING, steps=4, temporal_steps=4, polish_steps=4, polish_horizon=2, polish_batch=8)
+    new = replace(old, seed=7, steps=6)
+    train(store, shape, old, tmp_path / "run", tensorboard=False)
+    (tmp_path / "run" / "last.ckpt").unlink()
+    found = [train(store, shape, new, tmp_path / out, tensorboard=False) for out in ("run", "fresh")]
+    assert found[0] is not None and found[1] is not None
+    for name, value in found[1].state_dict().items():
+        assert torch.equal(found[0].state_dict()[name], value), name
+    assert list(curves(tmp_path / "run")) == list(curves(tmp_path / "fresh"))
+
+
+def test_a_card_reads_the_last_run_of_a_folder(tmp_path: Path) -> None:
+    """Of a longer run before, later checks were told as the last; of one that went on, all of them count."""
+    for version, steps in enumerate(([9, 19, 29], [14, 19], [24])):
+        log = tmp_path / f"logs/version_{version}/metrics.csv"
+        log.parent.mkdir(parents=True)
+        log.write_text("step,val/loss\n" + "".join(f"{step},{version}.0\n" for step in steps))
+        os.utime(log, (version, version))
+    assert {step: figures["val/loss"] for step, figures in curves(tmp_path).items()} == {10: 0, 15: 1, 20: 1, 25: 2}
+
+
+@pytest.mark.parametrize("part", ["temporal", "polish", "looks"])
+def test_more_episodes_under_the_same_name_are_another_run(part: str, tmp_path: Path) -> None:
+    """`collect` says to remove a dataset that is too small; then the weights taught on that one came at once."""
+
+    def learn(store: EpisodeStore) -> Any:
+        config, out = replace(TRAINING, steps=4, temporal_steps=4, augment=0.5), tmp_path / "run"
+        if part == "looks":
+            return learn_looks(toy_model(), store, config, out, weights="w", tensorboard=False)
+        if part == "polish":
+            return polish(toy_model(), [store], config, out, encoder="w", tensorboard=False)
+        shape = replace(SHAPE, temporal=4)
+        return add_part(toy_model(), part, shape, [store], config, out, weights="w", tensorboard=False)
+
+    assert learn(dot_store(tmp_path / "data")) is not None
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(BadInput, match="another configuration; got data .*'episodes': 12"):
+        learn(dot_store(tmp_path / "data", episodes=20))
+
+
+def test_episodes_that_two_datasets_share_are_refused(tmp_path: Path) -> None:
+    """Those that one holds out the other would train on: episode k is the same in a longer collection."""
+    stores = [dot_store(tmp_path / "short"), dot_store(tmp_path / "long", episodes=20)]
+    with pytest.raises(BadInput, match="long is no other; expected episodes of its own; got 12 that .*short has too"):
+        polish(toy_model(), stores, TRAINING, tmp_path / "run", encoder="w", tensorboard=False)
+
+
+def test_a_head_wants_an_episode_to_fit_and_one_to_check(tmp_path: Path) -> None:
+    store, shape = dot_store(tmp_path / "data", episodes=1), replace(SHAPE, temporal=4)
+    with pytest.raises(BadInput, match="too few episodes; expected some to fit; got 1, all of them held out"):
+        add_part(toy_model(), "temporal", shape, [store], TRAINING, tmp_path / "run", weights="w", tensorboard=False)
 
 
 def test_more_body_than_actions_is_told_before_training(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def variance_share(latents: Tensor) -> float:
     """Share of the latents' variance that is due to what differs between looks at the same state.
 
     Args:
-        latents: of N states under K looks each, `[N, K, D]`, K >= 2.
+        latents: of N states under K looks each that are independent of each other, `[N, K, D]`, K >= 2.
 
     Returns:
         Within-state over total variance, summed over features, 0 to about 1 (one-way analysis of variance).

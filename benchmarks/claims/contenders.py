@@ -21,7 +21,7 @@ SEEN = "drawn as seen"
 """Of rivals that draw pictures with their looks; the others are told what is nuisance, and draw without."""
 CLOUDS = "clouds too"
 """Of ours, with an encoder that was also taught clouds on the floor, and of rivals that saw such looks; those that did
-not stand beside them, where a JEPA ships that did, as it was before."""
+not stand beside them, a JEPA too where one ships that did."""
 CHUNK = 512
 """Candidates drawn at once where energies are in pixels: 12,288 numbers a picture add up."""
 

@@ -159,15 +159,14 @@ def _success(rows: Sequence[Row]) -> str:
         for one in row["bins"]:
             size = 3 + 9 * (one["n"] / row["n"]) ** 0.5
             panel.plot(one["predicted"], one["observed"], "o", color=COLOURS[0], markersize=size, alpha=0.8)
-        word, low, high = "met" if row["met"] else "missed", *row["interval"]
-        panel.set_title(f"{row['task']}: {row['ece']:.3f} {word}\n({low:.3f} to {high:.3f})", fontsize=8)
+        panel.set_title(f"{row['task']}: {row['ece']:.3f}\n{'met' if row['met'] else 'missed'}", fontsize=8)
         panel.set(xlabel="said", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
     panels[0].set_ylabel("seen")
     perfect = ", ".join(f"{row['task']} {row['ece_if_perfect']:.3f}" for row in chosen)
     told = (
         "Chance of success read off the final energy (isotonic, fitted on other episodes) against what happened; above"
-        " each the expected calibration error, goal 0.05, and its 95 % interval. A perfect forecast would show, with as"
-        f" few episodes: {perfect}."
+        " each the expected calibration error, goal 0.05, which chance alone makes larger: perfect forecasts would"
+        f" show, with as few episodes, {perfect} in the mean."
     )
     return f"<p>{html.escape(told)}</p>" + _svg(figure, "reliability of foretold success")
 

@@ -84,8 +84,9 @@ def look(contender: Contender, kind: str, n: int, report: Rows) -> None:
     with torch.no_grad():
         latents = model.embed(pixels)
         states = clips.pixels[:, ::5].flatten(0, 1)
-        looks, _ = disturbed(states[:, None].expand(-1, LOOKS, -1, -1, -1), kind, PROBE_SEVERITY, seed=1)
-        share = variance_share(model.embed(looks))
+        # A stream each: looks that follow each other in one are alike, and much of the nuisance would count as state.
+        looks, _ = disturbed(states.repeat_interleave(LOOKS, 0)[:, None], kind, PROBE_SEVERITY, seed=1)
+        share = variance_share(model.embed(looks).unflatten(0, (-1, LOOKS))[:, :, 0])
     found = {"state_r2": readable(latents, position), "nuisance_r2": readable(latents, behind), "nuisance_share": share}
     report(row | found)
     env.close()

@@ -25,7 +25,7 @@ from planner.looks import varied
 from planner.recipes import recipe_for
 from planner.settings import TrainConfig
 from planner.tasks import folder_name
-from planner.training import JEPATraining, _draws, _run, _same_run
+from planner.training import JEPATraining, _data, _draws, _run, _same_run
 from planner.types import Context
 from planner.versions import commit
 
@@ -220,7 +220,7 @@ def train(
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
     described = {"kind": kind, "targets": targets, "pull": pull} | asdict(shape)
     described |= {"start": start.sha256 if start else None}
-    run = {"task": store.info.task, "model": described, "training": asdict(config)}
+    run = {"task": store.info.task, "data": _data(store), "model": described, "training": asdict(config)}
     _same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
     model = RIVALS[kind][0](shape, store.info.action_spec).to(memory_format=torch.channels_last)

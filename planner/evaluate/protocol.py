@@ -194,10 +194,10 @@ def _play_group(
     start = _observe(looks, infos, privileged)
     start["episode"] = torch.arange(first, first + len(pairs))
     policy.reset(start, goal)
+    for i, episode in enumerate(episodes):
+        if filmed[i]:
+            episode.keep(looks[i], infos[i])
     for _ in range(budget):
-        for i, episode in enumerate(episodes):
-            if filmed[i] and not episode.success:
-                episode.keep(looks[i], infos[i])
         actions = policy.act(_observe(looks, infos, privileged))
         for i, (env, episode) in enumerate(zip(envs, episodes, strict=True)):
             if episode.success:
@@ -206,7 +206,7 @@ def _play_group(
             episode.steps += 1
             episode.goal_distance.append(infos[i]["goal_distance"])
             episode.success = judge.reached(episode.goal_distance)
-            if episode.success and filmed[i]:
+            if filmed[i]:
                 episode.keep(looks[i], infos[i])
         if all(episode.success for episode in episodes):
             break

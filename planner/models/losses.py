@@ -60,8 +60,8 @@ def rollout_loss(predicted: list[Tensor], latents: Tensor, history: int, decay: 
 def effective_rank(latents: Tensor) -> Tensor:
     """Dimensions that the latents `[N, D]` really use: exp of the entropy of the covariance's spectrum, 1 to D.
 
-    Roy and Vetterli 2007. Near 1 is collapse.
+    Roy and Vetterli 2007. Near 1 is collapse, and 1 where all are the same.
     """
-    spectrum = torch.linalg.eigvalsh(torch.cov(latents.T)).clamp_min(1e-12)
-    share = spectrum / spectrum.sum()
-    return torch.exp(-(share * share.log()).sum())
+    spectrum = torch.linalg.eigvalsh(torch.cov(latents.T)).clamp_min(0)
+    share = spectrum / spectrum.sum().clamp_min(1e-12)
+    return torch.exp(torch.special.entr(share).sum())
