@@ -964,11 +964,21 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
 def _completed(noted: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     """A noted configuration, with the defaults of the options of `run` that there were not yet when it was noted.
 
-    One that was noted before symmetries had names is taken to have seen those of `run`.
+    One that was noted before symmetries had names is taken to have seen those of `run`; and where less was noted of
+    its data, the rest is taken to be that of `run`.
     """
     defaults = {"model": asdict(JEPAConfig()), "training": asdict(TrainConfig())}
     filled = {
         part: {key: value for key, value in known.items() if key in run[part]} | noted[part]
         for part, known in defaults.items()
     }
+    if "data" in run:
+        filled["data"] = _completed_data(noted.get("data", {}), run["data"])
     return {key: run[key] if key == "symmetries" else None for key in run} | noted | filled
+
+
+def _completed_data(noted: Any, now: Any) -> Any:
+    """What was noted of one dataset or of several, and what is known of those of now beside it."""
+    if isinstance(noted, list) and isinstance(now, list) and len(noted) == len(now):
+        return [_completed_data(*both) for both in zip(noted, now, strict=True)]
+    return now | noted if isinstance(noted, dict) and isinstance(now, dict) else noted
