@@ -393,7 +393,7 @@ def test_beliefs_that_were_measured_are_not_measured_again(tmp_path: Path, monke
 def test_a_page_of_beliefs_alone_has_a_plot_of_them(tmp_path: Path) -> None:
     """`--parts belief` into a new file used to measure everything and then fail to draw it."""
     row = {"part": "energy", "task": "TwoRoom", "scorer": "jepa", "kind": "success", "group": "success", "n": 4}
-    row |= {"ece": 0.1, "interval": [0.05, 0.2], "met": False, "ece_if_perfect": 0.05, "date": "2026-11-27"}
+    row |= {"ece": 0.1, "met": False, "ece_if_perfect": 0.05, "date": "2026-11-27"}
     row |= {"bins": [{"predicted": 0.5, "observed": 0.6, "n": 4}]}
     assert expectation.plot([row]).count("<svg") == 1
     write([row], tmp_path / "page.html", frames=tmp_path, pictures=None)

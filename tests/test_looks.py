@@ -303,7 +303,7 @@ def test_of_a_joined_encoder_the_taught_half_learns_on(words: list[str], tmp_pat
 
 def test_the_taught_half_learns_from_the_exact_one(tmp_path: Path) -> None:
     """Its own latents, off by half a standard deviation, were what it would have kept."""
-    model, plain, store, told = joined(tmp_path, wrong=0.5, episodes=60)
+    model, plain, store, told = joined(tmp_path, wrong=0.5, episodes=120)
     config = replace(CONFIG, steps=200, batch=32, learning_rate=3e-3, shift=False)
     taught = learn_looks(model, store, config, tmp_path / "out", weights="abc", tensorboard=False)
     assert taught is not None

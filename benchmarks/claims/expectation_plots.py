@@ -159,7 +159,7 @@ def _success(rows: Sequence[Row]) -> str:
         for one in row["bins"]:
             size = 3 + 9 * (one["n"] / row["n"]) ** 0.5
             panel.plot(one["predicted"], one["observed"], "o", color=COLOURS[0], markersize=size, alpha=0.8)
-        panel.set_title(f"{row['task']}: {row['ece']:.3f}\n{'met' if row['met'] else 'missed'}", fontsize=8)
+        panel.set_title(f"{row['task']}: {row['ece']:.3f} {'met' if row['met'] else 'missed'}", fontsize=8)
         panel.set(xlabel="said", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
     panels[0].set_ylabel("seen")
     perfect = ", ".join(f"{row['task']} {row['ece_if_perfect']:.3f}" for row in chosen)
