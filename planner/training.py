@@ -583,8 +583,9 @@ def add_part(
         The model with its part, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
-            none, a prior is to hurry and the model has no temporal distance, or the loss is no longer finite.
+        BadInput: if `out` holds another run, datasets and model do not fit, two datasets share episodes or one has too
+            few, symmetries are asked for and there are none, a prior is to hurry and the model has no temporal
+            distance, or the loss is no longer finite.
     """
     _check_haste(shape, config)
     views = views_of(config, symmetries)
@@ -686,7 +687,8 @@ def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) ->
         `varied`, shares of such held-out pictures on which they do, others than those that gave the distance.
 
     Raises:
-        BadInput: if the two do not fit, their latents mean different things, or dataset and model do not fit.
+        BadInput: if the two do not fit, their latents mean different things, dataset and model do not fit, or fewer
+            than two episodes are held out.
     """
     _check_pictures(store, model)
     joined = model.joined(taught, 0.0)
@@ -700,7 +702,7 @@ def agreement(plain: nn.Module, taught: nn.Module, store: EpisodeStore, config: 
     """How far apart two encoders may be on a picture for the `plain` one to be believed; returns what `join` does.
 
     Raises:
-        BadInput: if their latents mean different things.
+        BadInput: if their latents mean different things, or fewer than two episodes are held out.
     """
     torch.manual_seed(config.seed)
     rows = split_rows(store.info.episodes, config.held_out)[1]
@@ -785,8 +787,8 @@ def polish(
         The model, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds another run, datasets and model do not fit, symmetries are asked for and there are
-            none, or the loss is no longer finite.
+        BadInput: if `out` holds another run, datasets and model do not fit, two datasets share episodes or one has too
+            few, symmetries are asked for and there are none, or the loss is no longer finite.
     """
     views = views_of(config, symmetries)
     run = _fitting(stores, model, encoder, views)
@@ -823,7 +825,7 @@ def _check_apart(stores: Sequence[EpisodeStore]) -> None:
     seen: dict[int, EpisodeStore] = {}
     for store in stores:
         found = set(store.data["checksum"].tolist())
-        if twice := found & set(seen):
+        if twice := found & seen.keys():
             where, count = seen[min(twice)].path, len(twice)
             do = "name each once, and collect with another --seed"
             expected, got = "episodes of its own", f"{count} that {where} has too"

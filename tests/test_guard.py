@@ -247,7 +247,7 @@ def test_a_search_that_raises_leaves_no_frame_behind() -> None:
     before, search = mpc._latents.clone(), mpc._search
     mpc._search = None  # type: ignore[assignment]
     with pytest.raises(TypeError):
-        mpc.act(look(1))
+        mpc.act(look(1, state=torch.ones(1, 2)))
     assert (mpc._latents == before).all()
     mpc._search = search
     assert np.isfinite(mpc.act(look(1))).all()

@@ -32,11 +32,22 @@ class Packed:
     def __init__(self, model: JEPA, dtype: torch.dtype = torch.float32) -> None:
         self.model, self.dtype, self.action, self.history = model, dtype, model.action, model.history
         self.predictor = deepcopy(model.predictor).to(dtype).eval().requires_grad_(False)
+        self._pack()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle is made from: oneDNN's own order is known to this process alone."""
+        return {name: value for name, value in self.__dict__.items() if name != "packed"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._pack()
+
+    def _pack(self) -> None:
         self.packed = self.predictor
         if not torch.backends.mkldnn.is_available() or next(self.predictor.parameters()).device.type != "cpu":
             return
-        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            warnings.warn("this processor does not multiply bfloat16; float32 would be faster", stacklevel=2)
+        if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            warnings.warn("this processor does not multiply bfloat16; float32 would be faster", stacklevel=3)
         else:
             self.packed = cast(Predictor, pack(deepcopy(self.predictor)))
 
@@ -75,21 +86,10 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, split: bool = False) -> None:
         super().__init__()
-        self.bias, self.after, self.split = bias, "none", split
-        self._weight = weight.detach().contiguous()
-        self._pack()
-
-    def _pack(self) -> None:
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight)
+        self.bias, self.after = bias, "none"
+        self._weight = weight if split else None
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
         self._parts: dict[tuple[int, int | None], PackedLinear] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle is made from: oneDNN's own order is known to this process alone."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_packed", "_parts")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._pack()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
@@ -98,7 +98,7 @@ class PackedLinear(nn.Module):
 
     def part(self, inputs: Tensor, start: int, stop: int | None = None) -> Tensor:
         """As `SplitLinear.part`."""
-        assert self.split
+        assert self._weight is not None
         if (start, stop) not in self._parts:
             self._parts[start, stop] = PackedLinear(self._weight[:, start:stop], None)
         return self._parts[start, stop](inputs)
