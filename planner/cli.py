@@ -1002,11 +1002,12 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     for result in (outcome.result for outcome in outcomes if outcome.result["protocol"]):
         console.print(_protocol(result["task"], result["protocol"]), highlight=False)
     for result in (outcome.result for outcome in outcomes if outcome.result["appearance"]):
-        looks = Table("appearance", "reached", "95 %", "drop, points")
+        looks = Table("appearance", "pixels changed", "reached", "95 %", "drop, points")
         for name, arm in result["appearance"].items():
             low, high = arm["interval"]
             drop = 100 * (result["success_rate"] - arm["success_rate"])
-            looks.add_row(name, f"{arm['successes']}/{arm['n']}", f"{low:.0%}-{high:.0%}", f"{drop:.0f}")
+            reached = f"{arm['successes']}/{arm['n']}"
+            looks.add_row(name, f"{arm['changed_pixels']:.1%}", reached, f"{low:.0%}-{high:.0%}", f"{drop:.0f}")
         console.print(looks)
     for name, path in zip(("video", "report", "numbers"), paths, strict=True):
         console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)

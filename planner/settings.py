@@ -40,7 +40,8 @@ class PlannerConfig:
         execute: model steps done of each plan before the next, 1 to `horizon`.
         replan: environment steps done of each plan before the next, in place of `execute`; 0 leaves it to that.
         hold: environment steps that each action of a plan is held, a divisor of the block.
-        std: standard deviation of the first candidates, in normalised action units, above 0.
+        std: standard deviation of the first candidates, in normalised action units, above 0; not read by
+            "categorical", whose candidates are choices.
         metric: of the latent distance: "l2", "l1", "huber" or "cosine"; or "temporal", the steps that a model with
             such a head says are left; or "temporal+l2", these and `NEARNESS` times the latent distance, which is more
             exact where little of the way is left; or "temporal+slow", these and `STILLNESS` times the distance by slow

@@ -344,7 +344,18 @@ def test_every_appearance_is_played_on_the_same_pairs(loaded: Checkpoint) -> Non
         played = records(outcome, f"planner, {name}")
         assert [record["initial_distance"] for record in played] == plain
         assert arm["n"] == 2 and arm["successes"] == sum(record["success"] for record in played)
+        assert 0 < arm["changed_pixels"] <= 1
     assert measure(loaded, episodes=1).result["appearance"] == {}
+
+
+def test_a_change_that_the_camera_does_not_see_is_told_from_one_that_costs_nothing(
+    loaded: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OGBench's table is of a texture, and turned bluish without a pixel that changed: its drop of 0 meant nothing."""
+    look = next(iter(load_envs().APPEARANCES))
+    monkeypatch.setitem(load_envs().APPEARANCES, look, lambda env: None)
+    arms = measure(loaded, episodes=1, appearance=True).result["appearance"]
+    assert [name for name, arm in arms.items() if not arm["changed_pixels"]] == [look]
 
 
 def test_floors_act_within_the_bounds() -> None:

@@ -143,11 +143,14 @@ def test_report_shows_what_was_imagined(tmp_path: Path) -> None:
 
 def test_report_shows_the_drop_under_every_appearance(tmp_path: Path) -> None:
     other = [{**one, "policy": "planner, noise", "success": one["episode"] == 1} for one in some_episodes()[:3]]
-    page = written(tmp_path, [a_result(appearance={"noise": summary(1, 10)})], some_episodes() + other, None)
+    looks = {"noise": summary(1, 10), "texture": summary(7, 10) | {"changed_pixels": 0.0}}
+    page = written(tmp_path, [a_result(appearance=looks)], some_episodes() + other, None)
     cells = page.text.split("won")[1].split()
-    assert cells[:2] == ["noise", "1/10"] and "60.0" in cells
+    assert cells[:3] == ["noise", "–", "1/10"] and "60.0" in cells
     where = cells.index("60.0")
     assert cells[where + 1 : where + 3] == ["2", "1"], "episodes 0 and 2 were lost, 1 was won"
+    where = cells.index("texture")
+    assert cells[where + 1 : where + 4] == ["0.0", "%", "7/10"], "what changes no pixel was no test"
 
 
 def test_report_names_the_protocol_and_warns_of_other_pairs(tmp_path: Path) -> None:

@@ -115,9 +115,17 @@ def _looks(result: Record, episodes: Sequence[Record]) -> list[dict[str, str]]:
         other = reached(f"planner, {name}")
         low, high = (100 * end for end in arm["interval"])
         drop = 100 * (result["success_rate"] - arm["success_rate"])
-        row = {"name": name, "reached": f"{arm['successes']}/{arm['n']}", "interval": f"{low:.0f} to {high:.0f}\u00a0%"}
+        changed = f"{100 * arm['changed_pixels']:.1f}\u00a0%" if "changed_pixels" in arm else "–"
         rows.append(
-            row | {"drop": f"{drop + 0.0:.1f}", "lost": str(len(plain - other)), "won": str(len(other - plain))}
+            {
+                "name": name,
+                "changed": changed,
+                "reached": f"{arm['successes']}/{arm['n']}",
+                "interval": f"{low:.0f} to {high:.0f}\u00a0%",
+                "drop": f"{drop + 0.0:.1f}",
+                "lost": str(len(plain - other)),
+                "won": str(len(other - plain)),
+            }
         )
     return rows
 

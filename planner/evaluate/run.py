@@ -136,8 +136,10 @@ def evaluate(
         oracle = ORACLE.fitting(rooms[0].block)
         policies["oracle"] = oracle.build(model, protocol.seed, energy, apart=True)
     played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
-    looks = (
-        _disguised(envs, task, rooms, checkpoint, settings, pairs, protocol, progress) if protocol.appearance else {}
+    looks, changed = (
+        _disguised(envs, task, rooms, checkpoint, settings, pairs, protocol, progress)
+        if protocol.appearance
+        else ({}, {})
     )
     shown = choose([episode.success for episode in played["planner"]], MAX_CLIPS)
     imagined = _imagined(task, rooms[0], played["planner"], shown, recorder, protocol) if imagination else []
@@ -146,7 +148,10 @@ def evaluate(
     result = _result(envs, rooms[0], task, checkpoint, settings, protocol, pairs, played, planner, guard)
     if watch:
         result["alarms"] = dict(guard.alarms) | {"steps": sum(e.steps for e in played["planner"])}
-    result["appearance"] = {name: summary(sum(e.success for e in one), len(one)) for name, one in looks.items()}
+    result["appearance"] = {
+        name: summary(sum(e.success for e in one), len(one)) | {"changed_pixels": changed[name]}
+        for name, one in looks.items()
+    }
     played |= {f"planner, {name}": episodes for name, episodes in looks.items()}
     records = [
         {"task": task, "policy": name, "episode": k} | _record(episode)
@@ -178,15 +183,22 @@ def _disguised(
     pairs: Pairs,
     protocol: Protocol,
     progress: Progress,
-) -> dict[str, list[Episode]]:
-    """The planner's episodes on the same pairs under every change of appearance, by its name."""
-    played = {}
+) -> tuple[dict[str, list[Episode]], dict[str, float]]:
+    """The planner's episodes on the same pairs under every change of appearance, and the share of pixels that it
+    changes, both by its name: a task may show nothing of what one of them touches."""
+    played, changed = {}, {}
     for name in envs.APPEARANCES:
         others = [envs.disguise(envs.make(task, room.size), name) for room in rooms]
+        changed[name] = round(float((_starts(others[0], pairs) != _starts(rooms[0], pairs)).any(-1).mean()), 4)
         played[name] = _play(name, _guarded(checkpoint, settings, protocol)[1], others, pairs, protocol, progress)
         for room in others:
             room.close()
-    return played
+    return played, changed
+
+
+def _starts(room: Any, pairs: Pairs) -> np.ndarray:
+    """What the camera sees at the first starts, `[n, size, size, 3]`."""
+    return np.stack([room.reset(options={"start": p.start, "goal": p.goal})[0]["pixels"] for p in pairs.pairs[:8]])
 
 
 def _guarded(
