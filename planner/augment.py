@@ -32,22 +32,24 @@ def vary(
     """
     shape, device = pixels.shape, pixels.device
     frames = pixels.flatten(0, -4)
-    frames = (_shifted(frames, strength) if shift else frames).float()
-    floor = floors(frames) if backdrop else None
-    frames = repainted(frames, strength) if repaint else frames
-    frames = frames if floor is None else clouded(frames, floor, strength)
-    n = len(frames)
+    # One plane a colour from here on: of three numbers side by side a processor works on one at a time.
+    planes = (_shifted(frames, strength) if shift else frames).movedim(-1, 1).to(torch.float32).contiguous()
+    floor = floors(planes) if backdrop else None
+    planes = repainted(planes, strength) if repaint else planes
+    planes = planes if floor is None else clouded(planes, floor, strength)
+    n = len(planes)
 
     def uniform(*extent: int) -> Tensor:
         return torch.rand(n, *extent, device=device) * 2 - 1
 
-    light, colour = 1 + 0.45 * strength * uniform(1, 1, 1), 1 + 0.3 * strength * uniform(1, 1, 3)
+    light, colour = 1 + 0.45 * strength * uniform(1, 1), 1 + 0.3 * strength * uniform(1, 3)
     mixed = torch.eye(3, device=device) + 0.15 * strength * uniform(3, 3)
-    looks = torch.einsum("nijc,ncd->nijd", frames, mixed / mixed.sum(1, keepdim=True))  # grey stays grey
-    looks = looks * light * colour
+    mixed = mixed / mixed.sum(1, keepdim=True) * light * colour  # grey stays grey, under white light
+    looks = torch.bmm(mixed.mT, planes.flatten(2)).view_as(planes)
     looks = _with_disc(looks, strength)
     grain = 16 * strength * torch.rand(n, 1, 1, 1, device=device)
-    return (looks + grain * torch.randn_like(looks)).round_().clamp_(0, 255).to(torch.uint8).view(shape)
+    looks = looks.addcmul_(grain, torch.randn_like(looks)).round_().clamp_(0, 255)
+    return looks.to(torch.uint8).movedim(1, -1).reshape(shape)
 
 
 def _shifted(frames: Tensor, strength: float) -> Tensor:
@@ -60,7 +62,7 @@ def _shifted(frames: Tensor, strength: float) -> Tensor:
     return frames[rows, places[:, 0, :, None], places[:, 1, None]]
 
 
-def repainted(frames: Tensor, strength: float) -> Tensor:
+def repainted(planes: Tensor, strength: float) -> Tensor:
     """Changes the colours of some things of each picture, each on its own, as far as their colours tell them apart.
 
     Pixels fall into four groups, around colours of the picture that are far from each other, drawn as k-means++ draws
@@ -68,89 +70,93 @@ def repainted(frames: Tensor, strength: float) -> Tensor:
     colour is a group, however small; where there are more, it shares one with whatever is nearest to it.
 
     Args:
-        frames: float32 `[N, size, size, 3]`, grey levels.
+        planes: float32 `[N, 3, size, size]`, grey levels.
         strength: at 1, half of the groups of three pictures in four change, each colour by up to 30 % and 64 grey
             levels more or less; 0 leaves them alone.
 
     Returns:
         Pictures of the same shape and type; values may leave 0 to 255.
     """
-    n, device = len(frames), frames.device
-    colours, rows = frames.flatten(1, 2), torch.arange(n, device=device)
+    n, device = len(planes), planes.device
+    colours = planes.flatten(2)  # [N, 3, P]
 
     def apart(place: Tensor) -> Tensor:
-        """Square distance `[N, size x size]` of every colour to that at `place` `[N]`."""
-        return (colours - colours[rows, place][:, None]).square().sum(-1)
+        """Square distance `[N, P]` of every colour to that at `place` `[N]`."""
+        centre = colours.gather(2, place[:, None, None].expand(-1, 3, 1))
+        return (colours - centre).square_().sum(1)
 
-    nearest = apart(torch.randint(colours.shape[1], (n,), device=device))
+    nearest = apart(torch.randint(colours.shape[2], (n,), device=device))
     group = torch.zeros_like(nearest, dtype=torch.long)
     for new in range(1, GROUPS):
         # A picture of one colour has no second one: any place will do.
-        distance = apart(torch.multinomial(nearest + 1e-3, 1)[:, 0])
-        group = torch.where(distance < nearest, new, group)
+        chances = (nearest + 1e-3).cumsum(1)
+        drawn = torch.searchsorted(chances, torch.rand(n, 1, device=device) * chances[:, -1:])[:, 0]
+        distance = apart(drawn.clamp_max_(colours.shape[2] - 1))
+        group.masked_fill_(distance < nearest, new)
         nearest = torch.minimum(nearest, distance)
-    gain, offset = (2 * torch.rand(2, n, GROUPS, 3, device=device) - 1) * strength
-    chance = torch.rand(n, GROUPS, 1, device=device), torch.rand(n, 1, 1, device=device)
+    gain, offset = (2 * torch.rand(2, n, 3, GROUPS, device=device) - 1) * strength
+    chance = torch.rand(n, 1, GROUPS, device=device), torch.rand(n, 1, 1, device=device)
     chosen = (chance[0] < 0.5) & (chance[1] < 0.75 * strength)
-    which = group[..., None].expand_as(colours)
+    which = group[:, None].expand_as(colours)
     gains, offsets = 1 + 0.3 * gain * chosen, 64 * offset * chosen
-    return (colours * gains.gather(1, which) + offsets.gather(1, which)).view_as(frames)
+    return torch.addcmul(offsets.gather(2, which), colours, gains.gather(2, which)).view_as(planes)
 
 
-def floors(frames: Tensor) -> Tensor:
+def floors(planes: Tensor) -> Tensor:
     """Where pictures show what most of each shows, give or take 24 grey levels: 1 there and 0 elsewhere.
 
     Args:
-        frames: float32 `[N, size, size, 3]`, grey levels 0 to 255.
+        planes: float32 `[N, 3, size, size]`, grey levels 0 to 255.
 
     Returns:
-        `[N, size, size, 1]`, float32.
+        `[N, 1, size, size]`, float32.
     """
-    codes = (frames // 16).long().clamp_(0, 15) @ torch.tensor([256, 16, 1], device=frames.device)  # [N, size, size]
-    codes = codes.flatten(1)
-    counts = torch.zeros(len(frames), 16**3, device=frames.device).scatter_add_(
-        1, codes, torch.ones_like(codes).float()
-    )
-    common = (codes == counts.argmax(1, keepdim=True)).unflatten(1, frames.shape[1:3]).unsqueeze(-1)
-    colour = (frames * common).sum((1, 2), keepdim=True) / common.sum((1, 2), keepdim=True)
-    return ((frames - colour).abs().amax(-1, keepdim=True) < 24).float()
+    coarse = (planes.flatten(2) / 16).floor_().clamp_(0, 15)
+    codes = (torch.tensor([256.0, 16.0, 1.0], device=planes.device) @ coarse).long()  # [N, P]
+    counts = torch.zeros(len(planes), 16**3, device=planes.device)
+    counts.scatter_add_(1, codes, torch.ones((), device=planes.device).expand_as(codes))
+    common = (codes == counts.argmax(1, keepdim=True)).float()[..., None]
+    colour = torch.bmm(planes.flatten(2), common) / common.sum(1, keepdim=True)
+    return ((planes - colour[..., None]).abs_().amax(1, keepdim=True) < 24).float()
 
 
-def clouded(frames: Tensor, floor: Tensor, strength: float) -> Tensor:
+def clouded(planes: Tensor, floor: Tensor, strength: float) -> Tensor:
     """Clouds of any colours show through the floor of pictures, in some all over it and in others in a part.
 
     What moves or lies behind everything is not what a robot is asked about, and a film there is nothing like one
     floor of another colour.
 
     Args:
-        frames: float32 `[N, size, size, 3]`, grey levels.
-        floor: where clouds may show, 0 to 1, `[N, size, size, 1]`.
+        planes: float32 `[N, 3, size, size]`, grey levels.
+        floor: where clouds may show, 0 to 1, `[N, 1, size, size]`.
         strength: at 1, clouds show in two pictures of three, mixed in by up to all; 0 leaves them alone.
 
     Returns:
         Pictures of the same shape and type.
     """
-    n, size, device = len(frames), frames.shape[1], frames.device
+    n, size, device = len(planes), planes.shape[2], planes.device
 
-    def fields(cells: int, channels: int) -> Tensor:
-        """Normal noise on a grid of so many cells, smooth in between, `[N, size, size, channels]`."""
-        noise = torch.randn(n, channels, cells, cells, device=device)
-        return interpolate(noise, (size, size), mode="bicubic", align_corners=True).movedim(1, -1)
+    def fields(cells: int, channels: int, scale: Tensor | float) -> Tensor:
+        """Normal noise on a grid of so many cells, smooth in between, `[N, channels, size, size]`."""
+        noise = scale * torch.randn(n, channels, cells, cells, device=device)
+        grid = torch.eye(cells, device=device)[None, None]
+        between = interpolate(grid, (size, cells), mode="bicubic", align_corners=True)[0, 0]  # [size, cells]
+        return between @ noise @ between.mT
 
     rough, chance, share = torch.rand(3, n, 1, 1, 1, device=device)
-    clouds = 127.5 + 127.5 * torch.tanh((1 - rough) * fields(4, 3) + rough * fields(14, 3))
+    clouds = (fields(4, 3, 1 - rough) + fields(14, 3, rough)).tanh_().mul_(127.5).add_(127.5)
     everywhere = torch.rand(n, 1, 1, 1, device=device) < 0.5
-    where = torch.where(everywhere, 1.0, torch.sigmoid(6 * fields(4, 1)))
+    where = torch.where(everywhere, 1.0, torch.sigmoid(fields(4, 1, 6.0)))
     mixed = share * (chance < 2 / 3 * strength) * where * floor
-    return torch.lerp(frames, clouds, mixed)
+    return torch.lerp(planes, clouds, mixed)
 
 
-def _with_disc(frames: Tensor, strength: float) -> Tensor:
-    """Half of the frames, at strength 1, get a disc of any colour, up to a tenth of the picture wide, anywhere."""
-    n, size = frames.shape[:2]
-    grid = torch.arange(size, device=frames.device) / size
-    x, y, chance = torch.rand(3, n, 1, 1, device=frames.device)
-    radius = 0.02 + 0.03 * torch.rand(n, 1, 1, device=frames.device)
+def _with_disc(planes: Tensor, strength: float) -> Tensor:
+    """Half of the pictures, at strength 1, get a disc of any colour, up to a tenth of the picture wide, anywhere."""
+    n, size = len(planes), planes.shape[2]
+    grid = torch.arange(size, device=planes.device) / size
+    x, y, chance = torch.rand(3, n, 1, 1, 1, device=planes.device)
+    radius = 0.02 + 0.03 * torch.rand(n, 1, 1, 1, device=planes.device)
     inside = ((grid[:, None] - y).square() + (grid - x).square() < radius.square()) & (chance < 0.5 * strength)
-    colour = 255 * torch.rand(n, 1, 1, 3, device=frames.device)
-    return torch.where(inside[..., None], colour, frames)
+    colour = 255 * torch.rand(n, 3, 1, 1, device=planes.device)
+    return torch.where(inside, colour, planes)

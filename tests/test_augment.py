@@ -11,12 +11,26 @@ from tensordict import TensorDict
 from toys import SIZE, TRAINING, info, toy_model
 
 from envs.appearance import floor
-from planner.augment import clouded, floors, repainted, vary
+from planner import augment
+from planner.augment import vary
 from planner.errors import BadInput
 from planner.looks import LooksTraining
 from planner.masked import MaskedTraining
 from planner.settings import TrainConfig
 from planner.training import JEPATraining
+
+
+def repainted(pictures: torch.Tensor, strength: float) -> torch.Tensor:
+    """Colours last, as pictures have them."""
+    return augment.repainted(pictures.movedim(-1, 1), strength).movedim(1, -1)
+
+
+def floors(pictures: torch.Tensor) -> torch.Tensor:
+    return augment.floors(pictures.movedim(-1, 1)).movedim(1, -1)
+
+
+def clouded(pictures: torch.Tensor, floor: torch.Tensor, strength: float) -> torch.Tensor:
+    return augment.clouded(pictures.movedim(-1, 1), floor.movedim(-1, 1), strength).movedim(1, -1)
 
 
 def scene() -> torch.Tensor:
@@ -118,7 +132,7 @@ def test_repainting_is_asked_for_and_follows_the_seed() -> None:
 def test_without_repainting_nothing_more_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recipes from before there was any keep their meaning: all that repainting adds lies in `repainted`."""
     looks = []
-    monkeypatch.setattr("planner.augment.repainted", lambda frames, strength: frames)
+    monkeypatch.setattr("planner.augment.repainted", lambda planes, strength: planes)
     for repaint in (False, True):
         torch.manual_seed(3)
         looks.append(vary(scene(), 1.0, repaint=repaint))
