@@ -547,6 +547,8 @@ class Looks:
     Of a joined encoder (`jepa-mpc join`) the taught half learns on, from the exact one."""
     gaze: bool = False
     """And behind it a gaze, which moves pictures back that lie about a pixel aside; with --training.shift."""
+    surround: bool = False
+    """And tell its early layers what is around each place, so that they know things of other colours from a disc."""
     tensorboard: bool = False
     """Also write logs for TensorBoard."""
     threads: int = field(default_factory=_cores)
@@ -559,6 +561,8 @@ class Looks:
 
         from . import cards, training
 
+        if self.surround and not self.retina:
+            raise BadInput("looks: a surround stands behind a retina", expected="a retina", do="leave --no-retina out")
         if self.gaze and not (self.retina and self.training.shift):
             do = "add --training.shift, and leave --no-retina out"
             raise BadInput("looks: nothing to learn a gaze from", expected="a retina, and shifted pictures", do=do)
@@ -566,7 +570,8 @@ class Looks:
         _check_renderer("looks", store, loaded)
         torch.manual_seed(self.training.seed)  # of the retina's first weights
         wanted = self.retina and not isinstance(loaded.model.encoder, FeatureEncoder)  # which is refused below
-        start, model = loaded.sha256, loaded.model.adapted(gaze=self.gaze) if wanted else loaded.model
+        start, model = loaded.sha256, loaded.model
+        model = model.adapted(gaze=self.gaze, surround=self.surround) if wanted else model
         done = training.learn_looks(model, store, self.training, out, weights=start, tensorboard=self.tensorboard)
         if done is None:
             _stopped(out / "last.ckpt")

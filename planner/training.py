@@ -393,7 +393,7 @@ def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None
     if JOINED in shape.encoder and not config.freeze:
         do = "give --encoder and --training.freeze, or train a bare encoder, teach it looks and join the two"
         raise BadInput("training: a joined encoder stands still", expected="freeze", got=shape.encoder, do=do)
-    if shape.encoder.endswith(GAZE) and not config.freeze and not (config.augment and config.shift):
+    if GAZE in shape.encoder and not config.freeze and not (config.augment and config.shift):
         got = f"augment {config.augment:g}" + (", shift" if config.shift else ", no shift")
         do = "give --training.augment and --training.shift, or an encoder without a gaze"
         raise BadInput("training: nothing to learn a gaze from", expected="shifted pictures", got=got, do=do)

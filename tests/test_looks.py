@@ -50,12 +50,14 @@ def scenes(path: Path, **facts: Any) -> EpisodeStore:
     return store
 
 
-def learn(path: Path, config: TrainConfig = CONFIG, *, retina: bool = False, gaze: bool = False, **facts: Any) -> Any:
+def learn(
+    path: Path, config: TrainConfig = CONFIG, *, retina: bool = False, more: dict[str, bool] | None = None, **facts: Any
+) -> Any:
     store = scenes(path / "data", **facts)
     model = seeing(store.data["pixels"].flatten(0, 1))
     if retina:
         torch.manual_seed(0)
-        model = model.adapted(gaze=gaze)
+        model = model.adapted(**more or {})
     return learn_looks(model, store, config, path / "out", weights="abc", tensorboard=False)
 
 
@@ -89,11 +91,12 @@ def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:
     assert sorted(curves(tmp_path / "out")[400]) == ["val/plain", "val/untaught", "val/varied"]
 
 
+@pytest.mark.parametrize("surround", [False, True])
 @pytest.mark.parametrize(("gaze", "shift"), [(False, True), (True, True), (True, False)])
-def test_a_retina_learns_with_the_encoder_behind_it(gaze: bool, shift: bool, tmp_path: Path) -> None:
-    """And so does a gaze, but where no picture lies aside: it would unlearn to move any."""
+def test_a_retina_learns_with_the_encoder_behind_it(gaze: bool, shift: bool, surround: bool, tmp_path: Path) -> None:
+    """And so do a surround, and a gaze, but where no picture lies aside: it would unlearn to move any."""
     store = scenes(tmp_path / "data")
-    model = seeing(store.data["pixels"].flatten(0, 1)).adapted(gaze=gaze)
+    model = seeing(store.data["pixels"].flatten(0, 1)).adapted(gaze=gaze, surround=surround)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     config = replace(CONFIG, shift=shift)
     taught = learn_looks(model, store, config, tmp_path / "out", weights="abc", tensorboard=False)
@@ -110,11 +113,14 @@ def test_only_the_encoders_weights_change_and_not_its_statistics(tmp_path: Path)
     assert not taught.training
 
 
-@pytest.mark.parametrize(("retina", "gaze"), [(False, False), (True, False), (True, True)])
-def test_a_power_cut_costs_no_bit(retina: bool, gaze: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [None, {}, {"gaze": True, "surround": True}])
+def test_a_power_cut_costs_no_bit(
+    more: dict[str, bool] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retina = more is not None
     config = replace(CONFIG, repaint=retina)
-    straight = learn(tmp_path / "straight", config, retina=retina, gaze=gaze)
-    again = partial(learn, tmp_path / "cut", config, retina=retina, gaze=gaze)
+    straight = learn(tmp_path / "straight", config, retina=retina, more=more)
+    again = partial(learn, tmp_path / "cut", config, retina=retina, more=more)
     steps, resumed = cut_and_resumed(monkeypatch, LooksTraining, again)
     assert steps == list(range(5, 12))  # saved every five
     for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
@@ -155,6 +161,7 @@ def test_a_retina_is_put_in_once_and_left_out_where_told_to(tmp_path: Path) -> N
         (tmp_path / "conv+retina", ["--no-retina"], "conv+retina"),  # it is a part of that encoder
         (tmp_path / "conv+retina", ["--gaze", "--training.shift"], "conv+retina+gaze"),
         (tmp_path / "conv+retina+gaze", [], "conv+retina+gaze"),
+        (tmp_path / "conv+retina+gaze", ["--surround"], "conv+retina+gaze+surround"),
     ):
         saved = tmp_path / encoder
         words = ["looks", "TwoRoom", "--data", str(tmp_path / "data"), "--checkpoint", str(given), *words]
@@ -170,6 +177,12 @@ def test_a_gaze_needs_shifted_pictures_and_a_retina(words: list[str], capsys: py
         main(["looks", "TwoRoom", *words])
     assert stop.value.code == 2
     assert "nothing to learn a gaze from" in capsys.readouterr().err
+
+
+def test_a_surround_stands_behind_a_retina(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["looks", "TwoRoom", "--surround", "--no-retina"])
+    assert "leave --no-retina out" in capsys.readouterr().err
 
 
 def test_pictures_of_another_renderer_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

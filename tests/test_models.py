@@ -20,7 +20,7 @@ from planner.models import encoders
 from planner.models.encoders import places
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
-from planner.models.retina import Gaze, Retina
+from planner.models.retina import Gaze, Retina, Surround
 from planner.testing import check_world_model
 from planner.training import JEPATraining
 from planner.types import Context
@@ -55,6 +55,8 @@ ENCODERS = {
     "conv+retina": replace(SHAPE, encoder="conv+retina"),
     "keypoints+retina": replace(SHAPE, encoder="keypoints+retina"),
     "conv+retina+gaze": replace(SHAPE, encoder="conv+retina+gaze"),
+    "conv+retina+surround": replace(SHAPE, encoder="conv+retina+surround"),
+    "keypoints+joined+gaze+surround": replace(SHAPE, encoder="keypoints+joined+gaze+surround"),
     "conv+joined": replace(SHAPE, encoder="conv+joined"),
 }
 
@@ -139,6 +141,37 @@ def test_a_new_gaze_changes_nothing_to_speak_of(encoder: str) -> None:
     assert all(torch.equal(value, kept[name]) for name, value in adapted.state_dict().items())
 
 
+@pytest.mark.parametrize("encoder", ["conv", "keypoints"])
+@pytest.mark.parametrize("gaze", [False, True])
+def test_a_new_surround_changes_nothing(encoder: str, gaze: bool) -> None:
+    """And whatever an encoder has of what it may have, more of it joins, in whichever order it is asked for."""
+    model, frames = toy_model(shape=ENCODERS[encoder]), pictures(4)
+    adapted = model.adapted(gaze=gaze)
+    for start in (model, adapted):
+        grown = start.adapted(gaze=gaze, surround=True)
+        assert grown.config.encoder == f"{adapted.config.encoder}+surround"
+        assert torch.equal(grown.embed(frames), adapted.embed(frames))
+        assert grown.adapted(surround=True) is grown.adapted(gaze=gaze) is grown.adapted() is grown
+    last = grown.adapted(gaze=True)
+    assert last.config.encoder == f"{encoder}+retina+gaze+surround"
+    assert set(grown.state_dict()) <= set(last.state_dict())
+
+
+def test_a_surround_tells_a_place_what_is_far_from_it() -> None:
+    """What stands in one corner decides what is found in the other, whatever stands there itself."""
+    torch.manual_seed(0)
+    surround = Surround(8, deep=16)
+    optimizer = torch.optim.Adam(surround.parameters(), 1e-2)
+    for _ in range(200):
+        features = torch.randn(32, 8, 8, 8)
+        features[..., :2, :2] = sign = torch.randint(2, (32, 1, 1, 1)) * 2.0 - 1
+        error = (surround(features) - features)[:, 0, -1, -1] - sign.flatten()
+        optimizer.zero_grad()
+        error.square().mean().backward()
+        optimizer.step()
+    assert error.square().mean() < 0.2
+
+
 def test_a_gaze_moves_pictures_back() -> None:
     """A shift of whole pixels in any direction is undone, to the pixel; what was cut off at the edge is not known."""
     gaze, image = Gaze(16), pictures(1)[:, :16, :16].movedim(-1, 1) / 127.5 - 1
@@ -206,11 +239,11 @@ def test_encoders_are_joined_that_fit() -> None:
 
 
 def test_a_taught_encoder_brings_its_gaze_along() -> None:
-    """A picture that it moves back is seen so, joined or not."""
-    model, taught, frames = toy_model(), toy_model().adapted(gaze=True), pictures(4)
+    """A picture that it moves back is seen so, joined or not; and its surround."""
+    model, taught, frames = toy_model(), toy_model().adapted(gaze=True, surround=True), pictures(4)
     turn_aside(taught.encoder)
     joined = model.joined(taught, 0.0)
-    assert joined.config.encoder == "conv+joined+gaze"
+    assert joined.config.encoder == "conv+joined+gaze+surround"
     assert torch.equal(joined.embed(frames), taught.embed(frames))
     assert (joined.embed(frames) - model.embed(frames)).abs().max() > 1e-3
 
@@ -227,6 +260,8 @@ def test_only_what_comes_with_a_retina_gets_one(monkeypatch: pytest.MonkeyPatch)
         stranger.adapted()
     with pytest.raises(BadInput, match=r"no gaze for this encoder; .* leave --gaze out, and give --no-retina"):
         stranger.adapted(gaze=True)
+    with pytest.raises(BadInput, match=r"no surround for this encoder; expected conv or .*; got 'vit'; leave --surr"):
+        toy_model(shape=ENCODERS["vit"]).adapted(surround=True)
 
 
 def test_a_retina_takes_one_grey_for_another_under_another_light() -> None:

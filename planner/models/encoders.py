@@ -11,11 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BadInput
-from .retina import Gaze, Retina
+from .retina import Gaze, Retina, Surround
 
 
 class PictureEncoder(nn.Module):
-    """An encoder that reads pictures as numbers from -1 to 1: `read` is what a subclass gives."""
+    """An encoder that reads pictures as numbers from -1 to 1: `read` is what a subclass gives.
+
+    Attributes:
+        early: layers of `trunk` whose outcome a surround is told, 0 where the rest sees all of a picture anyway.
+        surround: what tells every place what is around it (`retina.Surround`), if anything does.
+    """
+
+    trunk: nn.Sequential
+    early = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.surround: Surround | None = None
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
@@ -24,6 +36,12 @@ class PictureEncoder(nn.Module):
     def read(self, image: Tensor) -> Tensor:
         """Pictures `[B, 3, size, size]` in [-1, 1] to latents `[B, D]`."""
         raise NotImplementedError
+
+    def find(self, image: Tensor) -> Tensor:
+        """What the trunk finds in pictures, told half-way what is around where there is a surround."""
+        if self.surround is None:
+            return self.trunk(image)  # type: ignore[no-any-return]
+        return self.trunk[self.early :](self.surround(self.trunk[: self.early](image)))  # type: ignore[no-any-return]
 
 
 class ConvEncoder(PictureEncoder):
@@ -36,6 +54,8 @@ class ConvEncoder(PictureEncoder):
         width: channels of the first layer, a multiple of 4; the next two have 2 and 3 times as many.
         latent_dim: D, features of the latent, >= 1.
     """
+
+    early = 2
 
     def __init__(self, image_size: int, width: int, latent_dim: int) -> None:
         super().__init__()
@@ -50,7 +70,7 @@ class ConvEncoder(PictureEncoder):
         self.normalise = nn.BatchNorm1d(latent_dim, affine=False)
 
     def read(self, image: Tensor) -> Tensor:
-        return self.normalise(self.project(self.trunk(image).flatten(1)))
+        return self.normalise(self.project(self.find(image).flatten(1)))
 
 
 class KeypointEncoder(PictureEncoder):
@@ -67,6 +87,7 @@ class KeypointEncoder(PictureEncoder):
     """
 
     cells: Tensor
+    early = 5
 
     def __init__(self, image_size: int, width: int, latent_dim: int) -> None:
         super().__init__()
@@ -87,7 +108,7 @@ class KeypointEncoder(PictureEncoder):
         self.register_buffer("cells", torch.linspace(-1, 1, image_size // 4), persistent=False)
 
     def read(self, image: Tensor) -> Tensor:
-        maps = self.trunk(image) * self.sharpness.exp()[:, None, None]
+        maps = self.find(image) * self.sharpness.exp()[:, None, None]
         return self.normalise(self.project(places(maps, self.cells)))
 
 
@@ -215,31 +236,41 @@ def _image(pixels: Tensor) -> Tensor:
     return pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
 
 
-def _adapted(name: str, gaze: bool, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
-    return AdaptedEncoder(_BARE[name](image_size, width, latent_dim), Gaze(image_size) if gaze else None)
+def _adapted(name: str, gaze: bool, surround: bool, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
+    bare = _BARE[name](image_size, width, latent_dim)
+    bare.surround = Surround(width) if surround else None
+    return AdaptedEncoder(bare, Gaze(image_size) if gaze else None)
 
 
-def _joined(name: str, gaze: bool, image_size: int, width: int, latent_dim: int) -> JoinedEncoder:
+def _joined(name: str, gaze: bool, surround: bool, image_size: int, width: int, latent_dim: int) -> JoinedEncoder:
     plain = _BARE[name](image_size, width, latent_dim)
-    return JoinedEncoder(plain, _adapted(name, gaze, image_size, width, latent_dim))
+    return JoinedEncoder(plain, _adapted(name, gaze, surround, image_size, width, latent_dim))
 
 
 RETINA = "+retina"
-"""What the name of an encoder behind a retina ends with, unless there is a gaze too."""
+"""What the name of an encoder behind a retina has after its own."""
 JOINED = "+joined"
-"""What the name of an encoder joined with one behind a retina ends with, unless there is a gaze too."""
+"""What the name of an encoder joined with one behind a retina has there."""
 GAZE = "+gaze"
-"""What either ends with then."""
+"""What follows either where there is a gaze too."""
+SURROUND = "+surround"
+"""What ends the name where there is a surround too."""
 
-_BARE: dict[str, Callable[[int, int, int], PictureEncoder]] = {
+_BARE: dict[str, type[ConvEncoder] | type[KeypointEncoder] | type[ViTEncoder]] = {
     "conv": ConvEncoder,
     "keypoints": KeypointEncoder,
     "vit": ViTEncoder,
 }
 ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     **_BARE,
-    **{f"{name}{RETINA}{GAZE * gaze}": partial(_adapted, name, gaze) for gaze in (False, True) for name in _BARE},
-    **{f"{name}{JOINED}{GAZE * gaze}": partial(_joined, name, gaze) for gaze in (False, True) for name in _BARE},
+    **{
+        f"{name}{kind}{GAZE * gaze}{SURROUND * surround}": partial(make, name, gaze, surround)
+        for kind, make in ((RETINA, _adapted), (JOINED, _joined))
+        for gaze in (False, True)
+        for name in _BARE
+        for surround in (False, True)
+        if _BARE[name].early or not surround
+    },
 }
 """By name; each is made from image_size, width and latent_dim. Yours may join them, before checkpoints with it load."""
 BUILT_IN = tuple(ENCODERS)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..actions import ActionSpec
 from ..errors import BadInput
 from ..types import Context
-from .encoders import BUILT_IN, ENCODERS, GAZE, JOINED, RETINA
+from .encoders import BUILT_IN, ENCODERS, GAZE, JOINED, RETINA, SURROUND
 from .predictors import PREDICTORS, Predictor
 from .prior import ActionPrior
 from .slow import SlowFeatures
@@ -141,25 +141,30 @@ class JEPA(nn.Module):
         kept = {name: value for name, value in self.state_dict().items() if not name.startswith(f"{part}.")}
         return self._grown(config, kept)
 
-    def adapted(self, *, gaze: bool = False) -> JEPA:
+    def adapted(self, *, gaze: bool = False, surround: bool = False) -> JEPA:
         """A copy whose encoder stands behind a retina that changes nothing yet; `self` if it has all that is asked for.
 
-        A joined encoder has a retina, and its taught half gets the gaze.
+        A joined encoder has a retina, and its taught half gets what is asked for.
 
         Args:
             gaze: behind a gaze too, which changes nothing but rounding yet.
+            surround: early layers are told what is around each place, too, which changes nothing yet.
 
         Raises:
             BadInput: for an encoder that does not come with one.
         """
         name = self.config.encoder
-        if name.endswith(GAZE) or (name.endswith((RETINA, JOINED)) and not gaze):
+        has_one = RETINA in name or JOINED in name
+        start = (name if has_one else f"{name}{RETINA}").removesuffix(SURROUND).removesuffix(GAZE)
+        new = f"{start}{GAZE * (gaze or GAZE in name)}{SURROUND * (surround or SURROUND in name)}"
+        if new == name:
             return self
-        has_one = name.endswith((RETINA, JOINED))
-        if (new := f"{name}{RETINA * (not has_one)}{GAZE * gaze}") not in ENCODERS:
-            do = "leave --gaze out, and give --no-retina" if gaze else "leave it out: --no-retina"
-            expected = " or ".join(known for known in BUILT_IN if f"{known}{RETINA}" in ENCODERS)
-            what = f"no {'gaze' if gaze else 'retina'} for this encoder"
+        if new not in ENCODERS:
+            extra = "surround" * surround or "gaze" * gaze
+            do = f"leave --{extra} out" + ", and give --no-retina" * (f"{name}{RETINA}" not in ENCODERS)
+            expected = " or ".join(known for known in BUILT_IN if f"{known}{RETINA}{SURROUND * surround}" in ENCODERS)
+            what = f"no {extra or 'retina'} for this encoder"
+            do = do if extra else "leave it out: --no-retina"
             raise BadInput(what, expected=expected, got=repr(name), do=do)
         kept = self.state_dict()
         kept = kept if has_one else {_behind_retina(key): value for key, value in kept.items()}
@@ -169,8 +174,8 @@ class JEPA(nn.Module):
         """A copy whose encoder is joined with one that was taught its latents (`encoders.JoinedEncoder`).
 
         Args:
-            taught: a model of the same shape whose encoder is this one's behind a retina, and a gaze if there is one;
-                the rest of it is not read.
+            taught: a model of the same shape whose encoder is this one's behind a retina, with a gaze and a surround if
+                there are any; the rest of it is not read.
             apart: mean square distance of two latents of a picture up to which the encoders agree, >= 0.
 
         Raises:
@@ -179,8 +184,9 @@ class JEPA(nn.Module):
         if (behind := f"{self.config.encoder}{RETINA}") not in ENCODERS:
             do = "start from the weights that were taught looks, as they were before"
             raise BadInput("no retina for this encoder", expected="a bare one", got=repr(self.config.encoder), do=do)
-        gaze = GAZE if taught.config.encoder == f"{behind}{GAZE}" else ""
-        wanted = replace(self.config, encoder=f"{behind}{gaze}")
+        more = taught.config.encoder.removeprefix(behind)
+        more = more if more in (GAZE, SURROUND, f"{GAZE}{SURROUND}") else ""
+        wanted = replace(self.config, encoder=f"{behind}{more}")
         for name in ("encoder", "image_size", "width", "latent_dim"):
             if (got := getattr(taught.config, name)) != (want := getattr(wanted, name)):
                 do = "teach these weights looks: jepa-mpc looks"
@@ -189,7 +195,7 @@ class JEPA(nn.Module):
         for part, encoder in {"plain": self.encoder, "taught": taught.encoder}.items():
             kept |= {f"encoder.{part}.{name}": value for name, value in encoder.state_dict().items()}
         kept["encoder.apart"] = torch.tensor(apart)
-        return self._grown(replace(self.config, encoder=f"{self.config.encoder}{JOINED}{gaze}"), kept)
+        return self._grown(replace(self.config, encoder=f"{self.config.encoder}{JOINED}{more}"), kept)
 
     def _grown(self, config: JEPAConfig, kept: dict[str, Tensor]) -> JEPA:
         """A model of the shape `config` with these weights by name, and new ones where there are none."""

@@ -1,4 +1,4 @@
-"""Adaptation to how a picture looks and where it lies, before an encoder sees what it shows."""
+"""Adaptation to how a picture looks, where it lies and what is around each place, for an encoder of small patches."""
 
 from __future__ import annotations
 
@@ -76,3 +76,40 @@ class Gaze(nn.Module):
         places = torch.cat([still, (2 / image.shape[-1] * self.shift(image))[..., None]], 2)  # a picture is 2 wide
         grid = F.affine_grid(places, list(image.shape), align_corners=False)
         return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+
+
+class Surround(nn.Module):
+    """Tells every place of a feature map what is around it, in half and in a quarter of its resolution.
+
+    Layers that see a sixth of a picture at a time cannot tell a thing of another colour from a disc of that colour that
+    passes before the camera, nor from a patch of a floor; what is around tells. The way down and up again of U-Net
+    (Ronneberger et al., arXiv 1505.04597), whose outcome is added. It starts as no change at all.
+
+    Args:
+        width: channels of the map, a multiple of 4.
+        deep: channels in a quarter of its resolution, a multiple of 4.
+    """
+
+    def __init__(self, width: int, deep: int = 128) -> None:
+        super().__init__()
+        self.near, self.far = _layer(width, 2 * width, stride=2), _layer(2 * width, deep, stride=2)
+        self.around, self.back = _layer(deep, deep), _layer(deep, 2 * width)
+        self.out = nn.Conv2d(2 * width, width, kernel_size=3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """A map `[B, width, n, n]`, n a multiple of 4, to one of the same shape."""
+        near = self.near(features)
+        near = near + _twice(self.back(self.around(self.far(near))))
+        return features + _twice(self.out(near))
+
+
+def _layer(channels: int, to: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(channels, to, kernel_size=3, stride=stride, padding=1)
+    return nn.Sequential(conv, nn.GroupNorm(4, to), nn.SiLU(inplace=True))
+
+
+def _twice(features: Tensor) -> Tensor:
+    """A map `[B, K, n, n]` in twice its resolution."""
+    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
