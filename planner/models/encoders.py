@@ -166,7 +166,7 @@ class JoinedEncoder(PictureEncoder):
 
     An encoder that was never taught looks sees a picture like those it was trained on more exactly, and any other
     wildly wrong; the one that was taught its latents sees both almost as well. So where the two are further apart than
-    they are on 99 of 100 plain pictures (`training.join`), the taught one is believed, and no latent is further than
+    they are on 95 of 100 plain pictures (`training.join`), the taught one is believed, and no latent is further than
     that from the taught one's. Looks that change little, as faint noise does, are seen now by one and now by the other.
 
     Args:
