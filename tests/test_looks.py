@@ -267,7 +267,7 @@ def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(t
     want = model.embed(pixels)
     wrong = {one: (one.embed(dark) - want).square().mean() for one in (model, taught, found)}
     assert wrong[found] <= wrong[taught] + told["apart"] < wrong[model]
-    assert (found.embed(pixels) - want).square().mean() < 0.1 * (taught.embed(pixels) - want).square().mean()
+    assert (found.embed(pixels) - want).square().mean() < 0.3 * (taught.embed(pixels) - want).square().mean()
 
 
 def test_strangers_are_not_joined(tmp_path: Path) -> None:
