@@ -139,13 +139,14 @@ def looks_card(
     start: str,
     command: str,
     apart: float | None = None,
+    teacher: str | None = None,
 ) -> str:
     """What a card says of an encoder that was taught looks; up to `apart` the halves of a joined one agree since."""
     checks = curves(out)
     last = checks[max(checks)] if checks else {}
     ways = (", things repainted" if config.repaint else "") + (", shifted" if config.shift else "")
     ways += ", clouds on their floor" if config.backdrop else ""
-    rows = []
+    owner, rows = f"the weights {teacher[:12]}" if teacher else "the encoder", []
     if {"val/plain", "val/varied", "val/untaught"} <= set(last):
         rows = [f"| plain | 0 | {last['val/plain']:.3f} |"]
         rows += [f"| varied | {last['val/untaught']:.3f} | {last['val/varied']:.3f} |"]
@@ -157,9 +158,9 @@ def looks_card(
             f" {store.info.episodes} episodes of"
             f" {store.info.policy} (seed {store.info.seed}), looks varied by {config.augment}{ways},"
             f" from the weights {start[:12]}: `{command}`.",
-            "Mean square distance to the latent that the encoder had for the plain picture (a feature has variance 1):",
+            f"Mean square distance to the latent that {owner} had for the plain picture (a feature has variance 1):",
             "",
-            "| held-out pictures | before | after |",
+            f"| held-out pictures | {'these' if teacher else 'before'} | after |",
             "|---|---|---|",
             *rows,
             "",

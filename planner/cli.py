@@ -538,6 +538,9 @@ class Looks:
     """Dataset; data/TASK by default."""
     checkpoint: Path | None = None
     """Checkpoint to start from; checkpoints/TASK by default."""
+    teacher: Path | None = None
+    """Checkpoint whose latents are taught; the one to start from by default. For one that goes on being taught, give
+    what it was taught first: by itself it would be off by a little more each time."""
     save: Path | None = None
     """Folder of the finished checkpoint; OUT/checkpoint by default. May be the one started from."""
     out: Path | None = None
@@ -572,12 +575,22 @@ class Looks:
         wanted = self.retina and not isinstance(loaded.model.encoder, FeatureEncoder)  # which is refused below
         start, model = loaded.sha256, loaded.model
         model = model.adapted(gaze=self.gaze, surround=self.surround) if wanted else model
-        done = training.learn_looks(model, store, self.training, out, weights=start, tensorboard=self.tensorboard)
+        other = _load(self.task, self.teacher) if self.teacher else None
+        done = training.learn_looks(
+            model,
+            store,
+            self.training,
+            out,
+            weights=start,
+            tensorboard=self.tensorboard,
+            teacher=(other.model, other.sha256) if other else None,
+        )
         if done is None:
             _stopped(out / "last.ckpt")
         folder = self.save or out / "checkpoint"
         apart = float(done.encoder.apart) if isinstance(done.encoder, JoinedEncoder) else None
-        told = cards.looks_card(store, done.config, self.training, out, start, _typed(), apart)
+        whose = other.sha256 if other else None
+        told = cards.looks_card(store, done.config, self.training, out, start, _typed(), apart, whose)
         _keep(folder, self, loaded, done, told)
         console.print(
             f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"

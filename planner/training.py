@@ -604,7 +604,14 @@ TRAINERS: dict[str, Callable[..., bool]] = {"prior": train_prior, "slow": _train
 
 
 def learn_looks(
-    model: JEPA, store: EpisodeStore, config: TrainConfig, out: Path, *, weights: str, tensorboard: bool
+    model: JEPA,
+    store: EpisodeStore,
+    config: TrainConfig,
+    out: Path,
+    *,
+    weights: str,
+    tensorboard: bool,
+    teacher: tuple[JEPA, str] | None = None,
 ) -> JEPA | None:
     """Teaches a finished model's encoder to see through looks, latents as they were; resumes from `out/last.ckpt`.
 
@@ -619,13 +626,15 @@ def learn_looks(
         out: folder for the state to resume from and the logs.
         weights: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
+        teacher: a model whose latents are taught, and the SHA-256 of its weights; the encoder as it comes by default.
+            One that is taught again and again by itself is off by a little more each time.
 
     Returns:
         The model, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `augment` is 0, `out` holds another run, dataset and model do not fit, the loss is no longer
-            finite, or the halves of a joined encoder came to mean different things.
+        BadInput: if `augment` is 0, `out` holds another run, dataset, teacher and model do not fit, the loss is no
+            longer finite, or the halves of a joined encoder came to mean different things.
     """
     if not config.augment:
         raise BadInput("looks: augment is off", expected="more than 0, at most 1", got="0")
@@ -633,23 +642,37 @@ def learn_looks(
         do = "teach the backbone where it comes from"
         raise BadInput("looks: somebody else's encoder stands still", expected=" or ".join(BUILT_IN), do=do)
     _check_pictures(store, model)
+    joined = model.encoder if isinstance(model.encoder, JoinedEncoder) else None
+    if teacher:
+        _check_teacher(model, teacher[0], joined)
     run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path)} | _data(store)}
+    run |= {"teacher": teacher[1]} if teacher else {}  # runs before there were any are gone on with
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
 
-    joined = model.encoder if isinstance(model.encoder, JoinedEncoder) else None
     learns = joined.taught if joined else model.encoder
     model.requires_grad_(False)
     learns.requires_grad_(True)
     if not config.shift and isinstance(learns, AdaptedEncoder) and learns.gaze:
         learns.gaze.requires_grad_(False)  # where nothing lies aside it would unlearn to move anything
-    lesson = LooksTraining(learns, config, joined and joined.plain)
+    lesson = LooksTraining(learns, config, teacher[0].encoder if teacher else joined and joined.plain)
     with _modes_are_meant():
         if not _run(lesson, config, out, tensorboard, partial(_pictures, store, config)):
             return None
     if joined:
         joined.apart.fill_(agreement(joined.plain, learns, store, config)["apart"])
     return model.eval()
+
+
+def _check_teacher(model: JEPA, teacher: JEPA, joined: JoinedEncoder | None) -> None:
+    """Raises `BadInput` where a teacher's latents can be none of the model's, or where there is one already."""
+    if joined:
+        do = "leave it out"
+        raise BadInput("looks: the taught half of a joined encoder learns from the exact one", do=do)
+    for name in ("image_size", "latent_dim"):
+        if (got := getattr(teacher.config, name)) != (want := getattr(model.config, name)):
+            do = "give the weights that these were taught looks from"
+            raise BadInput(f"looks: the teacher does not fit: {name}", expected=str(want), got=str(got), do=do)
 
 
 def _check_pictures(store: EpisodeStore, model: JEPA) -> None:

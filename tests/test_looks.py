@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -324,6 +325,46 @@ def test_the_taught_half_learns_from_the_exact_one(tmp_path: Path) -> None:
     wrong = (taught.encoder.taught(pixels) - plain.embed(pixels)).square().mean()
     assert wrong < 0.3 * told["apart"]
     assert taught.encoder.apart < told["apart"]
+
+
+def test_who_is_taught_again_learns_what_was_taught_first(tmp_path: Path) -> None:
+    """By itself, off by half a standard deviation, it would keep that, and be off by more each time."""
+    store = scenes(tmp_path / "data", episodes=60)
+    first = seeing(store.data["pixels"].flatten(0, 1))
+    config = replace(CONFIG, steps=200, batch=32, learning_rate=3e-3, shift=False)
+    wrong = {}
+    for name, teacher in {"itself": None, "first": (first, "abc")}.items():
+        model = deepcopy(first)
+        model.encoder.normalise.running_mean += 0.5 * model.encoder.normalise.running_var.sqrt()
+        taught = learn_looks(model, store, config, tmp_path / name, weights="def", tensorboard=False, teacher=teacher)
+        assert taught is not None
+        pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
+        wrong[name] = (taught.embed(pixels) - first.embed(pixels)).square().mean().item()
+    assert wrong["first"] < 0.3 * wrong["itself"]
+
+
+def test_a_teacher_fits(tmp_path: Path) -> None:
+    again = partial(learn_looks, config=CONFIG, out=tmp_path / "out", weights="abc", tensorboard=False)
+    model, store = toy_model(), dot_store(tmp_path / "data")
+    other = toy_model(shape=replace(model.config, latent_dim=10))
+    with pytest.raises(BadInput, match="teacher does not fit: latent_dim; expected 8; got 10"):
+        again(model, store, teacher=(other, "def"))
+    with pytest.raises(BadInput, match="the taught half of a joined encoder learns from the exact one"):
+        again(model.joined(model.adapted(), 0.1), store, teacher=(model, "def"))
+    again(toy_model(), store)
+    with pytest.raises(BadInput, match="teacher"):
+        again(toy_model(), store, teacher=(model, "def"))
+
+
+def test_the_command_names_the_teacher(tmp_path: Path) -> None:
+    dot_store(tmp_path / "data", episodes=40)
+    start, teacher = toy_checkpoint(tmp_path / "start"), tmp_path / "teacher"
+    checkpoint.save(teacher, toy_model(3), task="TwoRoom", renderer="none", planner=PlannerConfig(), card="")
+    given = ["--data", str(tmp_path / "data"), "--checkpoint", str(start), "--teacher", str(teacher)]
+    few = ["--training.steps", "4", "--training.batch", "8", "--training.held-out", "0.25"]
+    main(["looks", "TwoRoom", *given, "--save", str(tmp_path / "taught"), "--out", str(tmp_path / "a"), *few])
+    card, whose = (tmp_path / "taught/card.md").read_text(), checkpoint.load(teacher).sha256[:12]
+    assert f"the latent that the weights {whose} had" in card and "| held-out pictures | these | after |" in card
 
 
 def test_the_command_joins_and_tells_the_card(tmp_path: Path) -> None:
