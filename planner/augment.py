@@ -49,7 +49,7 @@ def vary(
     looks = _with_disc(looks, strength)
     grain = 16 * strength * torch.rand(n, 1, 1, 1, device=device)
     looks = looks.addcmul_(grain, torch.randn_like(looks)).round_().clamp_(0, 255)
-    return looks.to(torch.uint8).movedim(1, -1).reshape(shape)
+    return looks.to(torch.uint8).movedim(1, -1).contiguous().view(shape)
 
 
 def _shifted(frames: Tensor, strength: float) -> Tensor:

@@ -570,12 +570,14 @@ class Looks:
             do = "add --training.shift, and leave --no-retina out"
             raise BadInput("looks: nothing to learn a gaze from", expected="a retina, and shifted pictures", do=do)
         loaded, (store,), out = _ready(self)
-        _check_renderer("looks", store, loaded)
+        other = _load(self.task, self.teacher) if self.teacher else None
+        for one in (loaded, other):
+            if one:
+                _check_renderer("looks", store, one)
         torch.manual_seed(self.training.seed)  # of the retina's first weights
         wanted = self.retina and not isinstance(loaded.model.encoder, FeatureEncoder)  # which is refused below
         start, model = loaded.sha256, loaded.model
         model = model.adapted(gaze=self.gaze, surround=self.surround) if wanted else model
-        other = _load(self.task, self.teacher) if self.teacher else None
         done = training.learn_looks(
             model,
             store,
@@ -998,6 +1000,8 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     """The table and the paths that an evaluation ends with."""
     from rich.table import Column, Table
 
+    from .evaluate.report import share_of_pixels
+
     names = ("reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate")
     figures = (Column(name, no_wrap=True) for name in names)  # whole in 80 columns: a name may be folded, no figure
     table = Table(Column("task", overflow="fold"), *figures, padding=(0, 1, 0, 0))
@@ -1025,7 +1029,7 @@ def _conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
             low, high = arm["interval"]
             drop = 100 * (result["success_rate"] - arm["success_rate"])
             reached = f"{arm['successes']}/{arm['n']}"
-            looks.add_row(name, f"{arm['changed_pixels']:.1%}", reached, f"{low:.0%}-{high:.0%}", f"{drop:.0f}")
+            looks.add_row(name, share_of_pixels(arm), reached, f"{low:.0%}-{high:.0%}", f"{drop:.0f}")
         console.print(looks)
     for name, path in zip(("video", "report", "numbers"), paths, strict=True):
         console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)

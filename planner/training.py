@@ -644,7 +644,7 @@ def learn_looks(
     _check_pictures(store, model)
     joined = model.encoder if isinstance(model.encoder, JoinedEncoder) else None
     if teacher:
-        _check_teacher(model, teacher[0], joined)
+        _check_teacher(model, teacher[0], store, config)
     run = {"task": store.info.task, "encoder": weights, "data": {"path": str(store.path)} | _data(store)}
     run |= {"teacher": teacher[1]} if teacher else {}  # runs before there were any are gone on with
     _same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})
@@ -664,15 +664,21 @@ def learn_looks(
     return model.eval()
 
 
-def _check_teacher(model: JEPA, teacher: JEPA, joined: JoinedEncoder | None) -> None:
-    """Raises `BadInput` where a teacher's latents can be none of the model's, or where there is one already."""
-    if joined:
+@torch.no_grad()
+def _check_teacher(model: JEPA, teacher: JEPA, store: EpisodeStore, config: TrainConfig) -> None:
+    """Raises `BadInput` where a teacher's latents of plain pictures are none of the model's, or it has a teacher."""
+    if isinstance(model.encoder, JoinedEncoder):
         do = "leave it out"
         raise BadInput("looks: the taught half of a joined encoder learns from the exact one", do=do)
     for name in ("image_size", "latent_dim"):
         if (got := getattr(teacher.config, name)) != (want := getattr(model.config, name)):
             do = "give the weights that these were taught looks from"
             raise BadInput(f"looks: the teacher does not fit: {name}", expected=str(want), got=str(got), do=do)
+    pixels = Pictures(store, split_rows(store.info.episodes, config.held_out)[1], 128, config.seed)[0]["pixels"]
+    if (apart := (model.embed(pixels) - teacher.embed(pixels)).square().mean().item()) > ONE_SPACE:
+        expected = f"latents a mean square distance of {ONE_SPACE} apart at most on plain pictures"
+        do = "give the weights that these were taught looks from"
+        raise BadInput("looks: the teacher's latents differ in meaning", expected=expected, got=f"{apart:.2f}", do=do)
 
 
 def _check_pictures(store: EpisodeStore, model: JEPA) -> None:
@@ -977,7 +983,7 @@ def _same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None
             for key in run[part]
             if found[part].get(key) != run[part][key]
         ]
-        others = [key for key in run if found.get(key) != run[key]]
+        others = [key for key in found | run if found.get(key) != run.get(key)]
         told = {"symmetries": "other symmetries of the task than it lists now"}
         raise BadInput(
             f"{out} holds a run of another configuration",

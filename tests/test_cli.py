@@ -22,6 +22,7 @@ from toys import SHAPE, SIZE, dot_store, flip_byte, toy_checkpoint
 from envs.push_t import PushT
 from planner import checkpoint, cli
 from planner.cli import main
+from planner.evaluate.statistics import summary
 from planner.recipes import RECIPES
 
 
@@ -266,10 +267,14 @@ def test_a_narrow_terminal_shows_every_figure_whole(task: str, capsys: Any, monk
     floors = {name: {"successes": 12, "n": 200} for name in ("random", "noop", "oracle")}
     facts: dict[str, Any] = {"task": task, "successes": 179, "n": 200, "interval": (0.98, 1.0), "hard_score": 1.0}
     facts |= {"floors": floors, "simulates": True, "plan_ms": {"median": 12_345.6}, "control_hz": 1000.0}
-    outcome: Any = SimpleNamespace(result=facts | {"protocol": None, "appearance": None})
+    looks = {
+        name: summary(17, 100) | {"changed_pixels": share} for name, share in (("texture", 0.0), ("objects", 3e-5))
+    }
+    facts["success_rate"] = 0.895
+    outcome: Any = SimpleNamespace(result=facts | {"protocol": None, "appearance": looks})
     cli._conclude([outcome], (Path("a"), Path("b"), Path("c")))
     said = capsys.readouterr().out
-    for figure in ("179/200", "98%-100%", "12/200", "100 %", "12346", "1000 Hz"):
+    for figure in ("179/200", "98%-100%", "12/200", "100 %", "12346", "1000 Hz", "17/100", " 0.0", "<0.1"):
         assert figure in said
 
 

@@ -36,9 +36,9 @@ def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 CONFIG = TrainConfig(steps=12, batch=8, augment=0.8, held_out=0.25, save_every=5)
 
 
-def seeing(pixels: Tensor) -> JEPA:
+def seeing(pixels: Tensor, seed: int = 0) -> JEPA:
     """A JEPA of random weights to whose latents `pixels` give variance 1, as after training."""
-    model = toy_model().train()
+    model = toy_model(seed).train()
     for _ in range(30):
         model.embed(pixels)
     return model.eval().to(memory_format=torch.channels_last)  # as a loaded checkpoint is
@@ -186,6 +186,17 @@ def test_a_surround_stands_behind_a_retina(capsys: pytest.CaptureFixture[str]) -
     assert "leave --no-retina out" in capsys.readouterr().err
 
 
+def test_a_teacher_of_another_renderer_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the teacher whose latents of these pictures are taught."""
+    dot_store(tmp_path / "data")
+    teacher = tmp_path / "teacher"
+    checkpoint.save(teacher, toy_model(), task="TwoRoom", renderer="rays", planner=PlannerConfig(), card="")
+    words = ["looks", "TwoRoom", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--checkpoint", str(toy_checkpoint(tmp_path / "start")), "--teacher", str(teacher)])
+    assert "the pictures are another renderer's" in capsys.readouterr().err
+
+
 def test_pictures_of_another_renderer_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The encoder that is to be imitated has never seen such pictures."""
     dot_store(tmp_path / "data", renderer="rays")
@@ -262,7 +273,7 @@ def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(t
     taught = learn_looks(model.adapted(), store, config, tmp_path / "out", weights="abc", tensorboard=False)
     assert taught is not None
     found, told = join(model, taught, store, config)
-    assert told["plain"] > 0.9 and told["varied"] < 0.5
+    assert 0.9 < told["plain"] < 0.985 and told["varied"] < 0.5, "95 in 100, give or take a few other episodes"
     pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
     dark = (pixels.float() * 0.4).to(torch.uint8)
     want = model.embed(pixels)
@@ -345,21 +356,28 @@ def test_who_is_taught_again_learns_what_was_taught_first(tmp_path: Path) -> Non
 
 def test_a_teacher_fits(tmp_path: Path) -> None:
     again = partial(learn_looks, config=CONFIG, out=tmp_path / "out", weights="abc", tensorboard=False)
-    model, store = toy_model(), dot_store(tmp_path / "data")
+    store = dot_store(tmp_path / "data")
+    pixels = store.data["pixels"].flatten(0, 1)
+    model, stranger = seeing(pixels), seeing(pixels, seed=7)
     other = toy_model(shape=replace(model.config, latent_dim=10))
     with pytest.raises(BadInput, match="teacher does not fit: latent_dim; expected 8; got 10"):
         again(model, store, teacher=(other, "def"))
     with pytest.raises(BadInput, match="the taught half of a joined encoder learns from the exact one"):
         again(model.joined(model.adapted(), 0.1), store, teacher=(model, "def"))
-    again(toy_model(), store)
-    with pytest.raises(BadInput, match="teacher"):
-        again(toy_model(), store, teacher=(model, "def"))
+    with pytest.raises(BadInput, match="the teacher's latents differ in meaning; .* 0.5 apart at most"):
+        again(model, store, teacher=(stranger, "def"))
+    again(seeing(pixels), store)
+    with pytest.raises(BadInput, match="got teacher None"):
+        again(seeing(pixels), store, teacher=(model, "def"))
+    again(seeing(pixels), store, teacher=(model, "def"), out=tmp_path / "other")
+    with pytest.raises(BadInput, match="got teacher def"):
+        again(seeing(pixels), store, out=tmp_path / "other")
 
 
 def test_the_command_names_the_teacher(tmp_path: Path) -> None:
     dot_store(tmp_path / "data", episodes=40)
     start, teacher = toy_checkpoint(tmp_path / "start"), tmp_path / "teacher"
-    checkpoint.save(teacher, toy_model(3), task="TwoRoom", renderer="none", planner=PlannerConfig(), card="")
+    checkpoint.save(teacher, toy_model(), task="TwoRoom", renderer="none", planner=PlannerConfig(), card="")
     given = ["--data", str(tmp_path / "data"), "--checkpoint", str(start), "--teacher", str(teacher)]
     few = ["--training.steps", "4", "--training.batch", "8", "--training.held-out", "0.25"]
     main(["looks", "TwoRoom", *given, "--save", str(tmp_path / "taught"), "--out", str(tmp_path / "a"), *few])

@@ -262,6 +262,8 @@ def test_only_what_comes_with_a_retina_gets_one(monkeypatch: pytest.MonkeyPatch)
         stranger.adapted(gaze=True)
     with pytest.raises(BadInput, match=r"no surround for this encoder; expected conv or .*; got 'vit'; leave --surr"):
         toy_model(shape=ENCODERS["vit"]).adapted(surround=True)
+    with pytest.raises(BadInput, match=r"got 'vit\+retina'; leave --surround out$"):
+        toy_model(shape=ENCODERS["vit"]).adapted().adapted(surround=True)
 
 
 def test_a_retina_takes_one_grey_for_another_under_another_light() -> None:

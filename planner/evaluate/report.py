@@ -104,6 +104,14 @@ def _floor(result: Record) -> float | None:
     return max(rates, default=None)
 
 
+def share_of_pixels(arm: Record) -> str:
+    """How many pixels a change of appearance changes, in words; results from before it was counted do not say."""
+    share = arm.get("changed_pixels")
+    if share is None:
+        return "–"
+    return "<0.1\u00a0%" if 0 < share < 0.0005 else f"{100 * share:.1f}\u00a0%"
+
+
 def _looks(result: Record, episodes: Sequence[Record]) -> list[dict[str, str]]:
     """A row a change of appearance: what was reached, and what was lost and won against plain pictures."""
 
@@ -115,11 +123,10 @@ def _looks(result: Record, episodes: Sequence[Record]) -> list[dict[str, str]]:
         other = reached(f"planner, {name}")
         low, high = (100 * end for end in arm["interval"])
         drop = 100 * (result["success_rate"] - arm["success_rate"])
-        changed = f"{100 * arm['changed_pixels']:.1f}\u00a0%" if "changed_pixels" in arm else "–"
         rows.append(
             {
                 "name": name,
-                "changed": changed,
+                "changed": share_of_pixels(arm),
                 "reached": f"{arm['successes']}/{arm['n']}",
                 "interval": f"{low:.0f} to {high:.0f}\u00a0%",
                 "drop": f"{drop + 0.0:.1f}",

@@ -186,10 +186,10 @@ def _disguised(
 ) -> tuple[dict[str, list[Episode]], dict[str, float]]:
     """The planner's episodes on the same pairs under every change of appearance, and the share of pixels that it
     changes, both by its name: a task may show nothing of what one of them touches."""
-    played, changed = {}, {}
+    played, changed, plain = {}, {}, _starts(rooms[0], pairs)
     for name in envs.APPEARANCES:
         others = [envs.disguise(envs.make(task, room.size), name) for room in rooms]
-        changed[name] = round(float((_starts(others[0], pairs) != _starts(rooms[0], pairs)).any(-1).mean()), 4)
+        changed[name] = float((_starts(others[0], pairs) != plain).any(-1).mean())
         played[name] = _play(name, _guarded(checkpoint, settings, protocol)[1], others, pairs, protocol, progress)
         for room in others:
             room.close()

@@ -63,7 +63,9 @@ class JEPAConfig:
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
             do = "put one of your own into planner.models.encoders.ENCODERS first"
-            raise BadInput("unknown encoder", expected=" or ".join(ENCODERS), got=repr(self.encoder), do=do)
+            known = " or ".join(name for name in ENCODERS if "+" not in name or name not in BUILT_IN)
+            expected = f"{known}, ours also with {RETINA} or {JOINED} and, after these, {GAZE} and {SURROUND}"
+            raise BadInput("unknown encoder", expected=expected, got=repr(self.encoder), do=do)
         if self.predictor not in PREDICTORS:
             raise BadInput("unknown predictor", expected=" or ".join(PREDICTORS), got=repr(self.predictor))
         ranges = {
@@ -161,7 +163,7 @@ class JEPA(nn.Module):
             return self
         if new not in ENCODERS:
             extra = "surround" * surround or "gaze" * gaze
-            do = f"leave --{extra} out" + ", and give --no-retina" * (f"{name}{RETINA}" not in ENCODERS)
+            do = f"leave --{extra} out" + ", and give --no-retina" * (not has_one and f"{name}{RETINA}" not in ENCODERS)
             expected = " or ".join(known for known in BUILT_IN if f"{known}{RETINA}{SURROUND * surround}" in ENCODERS)
             what = f"no {extra or 'retina'} for this encoder"
             do = do if extra else "leave it out: --no-retina"
