@@ -668,16 +668,14 @@ def learn_looks(
 def _check_teacher(model: JEPA, teacher: JEPA, store: EpisodeStore, config: TrainConfig) -> None:
     """Raises `BadInput` where a teacher's latents of plain pictures are none of the model's, or it has a teacher."""
     if isinstance(model.encoder, JoinedEncoder):
-        do = "leave it out"
-        raise BadInput("looks: the taught half of a joined encoder learns from the exact one", do=do)
+        raise BadInput("looks: the taught half of a joined encoder learns from the exact one", do="leave it out")
+    do = "give the weights that these were taught looks from"
     for name in ("image_size", "latent_dim"):
         if (got := getattr(teacher.config, name)) != (want := getattr(model.config, name)):
-            do = "give the weights that these were taught looks from"
             raise BadInput(f"looks: the teacher does not fit: {name}", expected=str(want), got=str(got), do=do)
     pixels = Pictures(store, split_rows(store.info.episodes, config.held_out)[1], 128, config.seed)[0]["pixels"]
     if (apart := (model.embed(pixels) - teacher.embed(pixels)).square().mean().item()) > ONE_SPACE:
         expected = f"latents a mean square distance of {ONE_SPACE} apart at most on plain pictures"
-        do = "give the weights that these were taught looks from"
         raise BadInput("looks: the teacher's latents differ in meaning", expected=expected, got=f"{apart:.2f}", do=do)
 
 

@@ -351,7 +351,7 @@ def test_every_appearance_is_played_on_the_same_pairs(loaded: Checkpoint) -> Non
 def test_a_change_that_the_camera_does_not_see_is_told_from_one_that_costs_nothing(
     loaded: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OGBench's table is of a texture, and turned bluish without a pixel that changed: its drop of 0 meant nothing."""
+    """A floor so brightly lit that a tint is clipped hardly shows it, and a drop of 0 there means nothing."""
     look = next(iter(load_envs().APPEARANCES))
     monkeypatch.setitem(load_envs().APPEARANCES, look, lambda env: None)
     arms = measure(loaded, episodes=1, appearance=True).result["appearance"]

@@ -163,10 +163,10 @@ class JEPA(nn.Module):
             return self
         if new not in ENCODERS:
             extra = "surround" * surround or "gaze" * gaze
-            do = f"leave --{extra} out" + ", and give --no-retina" * (not has_one and f"{name}{RETINA}" not in ENCODERS)
+            bare = not has_one and f"{name}{RETINA}" not in ENCODERS
+            do = f"leave --{extra} out" + ", and give --no-retina" * bare if extra else "leave it out: --no-retina"
             expected = " or ".join(known for known in BUILT_IN if f"{known}{RETINA}{SURROUND * surround}" in ENCODERS)
             what = f"no {extra or 'retina'} for this encoder"
-            do = do if extra else "leave it out: --no-retina"
             raise BadInput(what, expected=expected, got=repr(name), do=do)
         kept = self.state_dict()
         kept = kept if has_one else {_behind_retina(key): value for key, value in kept.items()}
@@ -186,8 +186,7 @@ class JEPA(nn.Module):
         if (behind := f"{self.config.encoder}{RETINA}") not in ENCODERS:
             do = "start from the weights that were taught looks, as they were before"
             raise BadInput("no retina for this encoder", expected="a bare one", got=repr(self.config.encoder), do=do)
-        more = taught.config.encoder.removeprefix(behind)
-        more = more if more in (GAZE, SURROUND, f"{GAZE}{SURROUND}") else ""
+        more = taught.config.encoder.removeprefix(behind) if taught.config.encoder.startswith(behind) else ""
         wanted = replace(self.config, encoder=f"{behind}{more}")
         for name in ("encoder", "image_size", "width", "latent_dim"):
             if (got := getattr(taught.config, name)) != (want := getattr(wanted, name)):

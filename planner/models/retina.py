@@ -81,8 +81,8 @@ class Gaze(nn.Module):
 class Surround(nn.Module):
     """Tells every place of a feature map what is around it, in half and in a quarter of its resolution.
 
-    Layers that see a sixth of a picture at a time cannot tell a thing of another colour from a disc of that colour that
-    passes before the camera, nor from a patch of a floor; what is around tells. The way down and up again of U-Net
+    Layers that see a seventh of a picture at a time cannot tell a thing of another colour from a disc of that colour
+    before the camera, nor from a patch of a floor; what is around tells. The way down and up again of U-Net
     (Ronneberger et al., arXiv 1505.04597), whose outcome is added. It starts as no change at all.
 
     Args:
