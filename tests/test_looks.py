@@ -30,17 +30,18 @@ from planner.training import join, learn_looks, pretrain, train
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that say how far joined encoders agree: in batches of eight, 4,000 take most of a minute."""
-    monkeypatch.setattr(training, "AGREE_ON", 800)
+    monkeypatch.setattr(training, "AGREE_ON", 160)
 
 
 CONFIG = TrainConfig(steps=12, batch=8, augment=0.8, held_out=0.25, save_every=5)
 
 
+@torch.no_grad()
 def seeing(pixels: Tensor, seed: int = 0) -> JEPA:
     """A JEPA of random weights to whose latents `pixels` give variance 1, as after training."""
-    model = toy_model(seed).train()
+    model, some = toy_model(seed).train(), pixels[:: max(1, len(pixels) // 200)]
     for _ in range(30):
-        model.embed(pixels)
+        model.embed(some)
     return model.eval().to(memory_format=torch.channels_last)  # as a loaded checkpoint is
 
 
@@ -79,7 +80,7 @@ def test_looks_that_do_not_move() -> None:
 
 def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:
     """On episodes that were held out, and against a teacher that stands still while its student learns."""
-    config = replace(CONFIG, steps=400, batch=32, learning_rate=3e-3)
+    config = replace(CONFIG, steps=250, batch=32, learning_rate=3e-3)
     taught = learn(tmp_path, config, episodes=60)
     pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
     torch.manual_seed(0)
@@ -89,7 +90,7 @@ def test_varied_pictures_get_the_latents_of_plain_ones(tmp_path: Path) -> None:
     looks = start.embed(strange), taught.embed(strange), taught.embed(pixels)
     before, after, plain = ((latents - want).square().mean() for latents in looks)
     assert after < 0.5 * before and plain < 0.15
-    assert sorted(curves(tmp_path / "out")[400]) == ["val/plain", "val/untaught", "val/varied"]
+    assert sorted(list(curves(tmp_path / "out").values())[-1]) == ["val/plain", "val/untaught", "val/varied"]
 
 
 @pytest.mark.parametrize("surround", [False, True])
@@ -264,8 +265,11 @@ def test_encoders_agree_on_held_out_plain_pictures(tmp_path: Path) -> None:
         assert torch.equal(found.state_dict()[new], value), name
 
 
-def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(tmp_path: Path) -> None:
+def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An encoder that sees through looks, beside one that does not, as training leaves them."""
+    monkeypatch.setattr(training, "AGREE_ON", 800)
     config = replace(CONFIG, steps=500, batch=32, shift=False)  # the toy's latents, of a dot, hang on its place
     store = scenes(tmp_path / "data", episodes=60)
     model = seeing(store.data["pixels"].flatten(0, 1))
@@ -329,7 +333,7 @@ def test_of_a_joined_encoder_the_taught_half_learns_on(words: list[str], tmp_pat
 def test_the_taught_half_learns_from_the_exact_one(tmp_path: Path) -> None:
     """Its own latents, off by half a standard deviation, were what it would have kept."""
     model, plain, store, told = joined(tmp_path, wrong=0.5, episodes=120)
-    config = replace(CONFIG, steps=200, batch=32, learning_rate=3e-3, shift=False)
+    config = replace(CONFIG, steps=100, batch=32, learning_rate=3e-3, shift=False)
     taught = learn_looks(model, store, config, tmp_path / "out", weights="abc", tensorboard=False)
     assert taught is not None
     pixels = scenes(tmp_path / "fresh", seed=5).data["pixels"].flatten(0, 1)
@@ -342,7 +346,7 @@ def test_who_is_taught_again_learns_what_was_taught_first(tmp_path: Path) -> Non
     """By itself, off by half a standard deviation, it would keep that, and be off by more each time."""
     store = scenes(tmp_path / "data", episodes=60)
     first = seeing(store.data["pixels"].flatten(0, 1))
-    config = replace(CONFIG, steps=200, batch=32, learning_rate=3e-3, shift=False)
+    config = replace(CONFIG, steps=100, batch=32, learning_rate=3e-3, shift=False)
     wrong = {}
     for name, teacher in {"itself": None, "first": (first, "abc")}.items():
         model = deepcopy(first)

@@ -79,7 +79,7 @@ def test_goals_never_leave_the_episode_and_short_episodes_are_refused() -> None:
         hindsight(horizon=20, history=2)
 
 
-def learned(draws: Hindsight, out: Path, steps: int = 700, past: int = 0) -> ActionPrior:
+def learned(draws: Hindsight, out: Path, steps: int = 450, past: int = 0) -> ActionPrior:
     torch.manual_seed(0)
     prior = ActionPrior(1, draws.past.numel(), 1, draws.ahead.numel() // LINE.block, 64, past)
     config = TrainConfig(steps=steps, learning_rate=3e-3, save_every=10_000)
@@ -88,7 +88,7 @@ def learned(draws: Hindsight, out: Path, steps: int = 700, past: int = 0) -> Act
 
 
 def test_it_learns_which_way_the_goal_lies(tmp_path: Path) -> None:
-    prior = learned(hindsight(256), tmp_path)
+    prior = learned(hindsight(256), tmp_path, 700)
     here, noise = torch.zeros(1, 2, 1), torch.randn(1, 200, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         right, left = (prior.propose(here, torch.tensor([[x]]), RESTED, noise)[0, :, 0, 0] for x in (0.15, -0.15))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from planner import checkpoint
 from planner.actions import ActionSpec
@@ -70,12 +73,21 @@ def dot_store(path: Path, **changes: Any) -> EpisodeStore:
 
 def toy_model(seed: int = 0, shape: JEPAConfig = SHAPE) -> JEPA:
     """A JEPA with random weights and settled statistics, in evaluation mode."""
+    model, generator = _settled(seed, shape)
+    torch.set_rng_state(generator)
+    return copy.deepcopy(model)
+
+
+@functools.cache
+def _settled(seed: int, shape: JEPAConfig) -> tuple[JEPA, Tensor]:
+    """The model, which nobody may change, and where chance stands after it: to settle a transformer takes seconds."""
     torch.manual_seed(seed)
     model = JEPA(shape, SPEC)
     size = shape.image_size
-    for _ in range(20):
-        model.embed(torch.randint(256, (16, size, size, 3), dtype=torch.uint8))
-    return model.eval().requires_grad_(False)
+    with torch.no_grad():
+        for _ in range(20):
+            model.embed(torch.randint(256, (16, size, size, 3), dtype=torch.uint8))
+    return model.eval().requires_grad_(False), torch.get_rng_state()
 
 
 def toy_checkpoint(path: Path, task: str = "TwoRoom", shape: JEPAConfig = SHAPE) -> Path:
