@@ -14,10 +14,10 @@ from envs.appearance import floor
 from planner import augment
 from planner.augment import vary
 from planner.errors import BadInput
-from planner.looks import LooksTraining
-from planner.masked import MaskedTraining
 from planner.settings import TrainConfig
 from planner.training import JEPATraining
+from planner.training.looks import LooksTraining
+from planner.training.masked import MaskedTraining
 
 
 def repainted(pictures: torch.Tensor, strength: float) -> torch.Tensor:

@@ -36,7 +36,7 @@ from planner.errors import BadInput
 from planner.models.ensemble import Ensemble
 from planner.models.jepa import JEPAConfig
 from planner.testing import check_world_model
-from planner.training import _draws
+from planner.training.batches import draws_of
 from planner.types import Context
 
 SHAPES: dict[str, Any] = {
@@ -94,7 +94,7 @@ def test_training_lowers_the_error_of_what_is_drawn(kind: str, augment: float, t
     torch.manual_seed(0)
     model = RIVALS[kind][0](SHAPES[kind], toys.SPEC)
     training = TRAININGS[kind](model, config, store.info)
-    batch = _draws(model, store, config)[0][0]
+    batch = draws_of(model, store, config)[0][0]
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
     losses = []
     for _ in range(60):

@@ -126,11 +126,6 @@ def test_nothing_imports_the_command_line() -> None:
         (
             "lightning",
             [
-                "planner.looks",
-                "planner.masked",
-                "planner.prior",
-                "planner.slow",
-                "planner.temporal",
                 "planner.training",
             ],
         ),

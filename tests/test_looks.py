@@ -14,23 +14,24 @@ import torch
 from torch import Tensor, nn
 from toys import SIZE, cut_and_resumed, dot_store, toy_checkpoint, toy_model
 
-from planner import checkpoint, training
+from planner import checkpoint
 from planner.augment import vary
 from planner.cards import curves
 from planner.cli import main
 from planner.data import EpisodeStore
 from planner.errors import BadInput
-from planner.looks import LooksTraining, Pictures, varied
 from planner.models.jepa import JEPA
 from planner.settings import PlannerConfig, TrainConfig
-from planner.stages import one_cycle
-from planner.training import join, learn_looks, pretrain, train
+from planner.training import join, learn_looks, looks, pretrain, train
+from planner.training.batches import Pictures
+from planner.training.looks import LooksTraining, varied
+from planner.training.stages import one_cycle
 
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that say how far joined encoders agree: in batches of eight, 4,000 take most of a minute."""
-    monkeypatch.setattr(training, "AGREE_ON", 160)
+    monkeypatch.setattr(looks, "AGREE_ON", 160)
 
 
 CONFIG = TrainConfig(steps=12, batch=8, augment=0.8, held_out=0.25, save_every=5)
@@ -269,7 +270,7 @@ def test_pictures_with_another_look_are_told_by_what_the_encoders_make_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An encoder that sees through looks, beside one that does not, as training leaves them."""
-    monkeypatch.setattr(training, "AGREE_ON", 800)
+    monkeypatch.setattr(looks, "AGREE_ON", 800)
     config = replace(CONFIG, steps=500, batch=32, shift=False)  # the toy's latents, of a dot, hang on its place
     store = scenes(tmp_path / "data", episodes=60)
     model = seeing(store.data["pixels"].flatten(0, 1))

@@ -17,11 +17,11 @@ from planner.cards import curves
 from planner.cli import main
 from planner.data import split_rows
 from planner.errors import BadInput
-from planner.masked import CELLS, GREY, MaskedTraining, draw_hidden, hide
 from planner.models.encoders import ENCODERS, FeatureEncoder
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.settings import TrainConfig
 from planner.training import cache_latents, pretrain, probe, train
+from planner.training.masked import CELLS, GREY, MaskedTraining, draw_hidden, hide
 
 CONFIG = TrainConfig(steps=12, batch=8, held_out=0.25, save_every=5, sigreg_directions=16)
 FROZEN = replace(TRAINING, freeze=True)

@@ -19,11 +19,13 @@ from planner.errors import BadInput
 from planner.models.prior import ActionPrior
 from planner.mpc import MPC
 from planner.optimizers import CEM
-from planner.prior import Hindsight, PriorTraining
 from planner.proposals import proposer
 from planner.recipes import known_metric, planner_for, recipe_for
 from planner.settings import PlannerConfig, TrainConfig
-from planner.training import _episodes, _run, train
+from planner.training import train
+from planner.training.batches import episodes_of
+from planner.training.prior import Hindsight, PriorTraining
+from planner.training.run import run_stage
 from planner.types import Context
 
 LINE = ActionSpec((-1.0,), (1.0,), ("m/s",), 2)
@@ -83,7 +85,7 @@ def learned(draws: Hindsight, out: Path, steps: int = 450, past: int = 0) -> Act
     torch.manual_seed(0)
     prior = ActionPrior(1, draws.past.numel(), 1, draws.ahead.numel() // LINE.block, 64, past)
     config = TrainConfig(steps=steps, learning_rate=3e-3, save_every=10_000)
-    assert _run(PriorTraining(prior, config, LINE), config, out, False, lambda: (draws, hindsight(64)))
+    assert run_stage(PriorTraining(prior, config, LINE), config, out, False, lambda: (draws, hindsight(64)))
     return prior.eval()
 
 
@@ -361,7 +363,7 @@ def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(
 ) -> None:
     """Play never shows what a planner does when it fails, and steps left have to know; every episode counts alike."""
     stores = [dot_store(tmp_path / name, episodes=n, seed=seed) for name, n, seed in (("play", 8, 0), ("own", 4, 1))]
-    (fit, fit_actions), (check, check_actions) = _episodes(toy_model(), stores, (), 0.25)
+    (fit, fit_actions), (check, check_actions) = episodes_of(toy_model(), stores, (), 0.25)
     assert len(fit) == len(fit_actions) == 6 + 3 and len(check) == len(check_actions) == 2 + 1
     for half, rows in ((fit_actions, slice(0, -2)), (check_actions, slice(-2, None))):
         assert all(any(torch.equal(own, one) for one in half) for own in stores[0].data["actions"][rows])

@@ -16,8 +16,9 @@ from planner.cli import main
 from planner.errors import BadInput
 from planner.models.slow import HALF_WAY, SlowFeatures, slowness
 from planner.settings import STILLNESS, PlannerConfig, TrainConfig
-from planner.slow import Neighbours, SlowTraining
-from planner.training import _run, train
+from planner.training import train
+from planner.training.run import run_stage
+from planner.training.slow import Neighbours, SlowTraining
 
 BLOCK = 2
 
@@ -79,7 +80,7 @@ def test_they_are_what_the_robot_does_not_move_by_itself(tmp_path: Path) -> None
     torch.manual_seed(0)
     head = SlowFeatures(6, 1, hidden=64)
     fit, check = (Neighbours(part, BLOCK, 512, 0) for part in (latents[:360], latents[360:]))
-    assert _run(SlowTraining(head, config), config, tmp_path, False, lambda: (fit, check))
+    assert run_stage(SlowTraining(head, config), config, tmp_path, False, lambda: (fit, check))
     with torch.no_grad():
         feature = head.net(latents[360:]).flatten()
     correlated = [torch.corrcoef(torch.stack([feature, place[360:].flatten()]))[0, 1].abs() for place in (thing, robot)]
@@ -94,7 +95,7 @@ def test_by_two_features_of_one_place_the_thing_counts_and_the_robot_hardly_does
     config = TrainConfig(steps=600, learning_rate=3e-3, save_every=10_000)
     torch.manual_seed(0)
     head, pairs = SlowFeatures(6, 2, hidden=64), Neighbours(latents, BLOCK, 512, 0)
-    assert _run(SlowTraining(head, config), config, tmp_path, False, lambda: (pairs, pairs))
+    assert run_stage(SlowTraining(head, config), config, tmp_path, False, lambda: (pairs, pairs))
     robot, thing = torch.rand(2, 500, generator=torch.Generator().manual_seed(1)) * 0.7
     with torch.no_grad():
         moved = [head(seen(robot, thing), seen(*place)) for place in ((robot, thing + 0.3), (robot + 0.3, thing))]

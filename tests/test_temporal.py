@@ -16,8 +16,9 @@ from planner.energies import LearnedDistance
 from planner.errors import BadInput
 from planner.models.temporal import TemporalDistance
 from planner.settings import NEARNESS, PlannerConfig, TrainConfig
-from planner.temporal import DistanceTraining, Ways
-from planner.training import _run, train
+from planner.training import train
+from planner.training.run import run_stage
+from planner.training.temporal import DistanceTraining, Ways
 
 BLOCK = 2
 
@@ -82,7 +83,7 @@ def test_it_learns_the_way_around_from_pieces_of_it(tmp_path: Path) -> None:
     torch.manual_seed(0)
     learned = TemporalDistance(2, 16, hidden=64)
     fit, check = (Ways(part, BLOCK, 4, 512, 0) for part in (latents[:380], latents[380:]))
-    assert _run(DistanceTraining(learned, config, 4), config, tmp_path, False, lambda: (fit, check))
+    assert run_stage(DistanceTraining(learned, config, 4), config, tmp_path, False, lambda: (fit, check))
     with torch.no_grad():
         ends = learned(horseshoe(torch.tensor(0.0)), horseshoe(torch.tensor(1.0))).item()
         middle = learned(horseshoe(torch.tensor(0.0)), horseshoe(torch.tensor(0.5))).item()

@@ -30,18 +30,8 @@ from planner.energies import ObjectDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
-from planner.training import (
-    JEPATraining,
-    _draws,
-    _episodes,
-    add_part,
-    body_directions,
-    cache_latents,
-    learn_looks,
-    polish,
-    probe,
-    train,
-)
+from planner.training import JEPATraining, add_part, body_directions, cache_latents, learn_looks, polish, probe, train
+from planner.training.batches import draws_of, episodes_of
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +201,7 @@ def test_symmetries_that_a_task_has_not_are_refused(store: EpisodeStore, tmp_pat
 def test_a_training_sees_pictures_in_the_mirror_too(store: EpisodeStore, tmp_path: Path) -> None:
     """Half of each batch, from the first stage on; a folder of one kind is not resumed as the other."""
     config = but(symmetric=True)
-    mixture, check = _draws(toy_model(), store, config, [MIRROR])
+    mixture, check = draws_of(toy_model(), store, config, [MIRROR])
     assert [part.symmetry for part in mixture.parts] == [None, MIRROR] and check.symmetry is None
     assert [part.batch for part in mixture.parts] == [config.batch // 2] * 2
     model = train(store, SHAPE, config, tmp_path, tensorboard=False, symmetries=[MIRROR])
@@ -249,7 +239,7 @@ def test_a_card_tells_of_symmetries(store: EpisodeStore, tmp_path: Path) -> None
 
 def test_heads_learn_from_episodes_in_the_mirror_too(store: EpisodeStore) -> None:
     """Those that they are fitted on; what they are checked on stays as it was."""
-    (fit, fit_actions), (check, _) = _episodes(toy_model(), [store], [MIRROR], 0.25)
+    (fit, fit_actions), (check, _) = episodes_of(toy_model(), [store], [MIRROR], 0.25)
     n = store.info.episodes
     held = max(1, round(n / 4))
     assert len(fit) == len(fit_actions) == 2 * (n - held) and len(check) == held
@@ -508,7 +498,7 @@ def test_the_commit_is_asked_before_anything_is_learned(store: EpisodeStore, tmp
     """The card is written at the end of hours, and names what ran: `versions.commit` keeps its first answer."""
     seen: list[str] = []
     step = JEPATraining.training_step
-    monkeypatch.setattr("planner.training.commit", lambda: seen.append("asked"))
+    monkeypatch.setattr("planner.training.run.commit", lambda: seen.append("asked"))
     monkeypatch.setattr(JEPATraining, "training_step", lambda *given: (seen.append("learned"), step(*given))[1])
     train(store, SHAPE, but(steps=2), tmp_path, tensorboard=False)
     assert seen == ["asked", "learned", "learned"]

@@ -21,11 +21,13 @@ from planner.cards import curves
 from planner.checkpoint import Checkpoint
 from planner.data import EpisodeStore, split_rows
 from planner.errors import BadInput
-from planner.looks import varied
 from planner.recipes import recipe_for
 from planner.settings import TrainConfig
 from planner.tasks import folder_name
-from planner.training import JEPATraining, _data, _draws, _run, _same_run
+from planner.training import JEPATraining
+from planner.training.batches import data_of, draws_of
+from planner.training.looks import varied
+from planner.training.run import run_stage, same_run
 from planner.types import Context
 from planner.versions import commit
 
@@ -220,8 +222,8 @@ def train(
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
     described = {"kind": kind, "targets": targets, "pull": pull} | asdict(shape)
     described |= {"start": start.sha256 if start else None}
-    run = {"task": store.info.task, "data": _data(store), "model": described, "training": asdict(config)}
-    _same_run(out, run)
+    run = {"task": store.info.task, "data": data_of(store), "model": described, "training": asdict(config)}
+    same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
     model = RIVALS[kind][0](shape, store.info.action_spec).to(memory_format=torch.channels_last)
     fit_rows, _ = split_rows(store.info.episodes, config.held_out)
@@ -232,7 +234,7 @@ def train(
             model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
     training = TRAININGS[kind](model, config, store.info)
     training.targets, training.pull = targets, pull
-    done = _run(training, config, out, False, lambda: _draws(model, store, config))
+    done = run_stage(training, config, out, False, lambda: draws_of(model, store, config))
     return model.eval().requires_grad_(False) if done else None
 
 

@@ -9,9 +9,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from ..models.losses import covariance, sigreg
+from ..settings import TrainConfig
 from .looks import varied
-from .models.losses import covariance, sigreg
-from .settings import TrainConfig
 from .stages import check_finite, one_cycle, watch_rank
 
 CELLS = 4

@@ -10,10 +10,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from .actions import ActionSpec
-from .errors import BadInput
-from .models.prior import ActionPrior
-from .settings import TrainConfig
+from ..actions import ActionSpec
+from ..errors import BadInput
+from ..models.prior import ActionPrior
+from ..settings import TrainConfig
 from .stages import check_finite, one_cycle
 
 MOST_HASTE = 3.0

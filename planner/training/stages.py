@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import BadInput
-from .models.losses import effective_rank
-from .settings import TrainConfig
+from ..errors import BadInput
+from ..models.losses import effective_rank
+from ..settings import TrainConfig
 
 
 def check_finite(loss: Tensor, stage: str, step: int) -> None:

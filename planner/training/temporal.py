@@ -10,8 +10,8 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from .models.temporal import TemporalDistance
-from .settings import TrainConfig
+from ..models.temporal import TemporalDistance
+from ..settings import TrainConfig
 from .stages import check_finite
 
 ELSEWHERE = 0.3

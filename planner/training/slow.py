@@ -9,8 +9,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from .models.slow import SlowFeatures, slowness
-from .settings import TrainConfig
+from ..models.slow import SlowFeatures, slowness
+from ..settings import TrainConfig
 from .stages import check_finite, one_cycle
 
 

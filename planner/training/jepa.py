@@ -1,0 +1,179 @@
+"""The JEPA's own stages: all of it on windows of play, and its predictor alone; what probes read from its latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from ..data import DatasetInfo
+from ..errors import BadInput
+from ..models.jepa import JEPA
+from ..models.losses import covariance, rollout_loss, sigreg
+from ..settings import TrainConfig
+from .looks import varied
+from .stages import watch_rank
+
+
+class JEPATraining(lightning.LightningModule):
+    """One update: encode every frame of a window, predict from every start, compare, keep the latents apart."""
+
+    still: Tensor
+
+    def __init__(
+        self, model: JEPA, config: TrainConfig, info: DatasetInfo, success: Callable[[JEPA], float] | None = None
+    ) -> None:
+        super().__init__()
+        self.model, self.config, self.info, self.success = model, config, info, success
+        # Fixed "zero" action: what a robot at rest is said to have done before its episode started.
+        self.register_buffer("still", model.action.encode(model.action.still()), persistent=False)
+
+    def losses(self, batch: TensorDict) -> dict[str, Tensor]:
+        """The terms of the loss, and the latents of the batch under `latents`."""
+        config, model = self.config, self.model
+        latents = self.look(batch)  # [B, F, D]
+        predicted = self._predict(latents, batch["actions"])
+        moved = torch.cat([latents[:, :-1], latents[:, 1:] - latents[:, :-1]], -1)
+        return {
+            "prediction": rollout_loss(predicted, latents, model.history, config.decay),
+            "sigreg": sigreg(latents.flatten(0, 1), config.sigreg_directions),
+            "covariance": covariance(latents.flatten(0, 1)),
+            "inverse": (model.inverse(moved) - batch["actions"]).square().mean(),
+            "latents": latents,
+        }
+
+    def look(self, batch: TensorDict) -> Tensor:
+        """The latents `[B, F, D]` of a batch, in training each frame with a look of its own."""
+        pixels = batch["pixels"]
+        if self.training and self.config.augment:
+            pixels = varied(pixels, self.config)
+        return self.model.embed(pixels)
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each term of the loss."""
+        config = self.config
+        return {
+            "prediction": 1.0,
+            "sigreg": config.sigreg_weight,
+            "covariance": config.covariance_weight,
+            "inverse": config.inverse_weight,
+        }
+
+    def _predict(self, latents: Tensor, actions: Tensor) -> list[Tensor]:
+        """Open-loop predictions from every start at once: for k = 1..K `[B, F - H + 1 - k, D]`."""
+        model, history = self.model, self.model.history
+        seen = latents.unfold(1, history, 1).movedim(-1, -2)  # [B, F - H + 1, H, D], one row a start
+        done = actions.unfold(1, history, 1).movedim(-1, -2)  # [B, F - H, H, A]: the last is the action to come
+        if history > 1 and self.training:
+            cold = torch.rand(len(latents), 1, 1, 1, device=latents.device) < self.config.cold_starts
+            seen = torch.where(cold, seen[:, :, -1:], seen)
+            past = torch.where(cold, self.still, done[:, :, :-1])
+            done = torch.cat([past, done[:, :, -1:]], 2)
+        predicted = []
+        for _ in range(min(self.config.horizon, done.shape[1])):
+            ahead = model.predictor(seen[:, : done.shape[1]], done)
+            predicted.append(ahead)
+            # The next step starts one frame later; what happened meanwhile moves up in the history.
+            seen = torch.cat([seen[:, : done.shape[1], 1:], ahead.unsqueeze(2)], 2)
+            coming = actions[:, history - 1 + len(predicted) :].unsqueeze(2)
+            done = torch.cat([done[:, : coming.shape[1], 1:], coming], 2)
+        return predicted
+
+    def training_step(self, batch: TensorDict, _: int) -> Tensor:
+        # Noise that depends on the step alone: a resumed run draws what the uninterrupted one would have drawn.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        terms = self.losses(batch)
+        weights = self.weights()
+        loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+        if not torch.isfinite(loss):
+            raise BadInput(
+                f"training diverged at step {self.global_step}", got=f"loss {loss}", do="lower learning_rate"
+            )
+        self.log("loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": terms[name] for name in weights})
+        return loss
+
+    def validation_step(self, batch: TensorDict, _: int) -> None:
+        latents = self.look(batch)
+        predicted = self._predict(latents, batch["actions"])
+        for k, step in enumerate(predicted, start=1):
+            truth = latents[:, self.model.history - 1 + k :]
+            stay = latents[:, self.model.history - 1 : latents.shape[1] - k]
+            # Relative to predicting no change: 1 is useless, 0 perfect, and collapse cannot make it small.
+            self.log(f"val/error_{k}", (step - truth).square().mean() / (stay - truth).square().mean().clamp_min(1e-9))
+        self._latents.append(latents.flatten(0, 1))
+        self._states.append(batch["state"].flatten(0, 1))
+        self._episodes.append(batch["episode"].flatten())
+
+    def on_validation_epoch_start(self) -> None:
+        self._latents: list[Tensor] = []
+        self._states: list[Tensor] = []
+        self._episodes: list[Tensor] = []
+
+    def on_validation_epoch_end(self) -> None:
+        latents, states = torch.cat(self._latents), torch.cat(self._states)
+        rank = watch_rank(latents, "training", self.global_step, self.print)
+        if self.success is not None:
+            self.log("val/success", self.success(self.model), prog_bar=True)
+        self.log("val/effective_rank", rank, prog_bar=True)
+        tested = torch.cat(self._episodes) % 2 == 0
+        if tested.any() and not tested.all():  # a single held-out episode cannot be split
+            for name, r2 in probe(latents, states, tested, self.info.state_names, self.info.state_units).items():
+                self.log(f"probe/{name}", r2)
+
+    def configure_optimizers(self) -> Any:
+        config = self.config
+        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        warm = max(1, config.steps // 50)
+
+        def factor(step: int) -> float:
+            return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def probe(
+    latents: Tensor, states: Tensor, tested: Tensor, names: tuple[str, ...], units: tuple[str, ...]
+) -> dict[str, float]:
+    """How well a linear map reads each physical quantity off the latents: R2 on the rows that are tested, at most 1.
+
+    Args:
+        latents: `[N, D]`.
+        states: `[N, n]`; quantities in "rad" are probed as their sine and cosine, and the mean R2 of both is given.
+        tested: bool `[N]`, rows that the R2 is of; the map is fitted on the others. Split by episode: neighbouring
+            frames in both halves would flatter.
+        names: of the n quantities.
+        units: of the n quantities.
+    """
+    inputs = torch.cat([latents, torch.ones(len(latents), 1)], 1).double()
+    fit, test = inputs[~tested], inputs[tested]
+    ridge = 1e-3 * max(1, len(fit)) * torch.eye(inputs.shape[1], dtype=torch.float64)
+    scores = {}
+    for i, (name, unit) in enumerate(zip(names, units, strict=True)):
+        value = states[:, i].double()
+        targets = torch.stack([value.sin(), value.cos()], 1) if unit == "rad" else value[:, None]
+        weights = torch.linalg.solve(fit.T @ fit + ridge, fit.T @ targets[~tested])
+        missed = (test @ weights - targets[tested]).square().mean(0)
+        scores[name] = float((1 - missed / targets[tested].var(0, correction=0).clamp_min(1e-12)).mean())
+    return scores
+
+
+class PredictorTraining(JEPATraining):
+    """The second stage: the encoder stands still, its latents are cached, and the predictor learns to look further."""
+
+    def look(self, batch: TensorDict) -> Tensor:
+        return batch["latents"]
+
+    def weights(self) -> dict[str, float]:
+        return {"prediction": 1.0}
+
+    def losses(self, batch: TensorDict) -> dict[str, Tensor]:
+        latents = self.look(batch)
+        predicted = self._predict(latents, batch["actions"])
+        return {"prediction": rollout_loss(predicted, latents, self.model.history, self.config.decay)}

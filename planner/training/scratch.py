@@ -1,0 +1,186 @@
+"""From play to a model: the JEPA, its predictor alone, and the parts that its shape names; or an encoder by itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import lightning
+import torch
+from torch import nn
+
+from ..checkpoint import weights_of
+from ..data import EpisodeStore
+from ..errors import BadInput
+from ..models.encoders import BUILT_IN, GAZE, JOINED, FeatureEncoder
+from ..models.jepa import JEPA, JEPAConfig
+from ..pretrained import Pretrained, settle
+from ..settings import TrainConfig
+from ..symmetry import Symmetry
+from .batches import check_size, data_of, draws_of, named, pictures_of, some_pictures, views_of
+from .body import check_body, find_body
+from .further import TRAINERS, check_haste
+from .jepa import JEPATraining, PredictorTraining
+from .masked import MaskedTraining
+from .run import modes_are_meant, run_stage, same_run
+
+
+def train(
+    store: EpisodeStore,
+    shape: JEPAConfig,
+    config: TrainConfig,
+    out: Path,
+    *,
+    tensorboard: bool,
+    success: Callable[[JEPA], float] | None = None,
+    start: Pretrained | None = None,
+    symmetries: Sequence[Symmetry] = (),
+) -> JEPA | None:
+    """Trains a JEPA on `store`, resuming from `out/last.ckpt` if there is one.
+
+    Args:
+        store: the dataset, already verified.
+        shape: the model; its `image_size` must be the dataset's.
+        config: how to train.
+        out: folder for `last.ckpt`, `train.json` and the logs (`metrics.csv`).
+        tensorboard: also log for TensorBoard (the `tensorboard` extra).
+        success: asked at every check how often the model as it is then reaches goals, 0 to 1; logged as `val/success`.
+        start: an encoder to start from, or to leave as it is where `config.freeze` says so.
+        symmetries: the task's, seen where `config.symmetric` says so.
+
+    Returns:
+        The trained model, or None if it was interrupted (run again to go on).
+
+    Raises:
+        BadInput: if `out` holds a run of another configuration, a stage looks further than the episodes go, `start`
+            does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze is to learn where no
+            picture lies aside, `config.symmetric` asks for symmetries and there are none, or the loss is no longer
+            finite.
+    """
+    check_size(store, shape)
+    check_start(shape, config, start)
+    _check_length(store, shape, config)
+    check_body(shape.body, store.info.action_spec.env_dim)
+    views = views_of(config, symmetries)
+    lightning.seed_everything(config.seed, verbose=False)
+    model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start:
+        start.put_into(model.encoder)
+    given = hashlib.sha256(weights_of(model.encoder)).hexdigest() if config.freeze or start else None
+    run = {"task": store.info.task, "data": data_of(store), "encoder": given, "symmetries": named(views)}
+    same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
+    if not (out / "last.ckpt").exists():
+        for stage in ("polish", *TRAINERS):  # of a run whose first stage is gone: they know other latents
+            (out / stage / "last.ckpt").unlink(missing_ok=True)
+    first: JEPATraining
+    if config.freeze:
+        _freeze(model.encoder, store, config, pretrained=start is not None)
+        first = PredictorTraining(model, config, store.info, success)
+    else:
+        first = JEPATraining(model, config, store.info, success)
+    drawn = partial(draws_of, model, store, config, views, cached=config.freeze)
+    with modes_are_meant() if config.freeze else nullcontext():
+        if not run_stage(first, config, out, tensorboard, drawn):
+            return None
+        if not _polished(model, store, config, views, out, tensorboard):
+            return None
+    if model.body is not None:
+        model.body.copy_(find_body(model.eval(), store, config.held_out))
+    for part in ("temporal", "prior", "slow"):
+        learner, train_it = getattr(model, part), TRAINERS[part]
+        if learner is not None and not train_it(model, learner, [store], config, views, out, tensorboard):
+            return None
+    return model.eval()
+
+
+def pretrain(
+    store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, *, tensorboard: bool
+) -> nn.Module | None:
+    """Trains an encoder on single pictures of `store` (`masked.MaskedTraining`); resumes from `out/last.ckpt`.
+
+    Args:
+        store: the dataset, already verified; its actions are not read.
+        shape: its `encoder`, `image_size` (the dataset's), `width` and `latent_dim` are read.
+        config: what `MaskedTraining` reads, `batch` (pictures), `held_out` and `save_every`.
+        out: folder for the state to resume from and the logs.
+        tensorboard: also log for TensorBoard.
+
+    Returns:
+        The encoder, or None if it was interrupted (run again to go on).
+
+    Raises:
+        BadInput: if `out` holds another run, the encoder is a joined one, or the loss is no longer finite.
+    """
+    check_size(store, shape)
+    if JOINED in shape.encoder:
+        do = "pretrain one of the two"
+        raise BadInput("pretrain: a joined encoder stands still", expected="one encoder", got=shape.encoder, do=do)
+    run = {"task": store.info.task, "data": data_of(store)}
+    same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
+    lightning.seed_everything(config.seed, verbose=False)
+    encoder = JEPA(shape, store.info.action_spec).encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training = MaskedTraining(encoder, shape.latent_dim, config)
+    if not run_stage(training, config, out, tensorboard, partial(pictures_of, store, config)):
+        return None
+    settle(encoder, some_pictures(store, config))  # training saw pictures with holes too
+    return encoder.eval()
+
+
+def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None) -> None:
+    """Raises `BadInput` if `start` does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze
+    is to learn where no picture lies aside, or a prior is to hurry where nothing says how many steps are left."""
+    check_haste(shape, config)
+    if start:
+        start.check(shape)
+    elif config.freeze and shape.encoder in BUILT_IN:
+        do = "give --encoder, from `jepa-mpc pretrain` or a checkpoint"
+        raise BadInput("training: freeze would leave the encoder untrained", expected="a pretrained one", do=do)
+    if JOINED in shape.encoder and not config.freeze:
+        do = "give --encoder and --training.freeze, or train a bare encoder, teach it looks and join the two"
+        raise BadInput("training: a joined encoder stands still", expected="freeze", got=shape.encoder, do=do)
+    if GAZE in shape.encoder and not config.freeze and not (config.augment and config.shift):
+        got = f"augment {config.augment:g}" + (", shift" if config.shift else ", no shift")
+        do = "give --training.augment and --training.shift, or an encoder without a gaze"
+        raise BadInput("training: nothing to learn a gaze from", expected="shifted pictures", got=got, do=do)
+
+
+def _polished(
+    model: JEPA, store: EpisodeStore, config: TrainConfig, views: Sequence[Symmetry], out: Path, tensorboard: bool
+) -> bool:
+    """The stage of the predictor alone, where there is to be one; False if it was interrupted."""
+    if not config.polish_steps:
+        return True
+    second = replace(config, steps=config.polish_steps, horizon=config.polish_horizon, batch=config.polish_batch)
+    drawn = partial(draws_of, model, store, second, views, cached=True)
+    return run_stage(PredictorTraining(model, second, store.info), second, out / "polish", tensorboard, drawn)
+
+
+def _check_length(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig) -> None:
+    """Raises `BadInput` if any stage, and not the first alone, would find the episodes too short."""
+    ahead = {
+        "training.horizon": config.horizon,
+        "training.polish_horizon": config.polish_horizon if config.polish_steps else 0,
+        "model.prior_horizon": shape.prior_horizon if shape.prior else 0,
+    }
+    name, horizon = max(ahead.items(), key=lambda one: one[1])
+    block, steps = store.info.action_spec.block, store.info.steps
+    if (needed := (shape.history - 1 + horizon) * block) > steps:
+        most = steps // block - shape.history + 1
+        expected, got = f"{name} at most {most} in episodes of {steps} steps", str(horizon)
+        if most < 1:  # whatever it is set to
+            expected, got = f"at least {needed} steps for {name} {horizon}", str(steps)
+        raise BadInput("training looks further than the episodes go", expected=expected, got=got)
+
+
+def _freeze(encoder: nn.Module, store: EpisodeStore, config: TrainConfig, *, pretrained: bool) -> None:
+    """Makes an encoder stand still; somebody else's features get the statistics of their normalisation first."""
+    if not pretrained:
+        if not isinstance(encoder, FeatureEncoder):
+            got = type(encoder).__name__
+            raise BadInput("training: freeze wants latents of variance 1", expected="a FeatureEncoder", got=got)
+        settle(encoder, some_pictures(store, config))
+    encoder.requires_grad_(False)
