@@ -19,9 +19,11 @@ from PIL import Image
 from rich.console import Console
 from toys import SHAPE, SIZE, dot_store, flip_byte, toy_checkpoint
 
+import planner
 from envs.push_t import PushT
-from planner import checkpoint, cli
+from planner import checkpoint
 from planner.cli import main
+from planner.cli.evaluate import conclude
 from planner.evaluate.statistics import summary
 from planner.recipes import RECIPES
 
@@ -229,7 +231,7 @@ def test_a_reader_that_leaves_is_no_error(words: list[str], code: int) -> None:
 
 def environment() -> dict[str, str]:
     """So that a process elsewhere finds the package that is tested here."""
-    return os.environ | {"PYTHONPATH": str(Path(main.__code__.co_filename).parent.parent)}
+    return os.environ | {"PYTHONPATH": str(Path(planner.__file__).parent.parent)}
 
 
 def test_no_shipped_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
@@ -263,7 +265,7 @@ def test_help_of_train_shows_the_task_s_recipe(capsys: Any) -> None:
 @pytest.mark.parametrize("task", ["Cube", "ogbench/pointmaze-medium"])
 def test_a_narrow_terminal_shows_every_figure_whole(task: str, capsys: Any, monkeypatch: Any) -> None:
     """In 80 columns a rate was cut to `179/2` and three dots."""
-    monkeypatch.setattr("planner.cli.console", Console(width=80))
+    monkeypatch.setattr("planner.cli.evaluate.console", Console(width=80))
     floors = {name: {"successes": 12, "n": 200} for name in ("random", "noop", "oracle")}
     facts: dict[str, Any] = {"task": task, "successes": 179, "n": 200, "interval": (0.98, 1.0), "hard_score": 1.0}
     facts |= {"floors": floors, "simulates": True, "plan_ms": {"median": 12_345.6}, "control_hz": 1000.0}
@@ -272,7 +274,7 @@ def test_a_narrow_terminal_shows_every_figure_whole(task: str, capsys: Any, monk
     }
     facts["success_rate"] = 0.895
     outcome: Any = SimpleNamespace(result=facts | {"protocol": None, "appearance": looks})
-    cli._conclude([outcome], (Path("a"), Path("b"), Path("c")))
+    conclude([outcome], (Path("a"), Path("b"), Path("c")))
     said = capsys.readouterr().out
     for figure in ("179/200", "98%-100%", "12/200", "100 %", "12346", "1000 Hz", "17/100", " 0.0", "<0.1"):
         assert figure in said

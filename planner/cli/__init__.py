@@ -1,0 +1,91 @@
+"""The command `jepa-mpc`, made from dataclasses. Bad input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from errno import EACCES, EEXIST, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
+from typing import Any
+
+import tyro
+
+from ..errors import BadInput
+from ..recipes import PRETRAIN, RECIPES, recipe_for
+from .data import Check, Collect
+from .evaluate import Compare, Demo, Evaluate
+from .further import Join, Looks, Polish, Prior, Slow, Temporal
+from .robot import Plan, Serve, Surprise
+from .shared import console
+from .train import Pretrain, Train
+
+UNUSABLE = {EACCES, EEXIST, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS}
+"""What is wrong with a path that somebody gave, and not with us."""
+
+COMMANDS: dict[str, type[Any]] = {
+    "check": Check,
+    "collect": Collect,
+    "pretrain": Pretrain,
+    "train": Train,
+    "polish": Polish,
+    "prior": Prior,
+    "temporal": Temporal,
+    "slow": Slow,
+    "looks": Looks,
+    "join": Join,
+    "evaluate": Evaluate,
+    "compare": Compare,
+    "plan": Plan,
+    "serve": Serve,
+    "surprise": Surprise,
+    "demo": Demo,
+}
+
+
+def _parse(words: list[str]) -> Any:
+    """The options as a dataclass; defaults of training are those of the task's recipe, so that --help shows them."""
+    if not words or words[0] not in COMMANDS:
+        if words and words[0] not in ("-h", "--help"):
+            raise BadInput("unknown command", expected=" or ".join(COMMANDS), got=repr(words[0]))
+        console.print("[bold]jepa-mpc[/] COMMAND --help\n")
+        for name, command in COMMANDS.items():
+            console.print(f"  {name:10}{(command.__doc__ or '').splitlines()[0]}", highlight=False)
+        raise SystemExit(0)
+    command, prog, options = COMMANDS[words[0]], f"jepa-mpc {words[0]}", words[1:]
+    if command not in (Train, Pretrain):
+        return tyro.cli(command, prog=prog, args=options)
+    # Which recipe gives the defaults is known once the task is: a first look finds it. Help has to do with a guess.
+    if {"-h", "--help"} & set(options):
+        task = next((word for word in options if word in RECIPES), "")
+    else:
+        task = tyro.cli(command, prog=prog, args=options).task
+    recipe = recipe_for(task)
+    training = recipe.training
+    if command is Pretrain:
+        given = {name: getattr(training, name) for name in ("augment", "shift", "repaint", "backdrop")}
+        training = replace(PRETRAIN, **given)
+    return tyro.cli(command, prog=prog, args=options, default=command(task, model=recipe.model, training=training))
+
+
+def main(words: list[str] | None = None) -> None:
+    """Runs the command line; exits with 2 and one line on bad input, 130 on Ctrl-C, 141 where nobody reads on."""
+    try:
+        try:
+            _parse(sys.argv[1:] if words is None else words).run()
+        finally:
+            sys.stdout.flush()  # at exit, where Python does it, nobody could catch that its reader is gone
+    except BadInput as error:
+        print(f"jepa-mpc: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # as of `jepa-mpc train --help | head`: what is left to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        place = error.filename or "a file"
+        print(f"jepa-mpc: cannot write or read {place}: {error.strerror}; name another path", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("jepa-mpc: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

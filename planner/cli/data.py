@@ -1,0 +1,132 @@
+"""`jepa-mpc check` and `collect`: a task and its play."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BadInput, check_seed
+from ..recipes import recipe_for
+from ..tasks import folder_name, load_envs
+from .shared import Task, bar, check_task, console, cores
+
+if TYPE_CHECKING:
+    from ..collect import Pursuit
+    from ..data import EpisodeStore
+
+
+@dataclass(frozen=True)
+class Check:
+    """Hold a task to what collecting, planning and evaluating rely on: the first command for one of your own."""
+
+    task: Task
+    size: int = 64
+    """Height and width of the pictures, pixels."""
+    seed: int = 0
+    """Of the states and actions that are tried."""
+    out: Path = Path("runs/check")
+    """Folder for play.png: some frames of play, and the picture of a goal."""
+
+    def run(self) -> None:
+        check_seed("check", self.seed)
+        envs = load_envs()
+        with envs.make(self.task, self.size) as env:
+            try:
+                envs.check_goal_env(env, self.seed)
+            except (AssertionError, BadInput) as error:
+                raise BadInput(f"task {self.task} breaks the contract of envs.GoalEnv: {error}") from None
+            _film_play(self.out / "play.png", env, self.seed)
+            spec, state = env.action_spec(), zip(env.state_names, env.state_units, strict=True)
+        bounds = zip(spec.low, spec.high, spec.units, strict=True)
+        console.print(f"{self.task} keeps the contract, drawn by {envs.choose_backend()}", highlight=False)
+        told = {"state": ", ".join(f"{name} ({unit})" for name, unit in state)}
+        told["action"] = ", ".join(f"{low:g} to {high:g} {unit}" for low, high, unit in bounds)
+        for name, words in (told | {"picture": str(self.out / "play.png")}).items():
+            console.print(f"{name:8}{words}", highlight=False, soft_wrap=True)
+
+
+def _film_play(path: Path, env: Any, seed: int, steps: int = 48) -> None:
+    """Writes a strip of what data of the task will look like."""
+    import numpy as np
+
+    from ..collect import play_episode
+    from ..evaluate.video import Clip, film_strip
+
+    rng = np.random.default_rng(seed)
+    states, _ = play_episode(env, steps, rng)
+    frames = np.stack([env.picture(state) for state in states])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    film_strip(path, Clip(frames, env.picture(env.sample_state(rng)), "play", None), every=8)
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Record play episodes of a task; run it again to finish what was interrupted."""
+
+    task: Task
+    out: Path | None = None
+    """Folder of the dataset; data/TASK by default."""
+    episodes: int | None = None
+    """Episodes; by default as many as the task's recipe has."""
+    steps: int | None = None
+    """Environment steps an episode; by default as many as the task's recipe has."""
+    size: int = 64
+    """Height and width of the pictures, pixels."""
+    seed: int = 0
+    """Episode k is made from (seed, k)."""
+    checkpoint: Path | None = None
+    """Let this checkpoint's planner act, and not play; needs --out."""
+    goal_distance: tuple[int, int] = (15, 30)
+    """Steps of play that lie between such a planner and each of its goals, at least and at most."""
+    goal_time: int = 50
+    """Environment steps that it has for each."""
+    replan: int = 0
+    """Environment steps of each of its plans that it does before the next; 0 leaves it to the checkpoint's settings."""
+    relief: int = 0
+    """Last steps of --goal-time in which the task's own policy goes on in its place (`GoalEnv.relieve`), and shows the
+    way out of where it is stuck; that policy then sets the goals, too."""
+    workers: int = field(default_factory=cores)
+    """Processes; one a core by default."""
+
+    def run(self) -> None:
+        check_task(self.task)
+        for name in ("episodes", "steps", "workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise BadInput(f"collect: {name} is off", expected="at least 1", got=str(value))
+        check_seed("collect", self.seed)
+        if self.checkpoint and not self.out:
+            raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
+        if not self.checkpoint and self.pursuit() != Collect(self.task).pursuit():
+            do = "give --checkpoint, or none of --goal-distance, --goal-time, --replan and --relief"
+            raise BadInput("collect: play pursues no goals", do=do)
+        store = collect_for(self)
+        store.verify()
+        frames = store.info.episodes * (store.info.steps + 1)
+        console.print(f"{store.path}: {store.info.episodes} episodes, {frames} frames, renderer {store.info.renderer}")
+
+    def pursuit(self) -> Pursuit:
+        """What a planner that acts is asked for."""
+        from ..collect import Pursuit
+
+        return Pursuit(*self.goal_distance, self.goal_time, self.replan, self.relief)
+
+
+def collect_for(options: Collect) -> EpisodeStore:
+    from ..collect import collect
+
+    path = options.out or Path("data") / folder_name(options.task)
+    recipe = recipe_for(options.task)
+    with bar(f"collecting {options.task}") as advance:
+        return collect(
+            options.task,
+            path,
+            episodes=options.episodes or recipe.episodes,
+            steps=options.steps or recipe.steps,
+            size=options.size,
+            seed=options.seed,
+            workers=options.workers,
+            checkpoint=options.checkpoint,
+            pursuit=options.pursuit(),
+            progress=advance,
+        )

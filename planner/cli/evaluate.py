@@ -1,0 +1,249 @@
+"""`jepa-mpc evaluate`, `compare` and `demo`: how often goals are reached, as tables, reports and films."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ..settings import PlannerConfig
+from ..tasks import folder_name, load_envs
+from .shared import Task, console, load
+
+if TYPE_CHECKING:
+    from ..evaluate.run import Outcome, Progress
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure how often the planner reaches held-out image goals, beside the floors and the oracle."""
+
+    task: Task
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    optimizer: str | None = None
+    """cem, icem, mppi, sampling, gradient, chain, mixture or categorical; the checkpoint's own by default."""
+    samples: int | None = None
+    """Candidates an iteration; the checkpoint's own by default."""
+    iterations: int | None = None
+    """Rounds of the optimizer; the checkpoint's own by default."""
+    horizon: int | None = None
+    """Model steps to look ahead; the checkpoint's own by default."""
+    execute: int | None = None
+    """Model steps done of each plan before the next; the checkpoint's own by default."""
+    over: str | None = None
+    """Imagined steps that count: last, all or min; the checkpoint's own by default."""
+    replan: int | None = None
+    """Environment steps from one plan to the next; the checkpoint's own by default."""
+    hold: int | None = None
+    """Environment steps that each action of a plan is held; the checkpoint's own by default."""
+    std: float | None = None
+    """Standard deviation of the first candidates; the checkpoint's own by default."""
+    metric: str | None = None
+    """Of the latent distance: l2, l1, huber, cosine, temporal, temporal+l2 or temporal+slow; the checkpoint's own by
+    default."""
+    body: float | None = None
+    """Factor in the distance on where the robot itself is, 0 to 1; the checkpoint's own by default."""
+    proposals: int | None = None
+    """Plans of the action prior among the first candidates; the checkpoint's own by default."""
+    precision: str | None = None
+    """Of rehearsals: float32 or bfloat16; the checkpoint's own by default."""
+    deadline_ms: float | None = None
+    """Stop each search after so many milliseconds with the best plan so far; figures then depend on the machine."""
+    distance: int = 25
+    """Environment steps between start and goal; the budget is twice that."""
+    goals: str = "play"
+    """play: as far along held-out play as --distance says; any: random states, and then it sets the budget only; own:
+    the benchmark's own goals in turn, within its own limit of steps."""
+    strict: bool = False
+    """Count a goal as reached at half the tolerance, kept for five steps."""
+    appearance: bool = False
+    """Also play the same pairs under seven changes of appearance."""
+    episodes: int = 100
+    """Start-goal pairs."""
+    seed: int = 0
+    """Of the list of pairs and of all noise."""
+    num_envs: int = 1
+    """Environments played at once; 1 gives the honest time a plan."""
+    oracle: bool = True
+    """Also plan on the simulator itself (slow)."""
+    imagine: bool = True
+    """Show in the report what the planner imagined, and the energy around what it chose (some seconds)."""
+    out: Path | None = None
+    """Folder of the results; runs/evaluate/TASK by default."""
+    record: bool = False
+    """Write the figures into the checkpoint's card."""
+    surprise: bool = False
+    """Count the alarms of the checkpoint's monitor of surprise, which needs a surprise.json."""
+
+    def run(self) -> None:
+        from .. import checkpoint as checkpoints
+        from .. import surprise
+        from ..evaluate.run import Protocol, card_figures, evaluate, write_results
+
+        names = [one.name for one in fields(Protocol)]
+        protocol = Protocol(**{name: getattr(self, name) for name in names})
+        loaded = load(self.task, self.checkpoint)
+        settings = _override(loaded.planner, self)
+        folder = checkpoints.find(self.task, self.checkpoint)
+        watch = surprise.load(folder, loaded.sha256) if self.surprise else None
+        out = self.out or Path("runs/evaluate") / folder_name(self.task)
+        for place in (out, folder) if self.record else (out,):
+            _try_to_write(place)  # before hours of playing
+        with _table() as progress:
+            outcome = evaluate(
+                load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine, watch=watch
+            )
+        paths = write_results(out, [outcome])
+        if self.record:
+            checkpoints.record(folder, card_figures(outcome.result))
+        conclude([outcome], paths)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Set two evaluations of the same pairs side by side, with a paired test."""
+
+    first: Annotated[Path, tyro.conf.Positional]
+    """Folder that `jepa-mpc evaluate` wrote."""
+    second: Annotated[Path, tyro.conf.Positional]
+    """Another one, of the same task, distance, episodes and seed."""
+
+    def run(self) -> None:
+        from rich.table import Table
+
+        from ..evaluate.compare import compare, read_side
+
+        sides = read_side(self.first), read_side(self.second)
+        found = compare(*sides)
+        table = Table("evaluation", "reached", "95 %", "alone", "ms/plan")
+        for side, alone in zip(sides, (found["only_first"], found["only_second"]), strict=True):
+            low, high = side.result["interval"]
+            reached, plan_ms = f"{side.result['successes']}/{side.result['n']}", side.result["plan_ms"]["median"]
+            table.add_row(str(side.path), f"[bold]{reached}[/]", f"{low:.0%}-{high:.0%}", str(alone), f"{plan_ms:.3g}")
+        console.print(table)
+        least = found["smallest_shown"]
+        shown = f"with as many differing pairs, a difference of at least {least:.1%} would show"
+        if math.isnan(least):
+            shown = "too few pairs differ to show any difference"
+        console.print(f"McNemar's exact test: p = {found['p']:.3g} ({shown})", highlight=False)
+        if (times := found["times_faster"]) is None:
+            console.print("times a plan: measured in different ways, not compared")
+        else:
+            console.print(f"the first plans {times:.3g} times as fast", highlight=False)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Plan with the shipped checkpoints on TwoRoom and PushT, and leave a video and a report."""
+
+    episodes: int = 20
+    """Start-goal pairs a task."""
+    seed: int = 0
+    """Of the pairs and of all noise."""
+    out: Path = Path("runs/demo")
+    """Folder of plan.mp4, report.html and results.json."""
+
+    def run(self) -> None:
+        from ..evaluate.run import Protocol, evaluate, write_results
+
+        outcomes = []
+        for task in ("TwoRoom", "PushT"):
+            loaded = load(task, None)
+            with _table() as progress:
+                protocol = Protocol(self.episodes, seed=self.seed, oracle=False)
+                outcomes.append(
+                    evaluate(load_envs(), task, loaded, loaded.planner, protocol, progress, imagination=True)
+                )
+        conclude(outcomes, write_results(self.out, outcomes))
+
+
+def _try_to_write(folder: Path) -> None:
+    """Makes the folder, and raises `OSError` where nothing can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass
+
+
+def _override(settings: PlannerConfig, options: Evaluate) -> PlannerConfig:
+    """The checkpoint's settings, but for those given on the command line."""
+    names = [one.name for one in fields(PlannerConfig)]
+    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+    return replace(settings, **given)
+
+
+@contextmanager
+def _table() -> Iterator[Progress]:
+    """One live line a policy, with the successes so far."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    names = {"planner": "planner", "random": "random floor", "noop": "do-nothing floor", "oracle": "oracle planner"}
+    columns = TextColumn("  {task.description:18}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TextColumn("{task.fields[reached]} reached"), TimeElapsedColumn(), console=console) as bars:
+        lines: dict[str, Any] = {}
+
+        def update(policy: str, done: int, total: int, successes: int) -> None:
+            if policy not in lines:
+                lines[policy] = bars.add_task(names.get(policy, f"other {policy}"), total=total, reached=0)
+            bars.update(lines[policy], completed=done, reached=successes)
+
+        yield update
+
+
+def conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
+    """The table and the paths that an evaluation ends with."""
+    from rich.table import Column, Table
+
+    from ..evaluate.report import share_of_pixels
+
+    names = ("reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate")
+    figures = (Column(name, no_wrap=True) for name in names)  # whole in 80 columns: a name may be folded, no figure
+    table = Table(Column("task", overflow="fold"), *figures, padding=(0, 1, 0, 0))
+    for result in (outcome.result for outcome in outcomes):
+        random, noop, oracle = (_rate(result["floors"][name]) for name in ("random", "noop", "oracle"))
+        hard = "" if result["hard_score"] is None else f"{100 * result['hard_score']:.0f} %"
+        if not result["simulates"]:
+            oracle = "none"  # the simulator cannot rehearse this task
+        low, high = result["interval"]
+        plan_ms = result["plan_ms"]["median"]
+        table.add_row(
+            result["task"],
+            f"[bold]{result['successes']}/{result['n']}[/]",
+            f"{low:.0%}-{high:.0%}",
+            *(random, noop, hard, oracle),
+            f"{plan_ms:.0f}",
+            f"{result['control_hz']:.0f} Hz",
+        )
+    console.print(table)
+    for result in (outcome.result for outcome in outcomes if outcome.result["protocol"]):
+        console.print(_protocol(result["task"], result["protocol"]), highlight=False)
+    for result in (outcome.result for outcome in outcomes if outcome.result["appearance"]):
+        looks = Table("appearance", "pixels changed", "reached", "95 %", "drop, points")
+        for name, arm in result["appearance"].items():
+            low, high = arm["interval"]
+            drop = 100 * (result["success_rate"] - arm["success_rate"])
+            reached = f"{arm['successes']}/{arm['n']}"
+            looks.add_row(name, share_of_pixels(arm), reached, f"{low:.0%}-{high:.0%}", f"{drop:.0f}")
+        console.print(looks)
+    for name, path in zip(("video", "report", "numbers"), paths, strict=True):
+        console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)
+
+
+def _protocol(task: str, found: dict[str, Any]) -> str:
+    """Whether the task's frozen protocol was kept, and otherwise what is not as it says."""
+    if found["departs"]:
+        words = f"{task}: outside protocol {found['name']}: {', '.join(found['departs'])}"
+        do = "these figures do not compare with others of it; restore its file of pairs in envs/protocols"
+        return words if found["same_pairs"] is not False else f"[yellow]{words}; {do}[/]"
+    part = "" if found["n"] == found["of"] else f", the first {found['n']} of its {found['of']} pairs"
+    return f"{task}: protocol {found['name']}, column {found['column']}{part}"
+
+
+def _rate(arm: dict[str, Any] | None) -> str:
+    return "not run" if arm is None else f"{arm['successes']}/{arm['n']}"

@@ -1,0 +1,178 @@
+"""`jepa-mpc plan`, `serve` and `surprise`: one robot, one goal, one episode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..errors import BadInput, check_seed
+from ..tasks import load_envs
+from .shared import Task, bar, console, cores, load
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Move a robot to a goal picture of your own and film it."""
+
+    task: Task
+    goal: Path
+    """The goal: an image file as large as the checkpoint's pictures (a film frame, say, or one from --save-goal)."""
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    steps: int = 50
+    """Environment steps."""
+    seed: int = 0
+    """Of the random start and of the planner's noise."""
+    out: Path = Path("runs/plan")
+    """Folder for plan.mp4 and plan.png."""
+    save_goal: bool = False
+    """Do not plan: draw a random state and write its picture to GOAL."""
+
+    def run(self) -> None:
+        from ..evaluate.own_goal import film, read_picture, write_picture
+        from ..evaluate.run import check_fits
+
+        check_seed("plan", self.seed)
+        if self.steps < 1:
+            raise BadInput("plan: steps is off", expected="at least 1", got=str(self.steps))
+        loaded = load(self.task, self.checkpoint)
+        env = load_envs().make(self.task, loaded.model.config.image_size)
+        if self.save_goal:
+            write_picture(self.goal, env, self.seed)
+            console.print(f"goal: {self.goal}")
+            return
+        check_fits(env, loaded)
+        picture = read_picture(self.goal, env.size)
+        policy = loaded.planner.build(loaded.model, self.seed)
+        with bar(f"planning {self.task}") as advance:
+            video, strip, distance = film(env, policy, picture, self.steps, self.seed, self.out, advance)
+        console.print(f"latent distance to the goal: {distance[0]:.3f} at the start, {distance[1]:.3f} at the end")
+        console.print(f"video   {video}\npicture {strip}", highlight=False)
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Plan for a robot that sends its pictures over HTTP and gets actions back; with a page that shows it live."""
+
+    task: Task
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 is any. There is no password: whoever reaches the port moves the robot."""
+    port: int = 8790
+    """0 for any that is free."""
+    rate: float | None = None
+    """Most that each dimension of an action changes in one control step, in its units; no limit by default."""
+    acceleration: float | None = None
+    """Most that this change changes; no limit by default."""
+    max_age: float | None = None
+    """Oldest picture that is acted on, seconds, by the age that comes with it; not asked by default."""
+    deadline_ms: float | None = None
+    """Stop each search after so many milliseconds with the best plan so far."""
+    on_impossible: str = "warn"
+    """Where what is seen cannot be: warn, replan, or stop until the next goal; a checkpoint's surprise.json knows."""
+    seed: int = 0
+    """Of the planner's noise."""
+    threads: int = field(default_factory=cores)
+    """CPU threads; one a core by default."""
+
+    def run(self) -> None:
+        import torch
+
+        from .. import checkpoint as checkpoints
+        from .. import surprise
+        from ..adapters.server import listen
+        from ..adapters.session import Session
+        from ..guard import Limits
+
+        check_seed("serve", self.seed)
+        if self.threads < 1:
+            raise BadInput("serve: threads is off", expected="at least 1", got=str(self.threads))
+        torch.set_num_threads(self.threads)
+        given = ("rate", "acceleration", "max_age", "on_impossible")
+        limits = Limits(**{name: getattr(self, name) for name in given})
+        loaded, folder = load(self.task, self.checkpoint), checkpoints.find(self.task, self.checkpoint)
+        watched = self.on_impossible != "warn" or (folder / surprise.FILE).is_file()
+        known = surprise.load(folder, loaded.sha256) if watched else None
+        session = Session(loaded, limits, thresholds=known, seed=self.seed, deadline_ms=self.deadline_ms)
+        with listen(session, self.host, self.port) as server:
+            port = server.server_address[1]
+            watch = "" if known else ", nobody watches for the impossible (jepa-mpc surprise TASK --fit)"
+            console.print(f"http://{self.host}:{port} plans for {self.task}{watch}; Ctrl-C ends it", highlight=False)
+            try:
+                server.serve_forever()
+            finally:
+                status = session.status()
+                console.print(f"alarms {status['alarms']}, guard {status['interventions']}", highlight=False)
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """Tell which steps of a recorded episode a checkpoint finds impossible; or, with --fit, learn what is ordinary."""
+
+    clip: Annotated[str, tyro.conf.Positional]
+    """A dataset's folder, or an .npz file with pixels and actions; with --fit the name of a task."""
+    episode: int = 0
+    """Row of the dataset."""
+    task: str | None = None
+    """Of an .npz file, which does not say."""
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    fit: bool = False
+    """Play held-out episodes and write the checkpoint's thresholds, surprise.json."""
+    episodes: int = 400
+    """Episodes to fit on; at least 99."""
+    length: int = 100
+    """Environment steps of each."""
+    steps: int = 2
+    """Model steps that predictions look ahead."""
+    seed: int = 0
+    """Of the episodes to fit on."""
+    out: Path = Path("runs/surprise")
+    """Folder for energy.png and energy.json."""
+
+    def run(self) -> None:
+        from .. import surprise
+
+        for name in ("episodes", "length", "steps"):
+            if (value := getattr(self, name)) < 1:
+                raise BadInput(f"surprise: {name} is off", expected="at least 1", got=str(value))
+        check_seed("surprise", self.seed)
+        if not self.fit:
+            self._score()
+            return
+        from .. import checkpoint as checkpoints
+
+        loaded, folder = load(self.clip, self.checkpoint), checkpoints.find(self.clip, self.checkpoint)
+        env = load_envs().make(self.clip, loaded.model.config.image_size)
+        options = {name: getattr(self, name) for name in ("episodes", "length", "steps", "seed")}
+        with bar(f"playing {self.clip}") as advance:
+            found = surprise.fit(loaded, env, **options, progress=advance)
+        surprise.save(folder, found)
+        console.print(f"{folder / surprise.FILE}: unusual above {found.unusual:.3g}, impossible {found.impossible:.3g}")
+
+    def _score(self) -> None:
+        from .. import checkpoint as checkpoints
+        from .. import surprise
+        from ..evaluate.energy import draw_energy, read_recording, write_energy
+
+        recording = read_recording(Path(self.clip), self.episode)
+        if (task := recording.task or self.task) is None:
+            raise BadInput(f"surprise: {self.clip} does not say what task it is of", do="give --task")
+        loaded = load(task, self.checkpoint)
+        thresholds = surprise.load(checkpoints.find(task, self.checkpoint), loaded.sha256)
+        if recording.spec not in (None, loaded.model.action):
+            expected, got = str(loaded.model.action), str(recording.spec)
+            raise BadInput("recording and checkpoint differ in their actions", expected=expected, got=got)
+        energy = surprise.film_energies(loaded.model, recording.pixels, recording.actions, thresholds.steps)
+        self.out.mkdir(parents=True, exist_ok=True)
+        picture, numbers = self.out / "energy.png", self.out / "energy.json"
+        draw_energy(picture, recording, energy, thresholds)
+        counts, first = write_energy(numbers, energy, thresholds)
+        where = "" if first is None else f"; the first impossible step is {first}"
+        said = ", ".join(f"{counts[name]} {name}" for name in surprise.STATES)
+        console.print(f"{recording.title}: {said}{where}", highlight=False)
+        console.print(f"picture {picture}\nnumbers {numbers}", highlight=False)

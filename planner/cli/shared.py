@@ -1,0 +1,72 @@
+"""What the commands share: the console, how tasks and checkpoints are named, progress."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import tyro
+from rich.console import Console
+
+from ..tasks import load_envs
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+    from ..symmetry import Symmetry
+
+console = Console()
+_TASKS = "TwoRoom, PointMaze, Reacher, PushT, Cube; another's, as ogbench/cube-single; or your own, as module:Class."
+Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help=_TASKS)]
+
+
+def check_task(task: str) -> None:
+    load_envs().check_task(task)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load(task: str, path: Path | None) -> Checkpoint:
+    """The checkpoint for `task`; says which renderer draws, and refuses nothing silently."""
+    from .. import checkpoint
+
+    check_task(task)
+    loaded = checkpoint.load(checkpoint.find(task, path), task=task)
+    renderer = load_envs().choose_backend()
+    note = "" if renderer == loaded.renderer else f" [yellow](the checkpoint saw pictures of {loaded.renderer})[/]"
+    console.print(f"{task}: checkpoint {loaded.sha256[:12]}, renderer {renderer}{note}", highlight=False)
+    return loaded
+
+
+def symmetries_of(task: str) -> tuple[Symmetry, ...]:
+    """Those that the task lists."""
+    symmetries: tuple[Symmetry, ...] = load_envs().task_class(task).symmetries
+    return symmetries
+
+
+def typed() -> str:
+    """The command as it was typed, for cards."""
+    return f"jepa-mpc {shlex.join(sys.argv[1:])}"
+
+
+def stopped(state: Path) -> NoReturn:
+    """Ends the command after an interruption."""
+    console.print(f"stopped after a whole step; the same command goes on from {state}")
+    raise SystemExit(130)
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar to call with (done, total)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as progress:
+        line = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(line, completed=done, total=total)

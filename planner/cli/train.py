@@ -1,0 +1,143 @@
+"""`jepa-mpc train` and `pretrain`: from play to a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BadInput
+from ..models.jepa import JEPAConfig
+from ..recipes import PRETRAIN, planner_for
+from ..settings import TrainConfig
+from ..tasks import folder_name, load_envs
+from .data import Collect, collect_for
+from .shared import Task, check_task, console, cores, stopped, symmetries_of, typed
+
+if TYPE_CHECKING:
+    from ..data import EpisodeStore
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a JEPA on a task's play episodes (collected first if need be); run it again to go on where it stopped."""
+
+    task: Task
+    data: Path | None = None
+    """Dataset; data/TASK by default."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/train/TASK by default."""
+    checkpoint: Path | None = None
+    """Folder of the finished checkpoint; OUT/checkpoint by default."""
+    encoder: Path | None = None
+    """Encoder to start from: a folder that `pretrain` wrote, or a checkpoint; --training.freeze leaves it as it is."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=cores)
+    """CPU threads; one a core by default."""
+    model: JEPAConfig = field(default_factory=JEPAConfig)
+    """Shape of the JEPA."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    """How it is trained."""
+    probe: int = 20
+    """Held-out goals that the planner tries at every check; 0 leaves that out."""
+
+    def run(self) -> None:
+        import torch
+
+        from .. import cards, checkpoint, pretrained, training
+        from ..evaluate.probe import success_probe
+
+        check_task(self.task)
+        for name, least in (("threads", 1), ("probe", 0)):
+            if (value := getattr(self, name)) < least:
+                raise BadInput(f"train: {name} is off", expected=f"at least {least}", got=str(value))
+        torch.set_num_threads(self.threads)
+        start = pretrained.load(self.encoder) if self.encoder else None
+        training.check_start(self.model, self.training, start)  # before minutes of collecting
+        training.views_of(self.training, symmetries_of(self.task))
+        store = _play(self.task, self.data)
+        out = self.out or Path("runs/train") / folder_name(self.task)
+        planner, success = planner_for(self.task, self.model, store.info.block), None
+        if self.probe:
+            success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
+        model = training.train(
+            store,
+            self.model,
+            self.training,
+            out,
+            tensorboard=self.tensorboard,
+            success=success,
+            start=start,
+            symmetries=symmetries_of(self.task),
+        )
+        if model is None:
+            stopped(out / "last.ckpt")
+        folder = self.checkpoint or out / "checkpoint"
+        card = cards.card(store, self.model, self.training, out, typed(), start)
+        warn_by_heart(out)
+        checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
+        console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+def _play(task: str, given: Path | None) -> EpisodeStore:
+    """The dataset to train on; the task's own is collected if it is not there."""
+    from ..data import EpisodeStore
+
+    data = given or Path("data") / folder_name(task)
+    # A dataset that was named has to be there: a mistyped path shall not fill a disk.
+    missing = given is None and not (data / "dataset.json").exists()
+    store = collect_for(Collect(task)) if missing else EpisodeStore.open(data)
+    store.verify(task)
+    if (spec := load_envs().task_class(task).action_spec()) != store.info.action_spec:
+        got, do = str(store.info.action_spec), "collect it anew, elsewhere or after removing this one"
+        raise BadInput(f"dataset {data} and task differ in their actions", expected=str(spec), got=got, do=do)
+    return store
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train an encoder on a task's pictures alone, from masked ones to whole ones, for `train --encoder`."""
+
+    task: Task
+    data: Path | None = None
+    """Dataset; data/TASK by default."""
+    out: Path | None = None
+    """Folder for logs and the state to resume from; runs/pretrain/TASK by default."""
+    save: Path | None = None
+    """Folder of the finished encoder; OUT/encoder by default."""
+    tensorboard: bool = False
+    """Also write logs for TensorBoard."""
+    threads: int = field(default_factory=cores)
+    """CPU threads; one a core by default."""
+    model: JEPAConfig = field(default_factory=JEPAConfig)
+    """Shape of the JEPA that the encoder is for; what is not the encoder's is not read."""
+    training: TrainConfig = field(default_factory=lambda: PRETRAIN)
+    """How it is trained; what only the other parts need is not read."""
+
+    def run(self) -> None:
+        import torch
+
+        from .. import cards, pretrained, training
+
+        check_task(self.task)
+        if self.threads < 1:
+            raise BadInput("pretrain: threads is off", expected="at least 1", got=str(self.threads))
+        torch.set_num_threads(self.threads)
+        store, out = _play(self.task, self.data), self.out or Path("runs/pretrain") / folder_name(self.task)
+        encoder = training.pretrain(store, self.model, self.training, out, tensorboard=self.tensorboard)
+        if encoder is None:
+            stopped(out / "last.ckpt")
+        folder, story = self.save or out / "encoder", cards.pretrained_story(store, self.training)
+        card = cards.pretrained_card(store, self.model, story, out, typed())
+        pretrained.save(folder, encoder, self.model, story=story, card=card)
+        console.print(f"{folder}: pretrained; try `jepa-mpc train {self.task} --encoder {folder} --training.freeze`")
+
+
+def warn_by_heart(out: Path) -> None:
+    """Says so where the action prior trained in `out` learned plans by heart."""
+    from .. import cards
+
+    if found := cards.by_heart(out):
+        do = "give fewer --training.prior-steps, or more episodes"
+        console.print(f"warning: the action prior learned plans by heart: {found}; {do}", highlight=False)
