@@ -1,4 +1,4 @@
-"""Claim 3: energy tells what is possible from what is not. `python -m benchmarks.claims.expectation` for a look.
+"""Claim 3: energy tells what is possible from what is not.
 
 Held-out clips, the same clips made impossible, and the same clips looking otherwise, which is possible
 (`impossible.py`). A clip's score is the greatest energy of its steps. How far ahead is foreseen, 1 to 3 model steps, is
@@ -8,8 +8,6 @@ chosen for every scorer on calibration clips; so are the thresholds. Nothing is 
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -373,38 +371,3 @@ def run(quick: bool, report: Report, rivals: Sequence[str]) -> None:
         ]
         if not all(known(row) for row in wanted):
             measure(task, size, report, task in rivals)
-
-
-def line(row: Row) -> str:
-    """A row as text."""
-    head = f"{row['task']:10}{row['scorer']:22}{row['kind']:22}"
-    if row["group"] == "physical":
-        low, high = row["interval"]
-        alarms = "  ".join(
-            f"{row[f'at_{r:g}']['flagged']}/{row['n']} {row[f'at_{r:g}']['delay_median_p90']}" for r in RATES
-        )
-        return (
-            f"{head}AUROC {row['auroc']:.3f} ({low:.3f}-{high:.3f}), with looks {row['auroc_with_looks']:.3f}; {alarms}"
-        )
-    if row["group"] == "possible":
-        return head + "flagged " + "  ".join(f"{row[f'at_{r:g}']['flagged']}/{row['n']}" for r in RATES)
-    if row["group"] == "mean":
-        return f"{head}AUROC {row['auroc']:.3f}, with looks {row['auroc_with_looks']:.3f}"
-    if row["group"] == "goals":
-        said = (f"{k} {v['found']:.3f} {'met' if v['met'] else 'MISSED'}" for k, v in row["goals"].items())
-        return head + ", ".join(said)
-    return head
-
-
-if __name__ == "__main__":
-    rows: list[Row] = []
-
-    def show(row: Row) -> None:
-        rows.append(row)
-        print(line(row), flush=True)
-
-    run("--quick" in sys.argv, show)
-    out = Path("runs/claims")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "expectation.html").write_text(f"<!doctype html><meta charset=utf-8>{plot(rows)}")
-    (out / "expectation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
