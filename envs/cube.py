@@ -37,10 +37,16 @@ class Cube(GoalEnv):
     substeps = 20
     tolerance = 0.04
     # Where the fingers hold the cube, MuJoCo finds other contact points in the mirror. In 49 of 50 steps of play places
-    # then differ by some 0.2 mm and angles by 0.001 rad, but the cube's yaw by some 0.1 rad/s.
+    # then differ by some 0.2 mm and angles by 0.001 rad, but the cube's yaw by some 0.1 rad/s; in eight episodes of
+    # which one holds the cube askew all along, by up to 0.0033 rad and 0.2 rad/s.
     symmetries = (
         Symmetry(
-            0, True, np.diag([-1.0, 1, 1, 1]), np.kron(np.eye(2), _SIDES), np.zeros(20), np.repeat([3e-3, 0.2], 10)
+            0,
+            True,
+            np.diag([-1.0, 1, 1, 1]),
+            np.kron(np.eye(2), _SIDES),
+            np.zeros(20),
+            np.array([3e-3] * 9 + [6e-3] + [0.2] * 9 + [0.4]),
         ),
     )
     pair_rule = "the cube moves: a pair in which it stays within tolerance is solved at the start, and out"

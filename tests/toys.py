@@ -16,6 +16,7 @@ from torch import Tensor
 from planner import checkpoint
 from planner.actions import ActionSpec
 from planner.data import DatasetInfo, EpisodeStore
+from planner.models.encoders import ENCODERS
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.settings import PlannerConfig, TrainConfig
 from planner.symmetry import Symmetry
@@ -73,14 +74,17 @@ def dot_store(path: Path, **changes: Any) -> EpisodeStore:
 
 def toy_model(seed: int = 0, shape: JEPAConfig = SHAPE) -> JEPA:
     """A JEPA with random weights and settled statistics, in evaluation mode."""
-    model, generator = _settled(seed, shape)
+    model, generator = _settled(seed, shape, ENCODERS[shape.encoder])
     torch.set_rng_state(generator)
     return copy.deepcopy(model)
 
 
 @functools.cache
-def _settled(seed: int, shape: JEPAConfig) -> tuple[JEPA, Tensor]:
-    """The model, which nobody may change, and where chance stands after it: to settle a transformer takes seconds."""
+def _settled(seed: int, shape: JEPAConfig, encoder: Any) -> tuple[JEPA, Tensor]:
+    """The model, which nobody may change, and where chance stands after it: to settle a transformer takes seconds.
+
+    `encoder` is what the shape's name stands for, which tests change.
+    """
     torch.manual_seed(seed)
     model = JEPA(shape, SPEC)
     size = shape.image_size
