@@ -113,6 +113,7 @@ class Collect:
 
 
 def collect_for(options: Collect) -> EpisodeStore:
+    """Collects what the options ask for, or what is missing of it, under a progress bar."""
     from ..collect import collect
 
     path = options.out or Path("data") / folder_name(options.task)

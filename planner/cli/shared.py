@@ -25,10 +25,12 @@ Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help=_TASKS)]
 
 
 def check_task(task: str) -> None:
+    """Raises `BadInput` if there is no such task."""
     load_envs().check_task(task)
 
 
 def cores() -> int:
+    """Processor cores that this process may use, where the system says so."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -134,6 +134,7 @@ def views_of(config: TrainConfig, symmetries: Sequence[Symmetry]) -> Sequence[Sy
 
 
 def check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
+    """Raises `BadInput` where a model of this shape sees pictures of another size than the dataset's."""
     if shape.image_size != store.info.size:
         raise BadInput("image sizes differ", expected=f"{store.info.size} (the dataset's)", got=str(shape.image_size))
 

@@ -32,6 +32,9 @@ def body_directions(latents: Tensor, actions: Tensor, block: int, count: int) ->
 
     Returns:
         `[D, count]`, orthonormal, of the largest response first.
+
+    Raises:
+        BadInput: if `count` is more than env_dim.
     """
     check_body(count, actions.shape[-1])
     steps = actions.shape[1] // block
@@ -45,5 +48,6 @@ def body_directions(latents: Tensor, actions: Tensor, block: int, count: int) ->
 
 
 def check_body(count: int, actions: int) -> None:
+    """Raises `BadInput` for more directions than there are actions that could move the robot."""
     if count > actions:
         raise BadInput("body: too many directions", expected=f"at most {actions}, one an action", got=str(count))
