@@ -412,6 +412,10 @@ def test_an_evaluation_counts_alarms_if_asked(folder: Path) -> None:
     assert result["alarms"]["unusual"] == max(0, result["alarms"]["steps"] - 2 * first_step(loaded.model, 2))
     assert result["alarms"]["impossible"] == 0
     assert "alarms" not in evaluate(envs, "TwoRoom", loaded, loaded.planner, protocol).result
+    sharp = Thresholds(**GOOD | {"unusual": 0.0, "impossible": 1e-9})
+    options = {"watch": sharp, "on_impossible": "stop"}
+    stopped = evaluate(envs, "TwoRoom", loaded, loaded.planner, protocol, **options).result
+    assert stopped["interventions"]["stopped"] == stopped["alarms"]["steps"] - 2 * first_step(loaded.model, 2)
     with pytest.raises(BadInput, match="surprise is counted in one environment; expected num_envs 1; got 2"):
         evaluate(envs, "TwoRoom", loaded, loaded.planner, Protocol(num_envs=2), watch=sharp)
 
@@ -466,3 +470,18 @@ def test_fit_then_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     numbers = [json.loads((tmp_path / name / "energy.json").read_text()) for name in ("seen", "again")]
     assert numbers[0] == numbers[1] and len(numbers[0]["energy"]) == 31 and numbers[0]["energy"][14] is None
     assert np.asarray(Image.open(tmp_path / "seen" / "energy.png")).std() > 10
+
+
+def test_an_evaluation_shows_alarms_and_the_episodes_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    surprise.save(toy_checkpoint(tmp_path / "toy"), fitted(tmp_path / "toy"))
+    words = "evaluate TwoRoom --checkpoint toy --episodes 3 --distance 5 --no-oracle --out seen"
+    main([*words.split(), "--surprise", "--show", "2"])
+    alarms, page = json.loads(Path("seen/results.json").read_text())["alarms"], Path("seen/report.html").read_text()
+    told = f"of {alarms['steps']} steps the monitor of surprise called {alarms['unusual']} unusual"
+    assert f"TwoRoom: {told}" in " ".join(capsys.readouterr().out.split()) and f"Alarms: {told}" in page
+    assert "Episode 2," in page and "Episode 0," not in page
+    assert "no such episodes to show; expected up to 8 of 0 to 2; got [3]" in say(words + " --show 3", capsys)
+    assert "on_impossible without a monitor" in say(words + " --on-impossible stop", capsys)

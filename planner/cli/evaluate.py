@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ..errors import BadInput
 from ..settings import PlannerConfig
 from ..tasks import folder_name, load_envs
 from .shared import Task, console, load
@@ -81,6 +82,11 @@ class Evaluate:
     """Write the figures into the checkpoint's card."""
     surprise: bool = False
     """Count the alarms of the checkpoint's monitor of surprise, which needs a surprise.json."""
+    on_impossible: str = "warn"
+    """What follows an alarm of something impossible: warn (it is counted), replan, or stop until the next goal; needs
+    --surprise."""
+    show: tuple[int, ...] = ()
+    """Episodes to film and to show as imagined, up to eight, from 0; by default some reached and some not."""
 
     def run(self) -> None:
         from .. import checkpoint as checkpoints
@@ -93,12 +99,23 @@ class Evaluate:
         settings = _override(loaded.planner, self)
         folder = checkpoints.find(self.task, self.checkpoint)
         watch = surprise.load(folder, loaded.sha256) if self.surprise else None
+        if self.on_impossible != "warn" and not self.surprise:
+            raise BadInput("evaluate: on_impossible without a monitor", got=self.on_impossible, do="add --surprise")
         out = self.out or Path("runs/evaluate") / folder_name(self.task)
         for place in (out, folder) if self.record else (out,):
             _try_to_write(place)  # before hours of playing
         with _table() as progress:
             outcome = evaluate(
-                load_envs(), self.task, loaded, settings, protocol, progress, imagination=self.imagine, watch=watch
+                load_envs(),
+                self.task,
+                loaded,
+                settings,
+                protocol,
+                progress,
+                imagination=self.imagine,
+                watch=watch,
+                on_impossible=self.on_impossible,
+                show=self.show,
             )
         paths = write_results(out, [outcome])
         if self.record:
@@ -200,7 +217,7 @@ def conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     """The table and the paths that an evaluation ends with."""
     from rich.table import Column, Table
 
-    from ..evaluate.report import share_of_pixels
+    from ..evaluate.report import alarms_told, share_of_pixels
 
     names = ("reached", "95 %", "random", "nothing", "hard", "oracle", "ms/plan", "rate")
     figures = (Column(name, no_wrap=True) for name in names)  # whole in 80 columns: a name may be folded, no figure
@@ -227,10 +244,12 @@ def conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
         looks = Table("appearance", "pixels changed", "reached", "95 %", "drop, points")
         for name, arm in result["appearance"].items():
             low, high = arm["interval"]
-            drop = 100 * (result["success_rate"] - arm["success_rate"])
             reached = f"{arm['successes']}/{arm['n']}"
-            looks.add_row(name, share_of_pixels(arm), reached, f"{low:.0%}-{high:.0%}", f"{drop:.0f}")
+            looks.add_row(name, share_of_pixels(arm), reached, f"{low:.0%}-{high:.0%}", f"{100 * arm['drop']:.0f}")
         console.print(looks)
+    for result in (outcome.result for outcome in outcomes):
+        if told := alarms_told(result):
+            console.print(f"{result['task']}: {told}", highlight=False)
     for name, path in zip(("video", "report", "numbers"), paths, strict=True):
         console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)
 

@@ -87,6 +87,7 @@ def _task(result: Record, episodes: Sequence[Record], imagined: Sequence[Imagine
         "protocol": result.get("protocol"),
         "smallest": _number(100 * least) if (least := result.get("smallest_difference")) else None,
         "looks": _looks(result, episodes),
+        "alarms": alarms_told(result),
         "bars": Markup(_bars(result)),
         "curves": Markup(_curves(runs)) if runs else None,
         "mixed": backends if None not in backends and backends[0] != backends[1] else None,
@@ -110,6 +111,15 @@ def share_of_pixels(arm: Record) -> str:
     if share is None:
         return "–"
     return "<0.1\u00a0%" if 0 < share < 0.0005 else f"{100 * share:.1f}\u00a0%"
+
+
+def alarms_told(result: Record) -> str | None:
+    """What the monitor of surprise said during the planner's episodes, in words; None where nobody watched."""
+    if (alarms := result.get("alarms")) is None:
+        return None
+    counts = " and ".join(f"{alarms.get(name, 0):,} {name}" for name in ("unusual", "impossible"))
+    then = {"replan": ", and planned anew", "stop": ", and stopped"}.get(result.get("on_impossible", ""), "")
+    return f"of {alarms['steps']:,} steps the monitor of surprise called {counts}{then}"
 
 
 def _looks(result: Record, episodes: Sequence[Record]) -> list[dict[str, str]]:
@@ -146,6 +156,7 @@ def _settings(result: Record) -> list[tuple[str, str]]:
         "budget": _unit(result.get("budget"), "environment steps"),
         "reached means": "half the tolerance, for five steps" if result.get("strict") else "the task's tolerance, once",
         "pairs removed (solved at the start)": result.get("removed_pairs"),
+        "pairs ruled out by the task": result.get("ruled_out_pairs"),
         "optimizer": result.get("optimizer"),
         "seed": result.get("seed"),
         "environments at once": result.get("num_envs"),

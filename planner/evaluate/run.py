@@ -108,11 +108,26 @@ def evaluate(
     *,
     imagination: bool = False,
     watch: Thresholds | None = None,
+    on_impossible: str = "warn",
+    show: Sequence[int] = (),
 ) -> Outcome:
-    """Plays the planner, the floors and, if asked for, the oracle; see `results.json` in the README for the fields.
+    """Plays the planner, the floors and, if asked for, the oracle, which is `ORACLE` on the task's simulator.
 
-    With `imagination` the plans of the episodes that are shown are rehearsed once more, for the report. With `watch` a
-    monitor of surprise looks on and its alarms are counted; nothing is done about them.
+    Args:
+        envs: the package of tasks.
+        task: its name there.
+        checkpoint: whose model plans.
+        settings: of the planner.
+        protocol: which pairs are played, and how.
+        progress: told of every episode that is over.
+        imagination: rehearse the plans of the episodes that are shown once more, for the report.
+        watch: thresholds of a monitor of surprise, whose alarms are counted; None: nobody looks.
+        on_impossible: what the guard does where the monitor calls something impossible, as in `Limits`.
+        show: episodes to film, from 0, at most `MAX_CLIPS`; none: some that reached their goal and some that did not.
+
+    Raises:
+        BadInput: where the checkpoint does not fit the task, the episodes to show are none of those that are played, or
+            a monitor is to watch several environments at once.
     """
     commit()  # asked now: results name the commit that the work began on
     if watch and protocol.num_envs > 1:
@@ -120,10 +135,13 @@ def evaluate(
         raise BadInput(
             "evaluate: surprise is counted in one environment", expected="num_envs 1", got=str(protocol.num_envs)
         )
+    if len(show) > MAX_CLIPS or not all(0 <= k < protocol.episodes for k in show):
+        expected = f"up to {MAX_CLIPS} of 0 to {protocol.episodes - 1}"
+        raise BadInput("evaluate: no such episodes to show", expected=expected, got=str(list(show)))
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
     pairs = _pairs(envs, task, rooms[0], protocol)
-    planner, guard = _guarded(checkpoint, settings, protocol, watch)
+    planner, guard = _guarded(checkpoint, settings, protocol, watch, on_impossible)
     recorder = Recorder(guard, planner)
     low, high = rooms[0].action_space.low, rooms[0].action_space.high
     policies: dict[str, Policy] = {
@@ -141,15 +159,16 @@ def evaluate(
         if protocol.appearance
         else ({}, {})
     )
-    shown = choose([episode.success for episode in played["planner"]], MAX_CLIPS)
+    shown = sorted(set(show)) or choose([episode.success for episode in played["planner"]], MAX_CLIPS)
     imagined = _imagined(task, rooms[0], played["planner"], shown, recorder, protocol) if imagination else []
     for room in rooms:
         room.close()
     result = _result(envs, rooms[0], task, checkpoint, settings, protocol, pairs, played, planner, guard)
     if watch:
         result["alarms"] = dict(guard.alarms) | {"steps": sum(e.steps for e in played["planner"])}
+        result["on_impossible"] = on_impossible
     result["appearance"] = {
-        name: summary(sum(e.success for e in one), len(one)) | {"changed_pixels": changed[name]}
+        name: _look(sum(e.success for e in one), len(one), result["success_rate"]) | {"changed_pixels": changed[name]}
         for name, one in looks.items()
     }
     played |= {f"planner, {name}": episodes for name, episodes in looks.items()}
@@ -159,6 +178,12 @@ def evaluate(
         for k, episode in enumerate(episodes)
     ]
     return Outcome(result, records, _clips(task, played["planner"], shown), imagined)
+
+
+def _look(successes: int, n: int, plain: float) -> dict[str, Any]:
+    """A change of appearance's summary, and how far its rate is below that of `plain` pictures, 0 to 1."""
+    arm = summary(successes, n)
+    return arm | {"drop": plain - arm["success_rate"]}
 
 
 def _pairs(envs: ModuleType, task: str, env: Any, protocol: Protocol) -> Pairs:
@@ -202,12 +227,17 @@ def _starts(room: Any, pairs: Pairs) -> np.ndarray:
 
 
 def _guarded(
-    checkpoint: Checkpoint, settings: PlannerConfig, protocol: Protocol, watch: Thresholds | None = None
+    checkpoint: Checkpoint,
+    settings: PlannerConfig,
+    protocol: Protocol,
+    watch: Thresholds | None = None,
+    on_impossible: str = "warn",
 ) -> tuple[MPC, Guard]:
     """A fresh planner, and the guard that its actions leave through."""
     planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms, apart=True)
     monitor = Monitor(checkpoint.model, watch) if watch else None
-    return planner, Guard(planner, checkpoint.model.action, Limits(survive_errors=False), monitor=monitor)
+    limits = Limits(survive_errors=False, on_impossible=on_impossible)
+    return planner, Guard(planner, checkpoint.model.action, limits, monitor=monitor)
 
 
 def check_fits(env: Any, checkpoint: Checkpoint) -> None:

@@ -218,7 +218,10 @@ class JEPA(nn.Module):
         return self.encoder(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3])
 
     def encode(self, obs: TensorDict) -> TensorDict:
-        """Observations with `pixels` `[..., size, size, 3]` to `latent` `[..., D]`, same batch."""
+        """Observations with `pixels` `[..., size, size, 3]` to `latent` `[..., D]`, same batch; `BadInput` without."""
+        if "pixels" not in obs.keys():  # noqa: SIM118 - a TensorDict iterates over its batch
+            got = ", ".join(map(str, obs.keys())) or "nothing"
+            raise BadInput("JEPA: no picture to embed", expected="pixels [..., size, size, 3]", got=got)
         return TensorDict({"latent": self.embed(obs["pixels"])}, batch_size=obs.batch_size)
 
     def rollout(self, context: Context, actions: Tensor) -> TensorDict:
