@@ -413,6 +413,7 @@ def test_the_page_shows_what_was_found_and_what_was_missed() -> None:
     rows |= {"traces": {"group": "traces", "traces": traces}}
     page = expectation.plot([facts | {"kind": kind} | row for kind, row in rows.items()])
     assert "0.833 missed" in page and "100.0% missed" in page and "<svg" in page
+    assert "<td>0.917</td><td>0.444</td><td>67 %</td><td>100 %</td><td>2 (2)</td>" in page
     assert "&lt;jepa&gt;" in page and "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
     assert "Nothing was measured yet" in expectation.plot([])
     jepa = [facts | {"kind": kind, "scorer": "jepa"} | row for kind, row in rows.items()]

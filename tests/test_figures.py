@@ -212,6 +212,31 @@ def test_figures_of_surprise_are_those_that_were_measured(task: str, page: str) 
     assert told == [*aurocs, f"{looks['flagged']}/{looks['of']}"]
 
 
+@pytest.mark.parametrize("task", GOALS)
+def test_what_is_caught_and_how_late_is_what_was_measured(task: str) -> None:
+    table = CLAIMS.split("| average precision; caught at 1 and 5 %; delay |")[1].split("\n\n")[0]
+    (told,) = [line.strip("| ").split(" | ")[1:] for line in table.splitlines() if line.startswith(f"| `{task}`")]
+    rows = claims_of(task)
+    assert told == [_caught(rows[kind]) if kind in rows else "-" for kind in KINDS[:-1]]
+
+
+def _caught(row: dict[str, Any]) -> str:
+    low, high = row["at_0.01"], row["at_0.05"]
+    late = ", ".join(f"{steps:.0f}" for steps in high["delay_median_p90"])
+    return f"{row['ap']:.3f}; {low['flagged']}, {high['flagged']}; {late}"
+
+
+def test_figures_of_forks_are_those_that_were_measured() -> None:
+    lines = (ROOT / "benchmarks/results/claims.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row.get("kind") == "fork"]
+    sought = next(row for row in reversed(rows) if row["scorer"] == "jepa, action sought")
+    assert sought["checkpoint_sha256"] == shipped_config("PointMaze")["sha256"]
+    way, wall, ghost = (sought["energies"][kind][1] for kind in ("mode", "wall", "ghost"))
+    told = f"{way:.3f} in the median for each way that can be taken, {wall:.2f} for walking into a wall and {ghost:.2f}"
+    assert told in CLAIMS and f"at {sought['n']} places" in CLAIMS
+    assert sought["auroc_wall"] == sought["auroc_ghost"] == 1
+
+
 SCORERS = {
     "JEPA, plain": "jepa-0",
     "an ensemble's disagreement": "jepa, ensemble's disagreement",
