@@ -15,10 +15,11 @@ from .settings import TrainConfig
 from .versions import commit, versions
 
 
-def curves(out: Path) -> dict[int, dict[str, float]]:
-    """The validation figures of a run by step, over all its resumptions (each logs to a file of its own).
+def curves(out: Path, kinds: tuple[str, ...] = ("val/", "probe/")) -> dict[int, dict[str, float]]:
+    """The figures of a run by step, over all its resumptions (each logs to a file of its own).
 
-    Where one begins at an earlier step than the last ended, what that one had found beyond it is gone.
+    Where one begins at an earlier step than the last ended, what that one had found beyond it is gone. `kinds` are what
+    the figures' names begin with: validation's by default.
     """
     checks: dict[int, dict[str, float]] = {}
     for log in sorted((out / "logs").glob("**/metrics.csv"), key=lambda file: file.stat().st_mtime):
@@ -27,7 +28,7 @@ def curves(out: Path) -> dict[int, dict[str, float]]:
         begins = int(rows[0]["step"]) if rows else math.inf
         checks = {step: figures for step, figures in checks.items() if step <= begins}
         for row in rows:
-            figures = {key: value for key, value in row.items() if value and key.startswith(("val/", "probe/"))}
+            figures = {key: value for key, value in row.items() if value and key.startswith(kinds)}
             if figures:
                 checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
     return checks

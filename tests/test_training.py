@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensordict import TensorDict
 from torch import Tensor
 from toys import MIRROR, PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, toy_model
 
-from planner import checkpoint
+from planner import checkpoint, learning_curves
 from planner.cards import card, curves, polish_card, prior_card, temporal_card
 from planner.data import EpisodeStore, Windows
 from planner.energies import ObjectDistance
@@ -649,3 +650,15 @@ def test_a_model_that_knows_no_body() -> None:
         replace(PLANNER, body=0.3).build(toy_model(), 0)
     with pytest.raises(BadInput, match="planner: body is off; expected 0 to 1; got 1.5"):
         replace(PLANNER, body=1.5)
+
+
+def test_a_picture_shows_all_that_was_logged(straight: tuple[JEPA, Path], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    assert learning_curves.draw(tmp_path) is None, "nothing was logged yet"
+    logged: set[str] = set().union(*curves(straight[1], ("train/", "val/", "probe/")).values())
+    assert {"train/prediction", "train/sigreg", "val/error_1", "val/effective_rank"} <= logged
+    shutil.copytree(straight[1] / "logs", tmp_path / "logs", dirs_exist_ok=True)
+    drawn = learning_curves.draw(tmp_path)
+    assert drawn == tmp_path / "curves.png"
+    picture = np.asarray(Image.open(drawn).convert("L"))
+    assert picture.shape[1] > 4 * 400 and (picture < 200).any(0).mean() > 0.5, "four panels, lines across them"

@@ -45,7 +45,7 @@ class Train:
     def run(self) -> None:
         import torch
 
-        from .. import cards, checkpoint, pretrained, training
+        from .. import cards, checkpoint, learning_curves, pretrained, training
         from ..evaluate.probe import success_probe
 
         check_task(self.task)
@@ -71,6 +71,8 @@ class Train:
             start=start,
             symmetries=symmetries_of(self.task),
         )
+        if drawn := learning_curves.draw(out):
+            console.print(f"{drawn}: how it went")
         if model is None:
             stopped(out / "last.ckpt")
         folder = self.checkpoint or out / "checkpoint"
