@@ -24,7 +24,7 @@ from .bars import watched
 Row = dict[str, Any]
 
 KEPT = ("n", "successes", "interval", "floors", "budget", "removed_pairs", "ruled_out_pairs", "seed", "num_envs")
-KEPT += ("planner", "checkpoint_sha256", "plan_ms", "fallbacks", "commit", "date", "hardware")
+KEPT += ("planner", "checkpoint_sha256", "plan_ms", "fallbacks", "commit", "date", "hardware", "hard_score", "versions")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,12 @@ def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Opti
     # Other pairs, or another judge, are another figure: such a row is of no protocol.
     frozen = held["name"] if held and held["same_pairs"] and not held["departs"] else None
     what = {"task": task, "column": column, "protocol": COLUMNS[column], "frozen": frozen}
-    return what | {name: outcome.result[name] for name in KEPT}
+    return what | {name: outcome.result[name] for name in KEPT} | {"reached": reached(outcome.records)}
+
+
+def reached(records: list[dict[str, Any]]) -> str:
+    """Which of the pairs the planner reached, in order: "1" or "0" each, so that rows can be compared pair by pair."""
+    return "".join(str(int(record["success"])) for record in records if record["policy"] == "planner")
 
 
 def frozen_name(task: str, episodes: int) -> str | None:

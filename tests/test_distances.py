@@ -76,9 +76,13 @@ def test_a_row_of_other_pairs_names_no_protocol(monkeypatch: pytest.MonkeyPatch)
     kept = dict.fromkeys(distances.KEPT)
     for same, departs, name in ((True, [], "Cube-v3"), (False, ["pairs"], None), (True, ["another judge"], None)):
         held = {"name": "Cube-v3", "same_pairs": same, "departs": departs}
-        found = SimpleNamespace(result=kept | {"protocol": held})
+        played = [{"policy": "planner", "success": True}, {"policy": "planner", "success": False}]
+        found = SimpleNamespace(
+            result=kept | {"protocol": held}, records=[*played, {"policy": "random", "success": True}]
+        )
         monkeypatch.setattr(distances, "watched", lambda *_, found=found: found)
-        assert distances.measure("Cube", "25", loaded, Options(), Console())["frozen"] == name
+        found_row = distances.measure("Cube", "25", loaded, Options(), Console())
+        assert (found_row["frozen"], found_row["reached"]) == (name, "10")
 
 
 def test_a_row_of_no_protocol_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
