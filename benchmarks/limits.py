@@ -156,8 +156,7 @@ def planners(
     # The simulator need not correct itself inside a model step.
     alike = replace(loaded.planner, replan=0, samples=samples or loaded.planner.samples)
     known = loaded.planner.build(loaded.model, 0)
-    exact = alike.build(Simulated(env, canvas, loaded.model), 0, alike.energy(loaded.model))
-    exact.prior = known.prior
+    exact = alike.build(Simulated(env, canvas, loaded.model), 0, alike.energy(loaded.model), prior=known.prior)
     return known, exact, alike
 
 

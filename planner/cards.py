@@ -30,7 +30,9 @@ def curves(out: Path, kinds: tuple[str, ...] = ("val/", "probe/")) -> dict[int, 
         for row in rows:
             figures = {key: value for key, value in row.items() if value and key.startswith(kinds)}
             if figures:
-                checks[int(row["step"]) + 1] = {key: float(value) for key, value in figures.items()}
+                # A step that is checked has two rows: training's and validation's.
+                found = checks.setdefault(int(row["step"]) + 1, {})
+                found.update({key: float(value) for key, value in figures.items()})
     return checks
 
 

@@ -41,6 +41,7 @@ def plan_constrained(
     constraints: Sequence[Constraint],
     optimizer: Optimizer[Any],
     *,
+    horizon: int,
     rounds: int = 5,
     penalty: float = 10.0,
     growth: float = 1.5,
@@ -56,11 +57,12 @@ def plan_constrained(
         energy: what is minimised.
         constraints: what has to stay at or below 0: of the actions, of the futures, or of a probe of the futures.
         optimizer: knobs and functions of the search.
+        horizon: model steps to look ahead, >= 1.
         rounds: plans to make, >= 1.
         penalty: of the first round, > 0; large against the energy's own slope.
         growth: factor on it after each round that broke a constraint, >= 1.
         tolerance: by how much a constraint may be broken and still count as kept, >= 0.
-        how: the other arguments of `plan`, `iterations`, `horizon` and `generator` among them.
+        how: the other arguments of `plan`, `iterations` and `generator` among them.
 
     Raises:
         BadInput: a number is out of range.
@@ -70,13 +72,13 @@ def plan_constrained(
         raise BadInput("plan_constrained: rounds, growth or tolerance is off", expected=">= 1, >= 1, >= 0", got=got)
     lagrangian = AugmentedLagrangian(energy, tuple(constraints), penalty)
     proposals = how.pop("proposals", None)  # of the first round; later ones start from the last plan
-    still = context.actions.new_zeros(context.actions.shape[0], 1, how["horizon"], model.action.dim)
+    still = context.actions.new_zeros(context.actions.shape[0], 1, horizon, model.action.dim)
     multipliers = torch.zeros_like(lagrangian.limited(model.rollout(context, still), goal, still)[:, 0])  # [E, K]
     kept: ConstrainedPlan | None = None
     for _ in range(rounds):
         pressed = goal.clone(recurse=False)
         pressed[MULTIPLIERS] = multipliers
-        found = plan(model, context, pressed, lagrangian, optimizer, proposals=proposals, **how)
+        found = plan(model, context, pressed, lagrangian, optimizer, proposals=proposals, horizon=horizon, **how)
         actions = found.actions.unsqueeze(1)
         futures = model.rollout(context, actions)
         limited = lagrangian.limited(futures, goal, actions)[:, 0]  # [E, K]

@@ -58,7 +58,7 @@ class CapturedPlan:
     def __call__(self, context: Context, goal: TensorDict, proposals: Tensor) -> Plan:
         """As `plan.plan`: context of E environments, goal `[E]`, proposals `[E, P, T, A]`."""
         inputs = TensorDict({"latent": context.latent, "past": context.actions, "goal": goal, "proposals": proposals})
-        shapes = tuple((name, value.shape, value.dtype) for name, value in sorted(inputs.items(True, True), key=str))
+        shapes = tuple((name, value.shape, value.dtype) for name, value in sorted(inputs.items(True, True), key=_name))
         # Whose noise is drawn is part of what is recorded.
         key = (*shapes, *(self.generator.rows if isinstance(self.generator, Streams) else ()))
         if key not in self._recorded:
@@ -76,6 +76,11 @@ class CapturedPlan:
             generator=self.generator,
             **self.options,  # type: ignore[arg-type]
         )
+
+
+def _name(item: tuple[Any, Any]) -> str:
+    """What to sort by: the name alone, since to write out a tensor takes milliseconds, and a device has to wait."""
+    return str(item[0])
 
 
 class _Recording:

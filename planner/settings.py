@@ -167,12 +167,20 @@ class PlannerConfig:
         deadline_ms: float | None = None,
         max_bytes: int | None = None,
         apart: bool = False,
+        prior: Prior | None = None,
     ) -> MPC:
-        """A planner on `model`, with these settings, with another `energy`, limits of `plan` and `apart` if given."""
-        energy, prior = energy or self.energy(model), None
-        if isinstance(model, JEPA):  # a simulator has nothing to pack, and no prior
-            prior = self._prior(model) if self.proposals else None
+        """A planner on `model`, with these settings, with another `energy`, limits of `plan` and `apart` if given.
+
+        Whatever is no JEPA of ours rehearses in its own precision, and where there are to be `proposals` needs a
+        `prior` that makes them; else `BadInput`.
+        """
+        energy = energy or self.energy(model)
+        if isinstance(model, JEPA):  # a simulator has nothing to pack
+            prior = prior or (self._prior(model) if self.proposals else None)
             model = Packed(model, getattr(torch, self.precision))
+        elif self.proposals and prior is None:
+            expected = "a model with an action prior, or the argument `prior`"
+            raise BadInput(f"planner: {type(model).__name__} proposes nothing", expected=expected, do="proposals 0")
         return MPC(
             model,
             energy,
@@ -295,6 +303,7 @@ class TrainConfig:
         if not 0 < self.temporal_expectile <= 0.5:
             got = str(self.temporal_expectile)
             raise BadInput("training: temporal_expectile is off", expected="more than 0, at most 0.5", got=got)
-        if not (0 < self.decay <= 1 and 0 < self.held_out < 1):
-            got = f"{self.decay} and {self.held_out}"
-            raise BadInput("training: decay or held_out is off", expected="more than 0, at most 1", got=got)
+        if not 0 < self.decay <= 1:
+            raise BadInput("training: decay is off", expected="more than 0, at most 1", got=str(self.decay))
+        if not 0 < self.held_out < 1:
+            raise BadInput("training: held_out is off", expected="more than 0, less than 1", got=str(self.held_out))

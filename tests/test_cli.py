@@ -124,6 +124,13 @@ BAD = [
     Case("collect TwoRoom --out x --checkpoint {room}/cut", "was altered or cut short"),
     Case("collect TwoRoom --size 64 --out x --checkpoint {room}/good", "pictures of 32 pixels; got 64"),
     Case("train Fly", "unknown task"),
+    # Before the minutes of collecting: none of these has a dataset.
+    Case("train Reacher --model.body 5", "body: too many directions; expected at most 2"),
+    Case(
+        "train Reacher --training.horizon 40", "looks further than the episodes go; expected training.horizon at most"
+    ),
+    Case("train Reacher --model.encoder keypoints --model.latent-dim 63", "latent_dim|keypoints"),
+    Case("train Reacher --training.held-out 1", "held_out is off; expected more than 0, less than 1; got 1.0"),
     Case(POLISH + "missing", "no dataset at .*missing"),
     Case(POLISH + "of-reacher", "dataset .*of-reacher is of another task; expected TwoRoom; got Reacher"),
     Case(POLISH + "unfinished", "is not complete; expected 6 episodes; got 5"),

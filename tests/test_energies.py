@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from planner.energies import ENERGIES, ActionEffort, Energy, LatentDistance, ObjectDistance, Scaled, Sum
+from planner.energies import (
+    ActionEffort,
+    ActionRate,
+    ActionSmoothness,
+    Energy,
+    LatentDistance,
+    ObjectDistance,
+    Scaled,
+    Sum,
+)
 from planner.errors import BadInput
 
 
@@ -135,8 +145,21 @@ def test_inputs_are_left_alone() -> None:
     assert (actions == 0.5).all()
 
 
-def test_named_energies_have_defaults() -> None:
-    assert {name: type(kind()) for name, kind in ENERGIES.items()} == ENERGIES
+def test_energies_add_up_from_either_side() -> None:
+    """`sum` starts with 0, and a plain function may stand first: both were a TypeError."""
+    actions, here, there = torch.full((1, 1, 3, 2), 0.5), WALK, goal(0.0, 2.0)
+    both = LatentDistance()(here, there, actions) + ActionEffort()(here, there, actions)
+    assert (sum([LatentDistance(), ActionEffort()])(here, there, actions) == both).all()  # type: ignore[operator]
+    plain = lambda futures, goal, actions: ActionEffort()(futures, goal, actions)  # noqa: E731
+    assert ((plain + LatentDistance())(here, there, actions) == both).all()
+
+
+@pytest.mark.parametrize("kind", [ActionRate, ActionSmoothness])
+@pytest.mark.parametrize("dim", [0, -2, 1.5, True])
+def test_an_action_s_dimensions_are_a_whole_number(kind: Any, dim: Any) -> None:
+    """0 used to divide by zero in the middle of a plan."""
+    with pytest.raises(BadInput, match="env_dim is off; expected a whole number >= 1"):
+        kind(env_dim=dim)
 
 
 # The robot's own body ----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -24,11 +25,12 @@ from tensordict import TensorDict
 from torch import Tensor
 from toys import MIRROR, PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, toy_model
 
-from planner import checkpoint, learning_curves
+from planner import checkpoint
 from planner.cards import card, curves, polish_card, prior_card, temporal_card
 from planner.data import EpisodeStore, Windows
 from planner.energies import ObjectDistance
 from planner.errors import BadInput
+from planner.evaluate import learning_curves
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
 from planner.training import JEPATraining, add_part, body_directions, cache_latents, learn_looks, polish, probe, train
@@ -289,6 +291,27 @@ def test_a_finished_training_is_not_trained_further(
     first = train(store, SHAPE, but(steps=10), tmp_path, tensorboard=False)
     again = train(store, SHAPE, but(steps=10), tmp_path, tensorboard=False)
     assert first is not None and again is not None and same_weights(first, again)
+
+
+def test_a_short_training_that_finished_guards_its_folder(store: EpisodeStore, tmp_path: Path) -> None:
+    """Shorter than `save_every` it left no state, and another configuration took the folder without a word."""
+    assert train(store, SHAPE, but(steps=3), tmp_path, tensorboard=False) is not None
+    with pytest.raises(BadInput, match="another configuration; got training.seed"):
+        train(store, SHAPE, but(steps=3, seed=7), tmp_path, tensorboard=False)
+
+
+def test_training_stays_on_the_processor(store: EpisodeStore, tmp_path: Path, monkeypatch: Any) -> None:
+    """With a GPU in sight Lightning took it, and the first check met latents there and pictures here."""
+    seen: list[Any] = []
+
+    class Trainer(lightning.Trainer):
+        def __init__(self, **options: Any) -> None:
+            seen.append(options["accelerator"])
+            super().__init__(**options)
+
+    monkeypatch.setattr(lightning, "Trainer", Trainer)
+    assert train(store, SHAPE, but(steps=3), tmp_path, tensorboard=False) is not None
+    assert seen == ["cpu"]
 
 
 @pytest.mark.slow
@@ -592,6 +615,14 @@ def test_a_card_reads_the_last_run_of_a_folder(tmp_path: Path) -> None:
         log.write_text("step,val/loss\n" + "".join(f"{step},{version}.0\n" for step in steps))
         os.utime(log, (version, version))
     assert {step: figures["val/loss"] for step, figures in curves(tmp_path).items()} == {10: 0, 15: 1, 20: 1, 25: 2}
+
+
+def test_a_step_that_is_logged_twice_keeps_both(tmp_path: Path) -> None:
+    """A check's row came after training's of the same step, and took its place."""
+    log = tmp_path / "logs/version_0/metrics.csv"
+    log.parent.mkdir(parents=True)
+    log.write_text("step,train/prediction,val/loss\n19,0.5,\n19,,2.0\n")
+    assert curves(tmp_path, ("train/", "val/")) == {20: {"train/prediction": 0.5, "val/loss": 2.0}}
 
 
 @pytest.mark.parametrize("part", ["temporal", "polish", "looks"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInput
 from ..models.jepa import JEPAConfig
-from ..recipes import PRETRAIN, planner_for
+from ..recipes import PRETRAIN, planner_for, recipe_for
 from ..settings import TrainConfig
 from ..tasks import folder_name, load_envs
 from .data import Collect, collect_for
@@ -45,7 +45,8 @@ class Train:
     def run(self) -> None:
         import torch
 
-        from .. import cards, checkpoint, learning_curves, pretrained, training
+        from .. import cards, checkpoint, pretrained, training
+        from ..evaluate import learning_curves
         from ..evaluate.probe import success_probe
 
         check_task(self.task)
@@ -56,7 +57,10 @@ class Train:
         start = pretrained.load(self.encoder) if self.encoder else None
         training.check_start(self.model, self.training, start)  # before minutes of collecting
         training.views_of(self.training, symmetries_of(self.task))
-        store = _play(self.task, self.data)
+        spec, steps = load_envs().task_class(self.task).action_spec(), recipe_for(self.task).steps
+        if self.data is None and not _collected(self.task):
+            training.check_shape(self.model, self.training, spec, steps)
+        store = _play(self.task, self.data, self.model.image_size)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model, store.info.block), None
         if self.probe:
@@ -82,14 +86,19 @@ class Train:
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
-def _play(task: str, given: Path | None) -> EpisodeStore:
-    """The dataset to train on; the task's own is collected if it is not there."""
+def _collected(task: str) -> bool:
+    """Whether the task's own dataset is there, whole or begun."""
+    return (Path("data") / folder_name(task) / "dataset.json").exists()
+
+
+def _play(task: str, given: Path | None, size: int) -> EpisodeStore:
+    """The dataset to train on; the task's own is collected if it is not there, with pictures of `size` pixels."""
     from ..data import EpisodeStore
 
     data = given or Path("data") / folder_name(task)
     # A dataset that was named has to be there: a mistyped path shall not fill a disk.
-    missing = given is None and not (data / "dataset.json").exists()
-    store = collect_for(Collect(task)) if missing else EpisodeStore.open(data)
+    missing = given is None and not _collected(task)
+    store = collect_for(Collect(task, size=size)) if missing else EpisodeStore.open(data)
     store.verify(task)
     if (spec := load_envs().task_class(task).action_spec()) != store.info.action_spec:
         got, do = str(store.info.action_spec), "collect it anew, elsewhere or after removing this one"
@@ -126,7 +135,8 @@ class Pretrain:
         if self.threads < 1:
             raise BadInput("pretrain: threads is off", expected="at least 1", got=str(self.threads))
         torch.set_num_threads(self.threads)
-        store, out = _play(self.task, self.data), self.out or Path("runs/pretrain") / folder_name(self.task)
+        out = self.out or Path("runs/pretrain") / folder_name(self.task)
+        store = _play(self.task, self.data, self.model.image_size)
         encoder = training.pretrain(store, self.model, self.training, out, tensorboard=self.tensorboard)
         if encoder is None:
             stopped(out / "last.ckpt")

@@ -12,18 +12,7 @@ from .constraints import AugmentedLagrangian, Constraint, Penalty
 from .distance import METRICS, OVER, Goals, LatentDistance, LearnedDistance, ObjectDistance
 from .motion import ActionEffort, ActionRate, ActionSmoothness, Disagreement
 
-ENERGIES: dict[str, type[Energy]] = {
-    "latent_distance": LatentDistance,
-    "goals": Goals,
-    "action_effort": ActionEffort,
-    "action_rate": ActionRate,
-    "action_smoothness": ActionSmoothness,
-    "disagreement": Disagreement,
-}
-"""Energies that need nothing but knobs, by name."""
-
 __all__ = [
-    "ENERGIES",
     "METRICS",
     "OVER",
     "ActionEffort",

@@ -29,6 +29,9 @@ class Energy(ABC):
     def __add__(self, other: EnergyLike) -> Sum:
         return Sum((self, other))
 
+    def __radd__(self, other: EnergyLike | int) -> Energy:
+        return self if other == 0 else Sum((other, self))  # type: ignore[arg-type] # `sum(energies)` starts with 0
+
     def __mul__(self, weight: float) -> Scaled:
         return Scaled(self, weight)
 

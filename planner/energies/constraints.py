@@ -36,7 +36,7 @@ class Penalty(Energy):
 
     Attributes:
         constraint: what has to stay at or below 0.
-        weight: factor, > 0. Some breach always remains; `constraints.plan_constrained` ends nearer to none.
+        weight: factor, > 0. Some breach always remains; `planner.constrained.plan_constrained` ends nearer to none.
     """
 
     constraint: Constraint

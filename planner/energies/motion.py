@@ -29,6 +29,11 @@ def _differences(actions: Tensor, env_dim: int | None, order: int) -> Tensor:
     return actions.diff(n=order, dim=-2)
 
 
+def _check_env_dim(env_dim: int | None) -> None:
+    if env_dim is not None and (isinstance(env_dim, bool) or not isinstance(env_dim, int) or env_dim < 1):
+        raise BadInput("action energy: env_dim is off", expected="a whole number >= 1, or None", got=repr(env_dim))
+
+
 @dataclass(frozen=True)
 class ActionRate(Energy):
     """Mean square of half the change from one action to the next, in [0, 1]: 1 is from bound to bound every time.
@@ -39,6 +44,9 @@ class ActionRate(Energy):
     """
 
     env_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_env_dim(self.env_dim)
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         change = _differences(actions, self.env_dim, 1) / 2
@@ -54,6 +62,9 @@ class ActionSmoothness(Energy):
     """
 
     env_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_env_dim(self.env_dim)
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         bend = _differences(actions, self.env_dim, 2) / 4

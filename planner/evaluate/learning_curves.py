@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .cards import curves
+from ..cards import curves
 
 PANELS: dict[str, Callable[[str], bool]] = {
     "loss terms": lambda name: name.startswith("train/"),

@@ -138,6 +138,9 @@ def evaluate(
     if len(show) > MAX_CLIPS or not all(0 <= k < protocol.episodes for k in show):
         expected = f"up to {MAX_CLIPS} of 0 to {protocol.episodes - 1}"
         raise BadInput("evaluate: no such episodes to show", expected=expected, got=str(list(show)))
+    if protocol.appearance and on_impossible != "warn":
+        do = "leave out one of them: under changes of appearance nobody watches"
+        raise BadInput("evaluate: on_impossible and changes of appearance", got=on_impossible, do=do)
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
     pairs = _pairs(envs, task, rooms[0], protocol)

@@ -53,6 +53,10 @@ def run_stage(
     trainer.fit(
         training, _loader(_Stream(windows, training)), _loader(checks), ckpt_path=last if last.exists() else None
     )
+    if trainer.global_step >= config.steps and config.steps % config.save_every:
+        trainer.save_checkpoint(
+            last
+        )  # what is saved on the way would leave the last updates out, or all of a short run
     return not stop.asked or trainer.global_step >= config.steps
 
 
@@ -98,7 +102,7 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
     return lightning.Trainer(
         max_steps=config.steps,
         limit_train_batches=config.steps,
-        accelerator="auto",
+        accelerator="cpu",  # whatever else is there: the checks' pictures, probes and planner are on the processor
         devices=1,
         logger=_loggers(out, tensorboard),
         callbacks=[_saver(out, config), stop, RichProgressBar(leave=True)],

@@ -13,6 +13,7 @@ import lightning
 import torch
 from torch import nn
 
+from ..actions import ActionSpec
 from ..checkpoint import weights_of
 from ..data import EpisodeStore
 from ..errors import BadInput
@@ -63,8 +64,7 @@ def train(
     """
     check_size(store, shape)
     check_start(shape, config, start)
-    _check_length(store, shape, config)
-    check_body(shape.body, store.info.action_spec.env_dim)
+    check_shape(shape, config, store.info.action_spec, store.info.steps)
     views = views_of(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -159,7 +159,18 @@ def _polished(
     return run_stage(PredictorTraining(model, second, store.info), second, out / "polish", tensorboard, drawn)
 
 
-def _check_length(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig) -> None:
+def check_shape(shape: JEPAConfig, config: TrainConfig, spec: ActionSpec, steps: int) -> None:
+    """Raises `BadInput` for what no episodes of `steps` environment steps with such actions could train.
+
+    To be asked before minutes of collecting: that the parts of the model fit each other, that the robot can move as
+    many directions as its body is to have, and that no stage looks further ahead than an episode goes.
+    """
+    JEPA(shape, spec)
+    check_body(shape.body, spec.env_dim)
+    _check_length(shape, config, spec.block, steps)
+
+
+def _check_length(shape: JEPAConfig, config: TrainConfig, block: int, steps: int) -> None:
     """Raises `BadInput` if any stage, and not the first alone, would find the episodes too short."""
     ahead = {
         "training.horizon": config.horizon,
@@ -167,7 +178,6 @@ def _check_length(store: EpisodeStore, shape: JEPAConfig, config: TrainConfig) -
         "model.prior_horizon": shape.prior_horizon if shape.prior else 0,
     }
     name, horizon = max(ahead.items(), key=lambda one: one[1])
-    block, steps = store.info.action_spec.block, store.info.steps
     if (needed := (shape.history - 1 + horizon) * block) > steps:
         most = steps // block - shape.history + 1
         expected, got = f"{name} at most {most} in episodes of {steps} steps", str(horizon)
