@@ -255,3 +255,34 @@ def test_the_shipped_protocols_are_those_of_the_code(task: str) -> None:
         pairs = pairs_of(made, count, protocol.distance if protocol.goals == "play" else None)
         assert shipped.check(protocol, pairs, made)["departs"] == []
     made.close()
+
+
+def test_a_benchmark_s_own_goals_are_frozen_too(tmp_path: Path) -> None:
+    made = ENVS.make("gymnasium/Reacher-v5", size=16)
+    own, pairs = freeze(made, episodes=EPISODES)
+    assert write(own, tmp_path, pairs).name == "gymnasium-Reacher-v5-v1.json"
+    assert read("gymnasium/Reacher-v5", tmp_path) == own and set(own.columns) == {"own"}
+    for distance in (25, 50):  # own goals have limits of their own
+        protocol = Protocol(EPISODES, distance=distance, goals="own")
+        kept = kept_pairs(own, protocol, tmp_path)
+        assert kept is not None
+        seen = own.check(protocol, kept.pairs, made)
+        assert (seen["column"], seen["same_pairs"], seen["departs"]) == ("own", True, [])
+    made.own_budget += 1
+    assert own.check(protocol, kept.pairs, made)["departs"] == ["budget 51 in place of 50"]
+    play = Protocol(EPISODES, goals="play")
+    assert kept_pairs(own, play, tmp_path) is None
+    assert own.check(play, kept.pairs, made)["departs"] == [
+        "it has no column with distance 25, goals play, strict False"
+    ]
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "task", [task for task in ENVS.ADAPTERS if (ENVS.PROTOCOLS / f"{task.replace('/', '-')}-v1.json").exists()]
+)
+def test_the_shipped_protocols_of_other_people_s_goals_are_kept(task: str) -> None:
+    shipped = read(task, ENVS.PROTOCOLS)
+    assert shipped is not None and set(shipped.columns) == {"own"} and shipped.episodes == 200
+    kept = kept_pairs(shipped, Protocol(200, goals="own"), ENVS.PROTOCOLS)
+    assert kept is not None and len(kept.pairs) == 200

@@ -32,7 +32,9 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "any": {"distance": 100, "goals": "any"},
     "strict": {"distance": 50, "strict": True},
 }
-"""What is measured of every task, as options of an evaluation."""
+"""What is measured of every task of ours, as options of an evaluation."""
+OWN: dict[str, dict[str, Any]] = {"own": {"goals": "own", "distance": 0}}
+"""What is measured of a benchmark that lists goals itself; distance is not read then."""
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200)
 """Lengths of the list of pairs that have a digest, so that a shorter evaluation is held to it too."""
 DIGITS = 4
@@ -44,8 +46,9 @@ class Column:
     """One way to choose and judge pairs.
 
     Attributes:
-        distance: D, environment steps between start and goal; with goals "any" it sets the budget only.
-        goals: "play" or "any", as in an evaluation.
+        distance: D, environment steps between start and goal; with goals "any" it sets the budget only, and with "own"
+            it is 0 and not read.
+        goals: "play", "any" or "own", as in an evaluation.
         strict: half the tolerance, kept for five steps.
         budget: environment steps an episode may take.
         solved: pairs left out on the way to the last one because they are solved at the start.
@@ -91,6 +94,12 @@ class Frozen:
         """Such as "TwoRoom-v1"."""
         return f"{self.task}-v{self.version}"
 
+    def column(self, protocol: Protocol) -> str | None:
+        """The name of the column that an evaluation is of; None where it is of none."""
+        wanted = (protocol.goals, 0 if protocol.goals == "own" else protocol.distance, protocol.strict)
+        like = (name for name, one in self.columns.items() if (one.goals, one.distance, one.strict) == wanted)
+        return next(like, None)
+
     def check(self, protocol: Protocol, pairs: Sequence[Pair], env: Any) -> dict[str, Any]:
         """How an evaluation stands to this protocol, for `results.json`.
 
@@ -99,10 +108,9 @@ class Frozen:
             that were played; `same_pairs`, whether it is that of the frozen ones, None where the two are not to be
             compared; and `departs`, in words what is not as frozen, empty where all is.
         """
-        wanted = {"distance": protocol.distance, "goals": protocol.goals, "strict": protocol.strict}
-        like = (name for name, one in self.columns.items() if all(getattr(one, key) == wanted[key] for key in wanted))
-        column, departs = next(like, None), []
+        column, departs = self.column(protocol), []
         if column is None:
+            wanted = {"distance": protocol.distance, "goals": protocol.goals, "strict": protocol.strict}
             departs.append(f"it has no column with {', '.join(f'{key} {value}' for key, value in wanted.items())}")
         if protocol.seed != self.seed:
             departs.append(f"seed {protocol.seed} in place of {self.seed}")
@@ -147,7 +155,7 @@ def kept_pairs(frozen: Frozen, protocol: Protocol, folder: Path) -> Pairs | None
     """
     path = pairs_path(frozen, folder)
     like = (one for one in frozen.columns.values() if one.goals == protocol.goals)
-    column = next((one for one in like if one.goals == "any" or one.distance == protocol.distance), None)
+    column = next((one for one in like if one.goals != "play" or one.distance == protocol.distance), None)
     fits = protocol.seed == frozen.seed and protocol.episodes <= frozen.episodes
     if column is None or not fits or not path.exists():
         return None
@@ -173,7 +181,12 @@ def _read_pairs(column: Column, path: Path) -> Pairs:
 
 def pairs_path(frozen: Frozen, folder: Path) -> Path:
     """Where a protocol keeps its pairs: arrays of NumPy, beside it."""
-    return folder / f"{frozen.name}.npz"
+    return folder / f"{_stem(frozen.task)}-v{frozen.version}.npz"
+
+
+def _stem(task: str) -> str:
+    """What the files of a task's protocols begin with: "ogbench/cube-single" gives "ogbench-cube-single"."""
+    return task.replace("/", "-")
 
 
 def _kept_as(column: Column, part: str) -> str:
@@ -195,16 +208,20 @@ def digests(pairs: Iterable[Pair]) -> dict[int, str]:
 def freeze(
     env: Any, version: int = 1, seed: int = SEED, episodes: int = EPISODES
 ) -> tuple[Frozen, dict[str, np.ndarray]]:
-    """The protocol of the task `env` as it is now, and the arrays of its file of pairs."""
+    """The protocol of the task `env` as it is now, and the arrays of its file of pairs.
+
+    Its columns are `COLUMNS`, or `OWN` where the task is of a benchmark that lists goals itself.
+    """
     columns: dict[str, Column] = {}
     kept_arrays: dict[str, np.ndarray] = {}
-    for name, options in COLUMNS.items():
+    for name, options in (OWN if env.own_goals else COLUMNS).items():
         goals, distance = options.get("goals", "play"), options["distance"]
-        pairs = held_out_pairs(env, episodes, distance if goals == "play" else None, seed)
+        pairs = held_out_pairs(env, episodes, distance if goals == "play" else None, seed, own=goals == "own")
         every = digests(pairs.pairs)
         kept = {str(count): every[count] for count in COUNTS if count <= episodes}
         strict = options.get("strict", False)
-        column = Column(distance, goals, strict, 2 * distance, pairs.solved, pairs.ruled_out, kept)
+        budget = env.own_budget if goals == "own" else 2 * distance
+        column = Column(distance, goals, strict, budget, pairs.solved, pairs.ruled_out, kept)
         columns[name] = column
         kept_arrays |= {
             _kept_as(column, "start"): np.stack([pair.start for pair in pairs.pairs]),
@@ -217,7 +234,8 @@ def freeze(
 
 def versions_of(task: str, folder: Path) -> list[int]:
     """The versions of a task's protocol in `folder`, oldest first."""
-    found = [path.stem.removeprefix(f"{task}-v") for path in folder.glob(f"{task}-v*.json")]
+    stem = _stem(task)
+    found = [path.stem.removeprefix(f"{stem}-v") for path in folder.glob(f"{stem}-v*.json")]
     return sorted(int(version) for version in found if version.isdigit())
 
 
@@ -225,7 +243,7 @@ def read(task: str, folder: Path) -> Frozen | None:
     """The newest protocol of a task in `folder`; None where it has none; `BadInput` if the file is broken."""
     if not (known := versions_of(task, folder)):
         return None
-    path = folder / f"{task}-v{known[-1]}.json"
+    path = folder / f"{_stem(task)}-v{known[-1]}.json"
     try:
         raw = json.loads(path.read_text())
         columns = {name: Column(**column) for name, column in raw.pop("columns").items()}
@@ -236,7 +254,7 @@ def read(task: str, folder: Path) -> Frozen | None:
 
 def write(frozen: Frozen, folder: Path, pairs: dict[str, Any] | None = None) -> Path:
     """Writes a protocol into `folder`, with the arrays of its pairs if given, and returns its path."""
-    path = folder / f"{frozen.name}.json"
+    path = pairs_path(frozen, folder).with_suffix(".json")
     folder.mkdir(parents=True, exist_ok=True)
     if pairs is not None:
         packed = io.BytesIO()
