@@ -75,6 +75,10 @@ class Guard:
     What it changes, it counts, and it tells the policy what was really done, through `applied(actions)` where the
     policy has that. A policy with `upcoming()` lends its plan for the first fallback.
 
+    Every step is either `act`, or, where an action has yet to get to the robot, `decide` and then `did`. Where there
+    was nothing to decide from, or what was decided did not get there, it is `rested` that ends the step: the robot
+    stopped by itself, and limits and plans go on from there.
+
     Args:
         policy: what decides.
         spec: bounds and units of the robot's actions.
@@ -88,7 +92,8 @@ class Guard:
         interventions: how often an action was changed, by reason, in environment steps: "error" (the policy or the
             monitor raised; the latter changes no action),
             "late", "stale", "not finite", "bounds", "rate" (rate or acceleration), "stopped" (after something
-            impossible), since construction.
+            impossible), "refused" and "lost" (the robot rested, as nothing was decided, or what was did not get there),
+            since construction.
         fallbacks: how often which fallback acted.
         last_error: what the policy raised last.
     """
@@ -109,7 +114,8 @@ class Guard:
         self.interventions: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.last_error: Exception | None = None
-        self._last: np.ndarray | None = None  # [E, a], what was sent last
+        self._last: np.ndarray | None = None  # [E, a], what was done last
+        self._open = False  # whether something was decided that is neither `did` nor `rested` yet
 
     def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
         """Starts new episodes, in which the robot is taken to be at rest; errors of the policy go through."""
@@ -118,14 +124,26 @@ class Guard:
         self._watch_anew(goal, size, mask)
         if mask is None or self._last is None:
             mask = np.ones(size, dtype=np.bool_)
-            self._last = np.tile(self.rest, (size, 1))
+            self._last, self._open = np.tile(self.rest, (size, 1)), False
             self._change = np.zeros_like(self._last)  # [E, a], of the last action from the one before
             self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
             self._plan = np.full((size, 1, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
         self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
 
     def act(self, obs: TensorDict) -> np.ndarray:
-        """One legal action an environment, `[E, a]`, float32; `BadInput` only before the first `reset`."""
+        """One legal action an environment, `[E, a]`, float32, which is taken to be done.
+
+        Raises:
+            BadInput: before the first `reset`, or `limits.max_age` is set and the observations carry no `time`.
+            Exception: whatever the policy or the monitor raised, where `limits.survive_errors` is off. Errors that are
+                not in `FORGIVEN` go through in any case.
+        """
+        sent = self.decide(obs)
+        self.did(sent)
+        return sent
+
+    def decide(self, obs: TensorDict) -> np.ndarray:
+        """As `act`, but nothing is taken to be done before `did` or `rested` says so; one of them ends the step."""
         if self._last is None:
             raise BadInput("Guard: act before reset", do="call reset(obs, goal) first")
         self._watch(obs)
@@ -133,13 +151,38 @@ class Guard:
         wanted = np.where(usable[:, None], wanted, self._fall_back(usable))
         wanted[self._stopped] = self.rest
         self.interventions["stopped"] += int(self._stopped.sum())
-        sent = self._limit(wanted).astype(np.float32)
-        self._change, self._last = sent - self._last, sent.astype(np.float64)
-        if hasattr(self.policy, "applied"):
-            self.policy.applied(sent)
-        if self.monitor is not None:
-            self.monitor.applied(sent)
+        self._open = True
+        sent: np.ndarray = self._limit(wanted).astype(np.float32)
         return sent
+
+    def did(self, sent: np.ndarray) -> None:
+        """The robot does what `decide` gave, `[E, a]`."""
+        assert self._last is not None
+        self._end(sent, sent - self._last)
+
+    def rested(self) -> None:
+        """The robot rested in this step, every environment: nothing was decided, or what was did not get there.
+
+        Counted as "refused" or "lost". The change to rest was the robot's own: the next one begins at none, as after
+        `reset`, else a limit of acceleration would carry a robot that stopped at once on, beyond its rest.
+
+        Raises:
+            BadInput: before the first `reset`.
+        """
+        if self._last is None:
+            raise BadInput("Guard: rested before reset", do="call reset(obs, goal) first")
+        if not self._open:
+            self._pass(np.ones(len(self._last), dtype=np.bool_))
+        self.interventions["lost" if self._open else "refused"] += len(self._last)
+        self._end(np.tile(self.rest, (len(self._last), 1)).astype(np.float32), np.zeros_like(self._last))
+
+    def _end(self, done: np.ndarray, change: np.ndarray) -> None:
+        """Ends a step in which `done` `[E, a]`, float32, was done."""
+        self._last, self._change, self._open = done.astype(np.float64), change, False
+        if hasattr(self.policy, "applied"):
+            self.policy.applied(done)
+        if self.monitor is not None:
+            self.monitor.applied(done)
 
     def report(self) -> dict[str, int]:
         """Interventions by reason and fallbacks by name, those that happened."""
@@ -240,10 +283,13 @@ class Guard:
                 ready = open_rows
             self.fallbacks[name] += int(ready.sum())
             open_rows = open_rows & ~ready
-        # One step of what was planned has gone by, used or not.
-        self._plan[~usable, :-1] = self._plan[~usable, 1:]
-        self._plan[~usable, -1] = np.nan
+        self._pass(~usable)
         return action
+
+    def _pass(self, rows: np.ndarray) -> None:
+        """One step of what was planned for `rows`, bool `[E]`, has gone by, used or not."""
+        self._plan[rows, :-1] = self._plan[rows, 1:]
+        self._plan[rows, -1] = np.nan
 
     def _limit(self, wanted: np.ndarray) -> np.ndarray:
         """The nearest action to `wanted` that keeps bounds, rate and acceleration, `[E, a]`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,9 @@ from .graph import CapturedPlan
 from .optimizers.noise import Streams
 from .plan import Plan, checked_deadline, plan, rollout_size
 from .types import Context, EnergyLike, Optimizer, Prior, WorldModel
+
+KEPT = 100_000
+"""Latest searches whose times are kept; no evaluation has as many, and a robot's server may run for months."""
 
 
 class MPC:
@@ -55,8 +59,8 @@ class MPC:
         incomplete: how many searches the deadline ended early, since construction.
         fallbacks: how often an environment was due and no candidate had a finite energy, since construction. It then
             does what is left of its last plan, and after that rests.
-        plan_seconds: wall time from observation to action of each `act` that planned, seconds.
-        plan_rows: how many environments it planned for.
+        plan_seconds: wall time from observation to action of each `act` that planned, seconds; the latest `KEPT`.
+        plan_rows: how many environments it planned for; as many.
         last_plan: what the last call of `plan` found, for the environments `last_rows`.
         last_rows: indices of these environments, `[n]`.
         last_context: what the model knew when it found that, E = n.
@@ -100,8 +104,8 @@ class MPC:
         self._look = math.gcd(self.replan, model.action.block)  # environment steps from one encoded frame to the next
         self.deadline_ms, self.chunk, self.max_bytes = deadline_ms, chunk, max_bytes
         self.fallbacks = self.incomplete = 0
-        self.plan_seconds: list[float] = []
-        self.plan_rows: list[int] = []
+        self.plan_seconds: deque[float] = deque(maxlen=KEPT)
+        self.plan_rows: deque[int] = deque(maxlen=KEPT)
         self.last_plan: Plan | None = None
         self.last_rows = np.zeros(0, dtype=np.int64)
         self.last_context: Context | None = None
@@ -206,8 +210,9 @@ class MPC:
     def applied(self, actions: np.ndarray) -> None:
         """Corrects what was done in the environment step of the last `act`, where a guard did something else.
 
-        To be called once a step, after `act`, also where that raised and something else was done: the step has gone by
-        then. Who was to look at it, or to plan, does so at the next one.
+        To be called once a step, after `act`, also where that raised, or was not called as there was nothing to see,
+        and something else was done: the step has gone by then. Who was to look at it, or to plan, does so at the next
+        one; the others go on with the step of their plans that is then due.
 
         Args:
             actions: `[E, env_dim]`, in the units of `model.action`. Rehearsals start from what was done, not from what

@@ -212,7 +212,8 @@ class TrainConfig:
         weight_decay: AdamW's, >= 0.
         sigreg_weight: weight of the regularisation against collapse, >= 0.
         sigreg_directions: random directions it looks along, >= 1.
-        covariance_weight: weight of the features' covariances, >= 0.
+        covariance_weight: weight of the features' covariances, >= 0. With `sigreg_weight` 0 this is VICReg's way, whose
+            variances are 1 here by themselves: encoders normalise each feature over the batch.
         inverse_weight: weight of the action decoded from the latents, >= 0.
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.

@@ -152,6 +152,12 @@ def film_energies(model: WorldModel, pixels: np.ndarray, actions: np.ndarray, st
     return energies(model, torch.cat(latents), actions, steps).double().cpu().numpy()
 
 
+def check_length(model: WorldModel, steps: int, length: int, what: str) -> None:
+    """Raises `BadInput` where no step of an episode of `length` environment steps can be judged."""
+    if (least := first_step(model, steps)) > length:
+        raise BadInput(f"surprise: {what} too short", expected=f"at least {least} steps", got=str(length))
+
+
 # Thresholds --------------------------------------------------------------------------------------------------------
 
 
@@ -198,8 +204,7 @@ def fit(
         progress: called with episodes done and in all.
     """
     model, scores = checkpoint.model, []
-    if (least := first_step(model, steps)) > length:
-        raise BadInput("surprise: episodes are too short", expected=f"at least {least} steps", got=str(length))
+    check_length(model, steps, length, "episodes are")
     conformal(np.zeros(episodes), IMPOSSIBLE)  # too few would be told after minutes of play
     progress(0, episodes)
     for k in range(episodes):
@@ -316,7 +321,8 @@ class Monitor:
     def applied(self, actions: np.ndarray) -> None:
         """What was then done, `[E, env_dim]`, physical units; to be told after every `observe`.
 
-        Where that raised, frames and actions are no longer a step apart, and nothing is judged until they are again.
+        Where that raised, or there was nothing to observe, frames and actions are no longer a step apart, and nothing
+        is judged until they are again.
         """
         if not self._looked:
             self._age[:] = 0

@@ -152,6 +152,64 @@ def test_a_masked_reset_forgets_those_rows_only() -> None:
     np.testing.assert_allclose(guard.act(look(2)), [[0.0, 0.1], [0.4, 1.0]], atol=1e-6)
 
 
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_robot_that_rested_starts_from_rest(decided: bool) -> None:
+    """Limits went on from what it had been sent before; and none has it go on beyond rest, for having braked hard."""
+    guard = guarded(*[[[0.4, 2.0]]] * 8, rate=0.1, acceleration=0.05)
+    for _ in range(5):
+        sent = guard.act(look(1))
+    assert (sent > guard.rest + 0.15).all()
+    if decided:
+        guard.decide(look(1))
+    guard.rested()
+    np.testing.assert_allclose(guard.act(look(1)), [guard.rest + 0.05], atol=1e-6)
+    assert {name: guard.report().get(name, 0) for name in ("lost", "refused")} == {
+        "lost": int(decided),
+        "refused": int(not decided),
+    }
+    np.testing.assert_allclose(guard.policy.done[-2], [guard.rest], atol=1e-6)  # type: ignore[attr-defined]
+    assert len(guard.policy.done) == 7  # type: ignore[attr-defined]
+
+
+def test_nobody_rests_before_the_first_reset() -> None:
+    with pytest.raises(BadInput, match="rested before reset"):
+        Guard(Script(), SPEC).rested()
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_the_planner_goes_on_after_a_step_in_which_the_robot_rested(decided: bool) -> None:
+    """What it does next is what its plan has for the step that is then, and it plans anew no later than before."""
+    mpc = planner(execute=3)
+    guard = Guard(mpc, mpc.model.action)
+    guard.reset(look(1), TensorDict({"state": torch.tensor([[1.0, -1.0]])}, batch_size=[1]))
+    sent = [guard.act(look(1))[0]]
+    plan = mpc.upcoming()[0]  # of steps 1 to 5
+    for step in range(1, 6):
+        if step != 3:
+            sent.append(guard.act(look(1))[0])
+            np.testing.assert_allclose(sent[-1], plan[step - 1], atol=1e-6)
+            continue
+        if decided:
+            guard.decide(look(1))
+        guard.rested()
+        sent.append(np.zeros(2, np.float32))
+    np.testing.assert_allclose(mpc._done[0], sent[-4:], atol=1e-6)
+    assert len(mpc.plan_seconds) == 1
+    guard.act(look(1))
+    assert len(mpc.plan_seconds) == 2
+
+
+def test_what_the_guard_kept_of_a_plan_goes_by_while_the_robot_rests() -> None:
+    mpc = planner()
+    guard = Guard(mpc, mpc.model.action, Limits(fallback=("plan",)))
+    guard.reset(look(1), TensorDict({"state": torch.tensor([[1.0, -1.0]])}, batch_size=[1]))
+    guard.act(look(1))
+    plan = mpc.upcoming()[0]
+    guard.rested()
+    blind = TensorDict({"state": torch.full((1, 2), float("nan"))}, batch_size=[1])
+    np.testing.assert_allclose(guard.act(blind)[0], plan[1], atol=1e-6)
+
+
 def test_errors_that_nobody_should_swallow_go_through() -> None:
     class Interrupted(Script):
         def act(self, obs: TensorDict) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from planner import mpc
 from planner.actions import ActionSpec
 from planner.energies import ActionEffort, LatentDistance
 from planner.errors import BadInput
@@ -174,7 +175,7 @@ def test_it_plans_when_due_and_looks_at_every_boundary(execute: int) -> None:
     assert len(model.frames) == 1, "the goal, once"
     drive(policy, cart, 12)
     assert len(model.frames) - 1 == 12 // BLOCK
-    assert policy.plan_rows == [E] * (12 // (BLOCK * execute))
+    assert list(policy.plan_rows) == [E] * (12 // (BLOCK * execute))
     assert len(policy.plan_seconds) == len(policy.plan_rows) and min(policy.plan_seconds) > 0
     assert policy.last_plan is not None and policy.last_plan.actions.shape == (E, 8, BLOCK)
     assert policy.last_rows.tolist() == [0, 1, 2]
@@ -206,6 +207,32 @@ def test_the_history_is_what_was_seen_and_done(history: int, execute: int) -> No
             torch.testing.assert_close(context.actions[:, history - 1 - back], expected, atol=1e-5, rtol=0)
 
 
+def test_a_robot_that_never_ends_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times of searches were kept without end; now as many as the longest evaluation reads, the latest."""
+    assert mpc.KEPT >= 100_000
+    monkeypatch.setattr(mpc, "KEPT", 3)
+    policy = make(Watched())
+    drive(policy, begin(policy), 5 * BLOCK)
+    assert list(policy.plan_rows) == [E] * 3 and len(policy.plan_seconds) == 3
+
+
+@pytest.mark.parametrize("replan", [1, 3, 4])
+def test_steps_without_an_act_keep_to_the_plan(replan: int) -> None:
+    """However many there are, the plan waits where a look or a new plan is due, and that happens at the next `act`."""
+    model = Watched()
+    policy = make(model, replan=replan)
+    cart = begin(policy)
+    policy.act(cart.obs)
+    for _ in range(3 * replan):
+        policy.applied(np.full((E, 1), 0.5, np.float32))
+    waits = {1: 1, 3: 1, 4: 2}[replan]  # one block is 2 steps: looks are every step, every step, every other one
+    assert policy._clock.tolist() == [waits] * E and (policy._done[:, -1] == 0.5).all()
+    looks = len(model.frames)
+    action = policy.act(cart.obs)
+    assert len(model.frames) == looks + 1 and len(policy.plan_rows) == (2 if waits == replan else 1)
+    np.testing.assert_array_equal(action, policy._queue[:, waits % replan])
+
+
 @pytest.mark.parametrize("replan", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("history", [1, 3])
 def test_plans_inside_a_block_see_frames_a_block_apart(history: int, replan: int) -> None:
@@ -218,7 +245,7 @@ def test_plans_inside_a_block_see_frames_a_block_apart(history: int, replan: int
         states.append(cart.obs["state"])
         actions.append(policy.act(cart.obs))
         cart.step(actions[-1])
-    assert policy.plan_rows == [E] * 6
+    assert list(policy.plan_rows) == [E] * 6
     still = [np.zeros((E, 1))] * (history * BLOCK)
     per_plan = len(model.contexts) // 6
     for number, context in enumerate(model.contexts[::per_plan]):
@@ -273,7 +300,7 @@ def test_a_masked_reset_leaves_the_others_alone(late: int, execute: int) -> None
     assert len(policy.plan_rows) == calls and np.array_equal(before, policy._queue[[0, 2]])
     cart.step(policy.act(cart.obs))
     together = (4 + late) % (BLOCK * execute) == 0
-    assert policy.plan_rows[calls:] == [E if together else 1]
+    assert list(policy.plan_rows)[calls:] == [E if together else 1]
     row = 1 if together else 0
     torch.testing.assert_close(model.contexts[-1].latent["latent"][row, :, :2], elsewhere.expand(3, -1))
     torch.testing.assert_close(model.contexts[-1].actions[row], torch.full((2, BLOCK), REST))

@@ -6,9 +6,11 @@ import json
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -165,7 +167,136 @@ def test_what_is_wrong_is_told_and_the_episode_goes_on(tmp_path: Path, film: np.
         first = ask("POST", "/act", picture)[1]
         assert ask("POST", "/act", b"")[0] == ask("POST", "/act?age=soon", picture)[0] == 400
         assert "age is off; expected seconds" in ask("POST", "/act?age=nan", picture)[1]["error"]
-        assert [first["step"], ask("POST", "/act", picture)[1]["step"]] == [0, 1]
+        assert [first["step"], ask("POST", "/act", picture)[1]["step"]] == [0, 4]  # the refused ones have gone by
+        assert ask("GET", "/status")[1]["interventions"]["refused"] == 3
+
+
+def eager(asked: Session) -> Session:
+    """It wants all that there is, in every step."""
+    asked.policy.act = lambda obs: np.full((1, 2), 1.2)  # type: ignore[method-assign]
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status"),
+    [
+        ("/act", b"no picture", {}, 400),
+        ("/act?age=soon", None, {}, 400),
+        ("/act?age=nan", None, {}, 400),
+        ("/act?aeg=0", None, {}, 400),
+        ("/act", b"", {"Content_Length": str(MOST + 1)}, 413),
+    ],
+)
+def test_a_robot_that_was_refused_has_braked(
+    path: str, body: bytes | None, headers: dict[str, str], status: int, tmp_path: Path, film: np.ndarray
+) -> None:
+    """The guard went on from its last action: after (0.9, 0.9), a refusal and a robot at rest it sent (1.2, 1.2)."""
+    picture = film[0].tobytes()
+    with answering(eager(session(tmp_path, Limits(rate=0.3)))) as address:
+        ask = requests(address)
+        assert ask("POST", path, picture if body is None else body, **headers)[0] == status
+        assert "refused" not in requests(address)("GET", "/status")[1]["interventions"]  # nobody moves without a goal
+        ask = requests(address)
+        ask("PUT", "/goal", picture)
+        sent = [ask("POST", "/act", picture)[1]["action"] for _ in range(3)]
+        assert ask("POST", path, picture if body is None else body, **headers)[0] == status
+        ask = requests(address)
+        after = ask("POST", "/act", picture)[1]
+        np.testing.assert_allclose([*sent, after["action"]], np.array([[0.3], [0.6], [0.9], [0.3]]) * [1, 1], atol=1e-6)
+        told = ask("GET", "/status")[1]
+        assert after["step"] == 4 and told["interventions"]["refused"] == 1 and len(told["surprise"]) == 5
+
+
+def test_a_planner_that_was_refused_a_picture_knows_of_the_step(tmp_path: Path, film: np.ndarray) -> None:
+    """Its clock stood still, and what was done in that step was missing in what it rehearsed from."""
+    asked = session(tmp_path)
+    asked.begin(film[20].tobytes())
+    actions = [asked.act(film[0].tobytes())["action"] for _ in range(2)]
+    with pytest.raises(BadInput, match="cannot be read"):
+        asked.act(b"")
+    actions += [[0.0, 0.0], asked.act(film[0].tobytes())["action"]]
+    np.testing.assert_allclose(asked.policy._done[0, -4:], actions, atol=1e-6)
+    assert asked.policy._clock is not None and asked.policy._clock.tolist() == [4]
+
+
+def test_an_answer_that_got_lost_was_not_done(tmp_path: Path, film: np.ndarray) -> None:
+    """It was taken for done before it was written."""
+    asked, picture = eager(session(tmp_path, Limits(rate=0.3))), film[0].tobytes()
+    asked.begin(picture)
+    asked.act(picture), asked.act(picture)
+
+    def cut(answer: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        asked.act(picture, hand=cut)
+    last = asked.status()
+    assert last["last"]["step"] == 1 and last["interventions"]["lost"] == 1
+    after = asked.act(picture)
+    np.testing.assert_allclose(after["action"], [0.3, 0.3], atol=1e-6)
+    assert after["step"] == 3
+
+
+def waited(until: Any) -> bool:
+    """Whether it came true within 10 s."""
+    late = time.monotonic() + 10
+    while not until() and time.monotonic() < late:
+        time.sleep(0.01)
+    return bool(until())
+
+
+@pytest.mark.parametrize("rude", [False, True])
+def test_a_robot_that_hangs_up_is_no_news(
+    rude: bool, tmp_path: Path, film: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that waited too long for its action has braked; each time a page of traceback was printed."""
+    asked, picture = session(tmp_path), film[0].tobytes()
+    thinking, left = threading.Event(), threading.Event()
+
+    def slow(obs: TensorDict) -> np.ndarray:
+        thinking.set()
+        left.wait(10)
+        return np.full((1, 2), 0.5)
+
+    asked.begin(picture)
+    asked.policy.act = slow  # type: ignore[method-assign]
+    with answering(asked) as address:
+        port = int(address.rsplit(":")[-1])
+        robot = socket.create_connection(("127.0.0.1", port))
+        robot.sendall(b"POST /act HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture)
+        assert thinking.wait(10)
+        if rude:  # the connection is reset, not ended
+            robot.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        robot.close()
+        left.set()
+        assert waited(lambda: asked.status()["interventions"].get("lost") == 1)
+        with socket.create_connection(("127.0.0.1", port)) as half:  # and one that leaves with half a picture sent
+            half.sendall(b"POST /act HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture[:100])
+            half.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        assert waited(lambda: asked.status()["interventions"].get("refused") == 1)
+        assert requests(address)("POST", "/act", picture)[1]["step"] == 2
+    assert capsys.readouterr() == ("", "")
+
+
+def heard(address: str, said: bytes) -> tuple[bytes, bytes]:
+    """Head and body of all that comes back before the server hangs up."""
+    with socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1])), timeout=10) as robot:
+        robot.sendall(said)
+        with robot.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    return head, body
+
+
+def test_what_no_method_answers_is_told_as_everything_else(tmp_path: Path) -> None:
+    """`DELETE /goal` gave a page of HTML."""
+    with answering(session(tmp_path)) as address:
+        head, body = heard(address, b"DELETE /goal HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+        assert head.startswith(b"HTTP/1.1 501 ") and b"Content-Type: application/json" in head
+        assert json.loads(body) == {"error": "Unsupported method ('DELETE')"}
+        head, body = heard(address, b"HEAD / HTTP/1.1\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 501 ") and b"Content-Type: application/json" in head and not body
+        head, body = heard(address, b"GET /" + 70_000 * b"a" + b" HTTP/1.1\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 414 ") and "error" in json.loads(body)
 
 
 @pytest.mark.parametrize("headers", [{"Content_Length": str(MOST + 1)}, {"Content_Length": "-1"}])

@@ -416,6 +416,8 @@ def test_an_evaluation_counts_alarms_if_asked(folder: Path) -> None:
     options = {"watch": sharp, "on_impossible": "stop"}
     stopped = evaluate(envs, "TwoRoom", loaded, loaded.planner, protocol, **options).result
     assert stopped["interventions"]["stopped"] == stopped["alarms"]["steps"] - 2 * first_step(loaded.model, 2)
+    with pytest.raises(BadInput, match="on_impossible and changes of appearance"):
+        evaluate(envs, "TwoRoom", loaded, loaded.planner, Protocol(2, 10, oracle=False, appearance=True), **options)
     with pytest.raises(BadInput, match="surprise is counted in one environment; expected num_envs 1; got 2"):
         evaluate(envs, "TwoRoom", loaded, loaded.planner, Protocol(num_envs=2), watch=sharp)
 
@@ -452,6 +454,24 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "unknown task" in say("surprise Fly --fit", capsys)
     assert "episodes is off" in say("surprise TwoRoom --fit --episodes 0", capsys)
     assert "has no monitor of surprise" in say("evaluate TwoRoom --surprise" + with_toy, capsys)
+
+
+def test_a_clip_too_short_to_judge_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was scored as 0 normal, 0 unusual and 0 impossible steps, which looks like a good clip."""
+    monkeypatch.chdir(tmp_path)
+    surprise.save(toy_checkpoint(tmp_path / "toy"), fitted(tmp_path / "toy"))
+    words = "surprise clip.npz --task TwoRoom --checkpoint toy --out seen"
+    for length in (14, 15):  # history of 2, 2 steps ahead, blocks of 5: (2 - 1 + 2) * 5
+        pixels, actions = np.zeros((length + 1, 32, 32, 3), np.uint8), np.zeros((length, 2))
+        np.savez(tmp_path / "clip.npz", pixels=pixels, actions=actions)
+        if length == 14:
+            assert "clip.npz is too short; expected at least 15 steps; got 14" in say(words, capsys)
+            assert not Path("seen").exists()
+        else:
+            main(words.split())
+            assert "1 normal" in capsys.readouterr().out
 
 
 def test_fit_then_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,15 +7,20 @@
 
 Pictures are image files or bare RGB rows (`pictures.decode`), answers are JSON (`session.Session`). What is wrong with
 a request is told with a status of 400 or above and `{"error": ...}`; a robot that gets no action has to brake by
-itself. One robot at a time: requests are done one after the other. There is no password: whoever reaches the port moves
-the robot.
+itself, and is taken to have done so: in a step whose /act was refused, or that had hung up before its answer was there.
+One robot at a time: requests are done one after the other. There is no password: whoever reaches the port moves the
+robot.
 """
 
 from __future__ import annotations
 
 import json
+import selectors
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
@@ -57,6 +62,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.session = session
         super().__init__(*given)
 
+    def handle(self) -> None:
+        """Answers until the other end hangs up; that it does so is no news, and the guard counts what it lost by it."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         self._route({"/": self._page, "/status": self._status, "/look.png": self._look, "/goal.png": self._goal})
 
@@ -69,11 +79,20 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *given: Any) -> None:
         """Nothing: there are many steps a second."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses, such as a method that nobody knows, told as everything else is."""
+        self.close_connection = True  # a body may follow, which nobody reads
+        self._tell({"error": message or HTTPStatus(code).phrase}, code)
+
     def _route(self, known: dict[str, Callable[[bytes, dict[str, str]], None]]) -> None:
         address = urlsplit(self.path)
+        answer = known.get(address.path)
         if (body := self._body()) is None:
+            if answer == self._act:
+                self.session.missed()
+            self._tell({"error": f"a body of at most {MOST} bytes, with its Content-Length, was expected"}, 413)
             return
-        if (answer := known.get(address.path)) is None:
+        if answer is None:
             self._tell({"error": f"nothing at {self.command} {address.path}; see planner/adapters/server.py"}, 404)
             return
         try:
@@ -82,19 +101,40 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell({"error": str(error)}, 400)
 
     def _body(self) -> bytes | None:
-        """The request's, or None where that was refused."""
+        """The request's, or None where that is to be refused."""
         length = self.headers.get("Content-Length", "0")
         if self.headers.get("Transfer-Encoding") or not length.isdecimal() or int(length) > MOST:
             self.close_connection = True  # what is left of it would be taken for the next request
-            self._tell({"error": f"a body of at most {MOST} bytes, with its Content-Length, was expected"}, 413)
             return None
-        return self.rfile.read(int(length))
+        try:
+            return self.rfile.read(int(length))
+        except ConnectionError:  # a step has gone by all the same; an empty picture or goal is refused
+            return b""
 
     def _begin(self, body: bytes, options: dict[str, str]) -> None:
         self._tell(self.session.begin(body, **_numbers(options, {"episode": int})))
 
     def _act(self, body: bytes, options: dict[str, str]) -> None:
-        self._tell(self.session.act(body, **_numbers(options, {"age": float})))
+        try:
+            numbers = _numbers(options, {"age": float})
+        except BadInput:
+            self.session.missed()
+            raise
+        self.session.act(body, hand=self._hand, **numbers)
+
+    def _hand(self, answer: dict[str, Any]) -> None:
+        """Tells it to a robot that is still there.
+
+        Raises:
+            ConnectionError: it is not.
+        """
+        # To one that has hung up a first write goes through. Who only closed its own side gets no answer either.
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self.connection, selectors.EVENT_READ)
+            heard = waiting.select(0)
+        if heard and not self.connection.recv(1, socket.MSG_PEEK):
+            raise ConnectionAbortedError("the robot hung up")
+        self._tell(answer)
 
     def _status(self, body: bytes, options: dict[str, str]) -> None:
         self._tell(self.session.status())
@@ -125,8 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
             "Cache-Control": "no-store",
         }.items():
             self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
 
 def _numbers(options: dict[str, str], known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:

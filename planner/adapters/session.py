@@ -26,6 +26,9 @@ REMEMBERED = 400
 class Session:
     """A planner behind a guard, for one robot; calls are done one after the other, whichever thread makes them.
 
+    A robot that gets no action brakes by itself: a step that was refused, or whose answer could not be handed over, is
+    taken for one in which the robot rested, and the guard's limits, the planner and the monitor go on from there.
+
     Args:
         loaded: whose planner acts.
         limits: what the guard keeps.
@@ -59,7 +62,7 @@ class Session:
         self.goal: np.ndarray | None = None  # [size, size, 3]
         self.seen: np.ndarray | None = None  # the last picture
         self.answer: dict[str, Any] | None = None
-        self.episode = -1
+        self.episode, self.step = -1, 0  # the running one, and its next step
         self._surprise: deque[float | None] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
 
@@ -82,50 +85,76 @@ class Session:
             if not 0 <= number < 2**63:
                 raise BadInput("serve: episode is off", expected="0 to 2^63 - 1", got=str(number))
             self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), batch(picture[None]))
-            self.goal, self.episode, self.answer = picture, number, None
+            self.goal, self.episode, self.step, self.answer = picture, number, 0, None
             self._surprise.clear()
             return {"episode": number}
 
-    def act(self, picture: bytes, age: float = 0.0) -> dict[str, Any]:
+    def act(
+        self, picture: bytes, age: float = 0.0, hand: Callable[[dict[str, Any]], None] = lambda answer: None
+    ) -> dict[str, Any]:
         """What to do now, to be asked once a control step.
 
         Args:
             picture: what the camera sees, as in `pictures.decode`.
             age: seconds since it was taken; older than `limits.max_age` is not acted on.
+            hand: takes the answer to the robot, before anybody else may ask. Where it raises, the robot has no answer.
 
         Returns:
-            `step` of the episode, from 0; `action` `[a]`, physical units; `state`, a name in `STATES`, and `surprise`,
-            the energy that it follows from (None where no monitor is, or nothing was foreseen yet); `energy` of the
-            plan that is followed, None before there is one of finite energy; `changed`, what the guard changed in this
-            step; `ms`, the time it took.
+            `step` of the episode, from 0, those without an answer counted too; `action` `[a]`, physical units; `state`,
+            a name in `STATES`, and `surprise`, the energy that it follows from (None where no monitor is, or nothing
+            was foreseen yet); `energy` of the plan that is followed, None before there is one of finite energy;
+            `changed`, what the guard changed in this step; `ms`, the time it took.
 
         Raises:
-            BadInput: there is no goal yet, or picture or age are none; the robot had better brake then.
+            BadInput: there is no goal yet, or picture or age are none; the robot has to brake then.
+            Exception: what `hand` raised.
         """
         with self._lock:
             if self.goal is None:
                 raise BadInput("serve: no goal yet", do="put its picture to /goal first")
-            began, before = self.clock(), self.guard.report()
-            if not math.isfinite(age):
-                raise BadInput("serve: age is off", expected="seconds since the picture was taken", got=str(age))
-            self.seen = decode(picture, self.size)
-            obs = batch(self.seen[None])
-            obs["time"] = torch.tensor([began - age], dtype=torch.float64)
-            action = self.guard.act(obs)[0]
-            after = self.guard.report()
-            state, surprise = self._watched()
-            self._surprise.append(surprise)
-            plan = self.policy.last_plan
-            self.answer = {
-                "step": 0 if self.answer is None else self.answer["step"] + 1,
-                "action": action.tolist(),
-                "state": state,
-                "surprise": surprise,
-                "energy": None if plan is None else _finite(plan.energy[0]),
-                "changed": {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)},
-                "ms": 1000 * (self.clock() - began),
-            }
-            return self.answer
+            try:
+                action, answer = self._decide(picture, age)
+                hand(answer)
+            except BaseException:  # whatever it was, the robot has no answer
+                self._rested()
+                raise
+            self.guard.did(action)
+            self._surprise.append(answer["surprise"])
+            self.step, self.answer = self.step + 1, answer
+            return answer
+
+    def missed(self) -> None:
+        """A step has gone by whose `act` was refused before it came here; the robot rested. Nothing without a goal."""
+        with self._lock:
+            if self.goal is not None:
+                self._rested()
+
+    def _rested(self) -> None:
+        self.guard.rested()
+        self._surprise.append(None)
+        self.step += 1
+
+    def _decide(self, picture: bytes, age: float) -> tuple[np.ndarray, dict[str, Any]]:
+        """The action, `[1, a]`, and what is answered."""
+        began, before = self.clock(), self.guard.report()
+        if not math.isfinite(age):
+            raise BadInput("serve: age is off", expected="seconds since the picture was taken", got=str(age))
+        self.seen = decode(picture, self.size)
+        obs = batch(self.seen[None])
+        obs["time"] = torch.tensor([began - age], dtype=torch.float64)
+        action = self.guard.decide(obs)
+        after = self.guard.report()
+        state, surprise = self._watched()
+        plan = self.policy.last_plan
+        return action, {
+            "step": self.step,
+            "action": action[0].tolist(),
+            "state": state,
+            "surprise": surprise,
+            "energy": None if plan is None else _finite(plan.energy[0]),
+            "changed": {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)},
+            "ms": 1000 * (self.clock() - began),
+        }
 
     def _watched(self) -> tuple[str | None, float | None]:
         """What the monitor called this step, and its energy."""

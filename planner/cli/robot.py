@@ -167,6 +167,7 @@ class Surprise:
         if recording.spec not in (None, loaded.model.action):
             expected, got = str(loaded.model.action), str(recording.spec)
             raise BadInput("recording and checkpoint differ in their actions", expected=expected, got=got)
+        surprise.check_length(loaded.model, thresholds.steps, len(recording.actions), f"{recording.title} is")
         energy = surprise.film_energies(loaded.model, recording.pixels, recording.actions, thresholds.steps)
         self.out.mkdir(parents=True, exist_ok=True)
         picture, numbers = self.out / "energy.png", self.out / "energy.json"
