@@ -86,6 +86,8 @@ class Guard:
         clock: seconds; the one that the observations' `time` is read from.
         monitor: what tells whether that which is seen can be, in every environment; `limits.on_impossible` says what
             then. None: nobody looks.
+        on_alarm: called in every step in which the monitor calls something unusual or impossible, with what it calls
+            each environment, `[E]`, as in `surprise.STATES` (0 is normal): to log it, or to light a lamp.
 
     Attributes:
         alarms: environment steps that the monitor called "unusual" or "impossible", since construction.
@@ -105,12 +107,13 @@ class Guard:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         monitor: Monitor | None = None,
+        on_alarm: Callable[[np.ndarray], None] | None = None,
     ) -> None:
         self.policy, self.spec, self.limits, self.clock = policy, spec, limits or Limits(), clock
         # As float32, which is what robots here are sent: 0.4 as float32 is more than 0.4, and still the bound.
         self.low, self.high = (np.array(bound, np.float32).astype(np.float64) for bound in (spec.low, spec.high))
         self.rest = np.clip(np.zeros_like(self.low), self.low, self.high)
-        self.monitor, self.alarms = monitor, Counter[str]()
+        self.monitor, self.alarms, self.on_alarm = monitor, Counter[str](), on_alarm
         self.interventions: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.last_error: Exception | None = None
@@ -217,6 +220,8 @@ class Guard:
     def _respond(self, obs: TensorDict, monitor: Monitor, states: np.ndarray) -> None:
         for index, name in ((1, "unusual"), (2, "impossible")):
             self.alarms[name] += int((states == index).sum())
+        if self.on_alarm is not None and states.any():
+            self.on_alarm(states)
         impossible = (states == 2) & ~self._stopped
         if self.limits.on_impossible == "stop":
             self._stopped |= impossible

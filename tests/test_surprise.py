@@ -360,6 +360,16 @@ def test_a_warning_changes_nothing_but_counts() -> None:
     assert len(policy.resets) == 1 and guard.report() == {}
 
 
+def test_an_alarm_is_told_at_once_and_to_whom_it_concerns() -> None:
+    told: list[list[int]] = []
+    monitor = Says([0, 0], [0, 1], [2, 0])
+    guard = Guard(Steady(), SPEC, monitor=monitor, on_alarm=lambda states: told.append(states.tolist()))  # type: ignore[arg-type]
+    guard.reset(look(0, 0), look(1, 2))
+    for _ in range(3):
+        guard.act(look(0, 0))
+    assert told == [[0, 1], [2, 0]]
+
+
 def test_replanning_starts_the_policy_anew_with_the_same_goal() -> None:
     guard, policy, monitor = watched([0, 0], [0, 2], on_impossible="replan")
     guard.act(look(0, 0))

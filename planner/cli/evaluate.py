@@ -240,6 +240,9 @@ def conclude(outcomes: list[Outcome], paths: tuple[Path, Path, Path]) -> None:
     console.print(table)
     for result in (outcome.result for outcome in outcomes if outcome.result["protocol"]):
         console.print(_protocol(result["task"], result["protocol"]), highlight=False)
+    for result in (outcome.result for outcome in outcomes if outcome.result["num_envs"] > 1):
+        at_once = result["num_envs"]
+        console.print(f"{result['task']}: times of a plan are of {at_once} environments at once", highlight=False)
     for result in (outcome.result for outcome in outcomes if outcome.result["appearance"]):
         looks = Table("appearance", "pixels changed", "reached", "95 %", "drop, points")
         for name, arm in result["appearance"].items():
