@@ -62,7 +62,7 @@ def main(options: Options) -> None:
         raise BadInput("picks: options are off", expected="others >= 2, and episodes, every, distance >= 1", got=got)
     envs = load_envs()
     loaded = checkpoint.load(checkpoint.find(options.task, options.checkpoint), task=options.task)
-    env, canvas = envs.make(options.task), envs.make(options.task)
+    env, canvas = (envs.make(options.task, size=loaded.model.config.image_size) for _ in range(2))
     own = options.goals == "own"
     pairs = held_out_pairs(env, options.episodes, None if own else options.distance, options.seed, own=own).pairs
     picking = Picking(loaded.planner.build(loaded.model, options.seed), canvas, options.others, options.every)

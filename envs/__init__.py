@@ -36,9 +36,6 @@ TASKS: dict[str, type[GoalEnv]] = {
 PROTOCOLS = Path(__file__).parent / "protocols"
 """The frozen protocol of every task, `TASK-vN.json`, and its pairs, `TASK-vN.npz`; `make freeze` writes them."""
 
-DISTRIBUTION = "jepa-mpc"
-"""Tells this package from a stranger's of the same name."""
-
 for _name, _task in TASKS.items():
     _id = f"JepaMPC/{_name}-v0"
     if _id not in gym.registry:
@@ -85,7 +82,6 @@ def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:
 __all__ = [
     "ADAPTERS",
     "APPEARANCES",
-    "DISTRIBUTION",
     "PROTOCOLS",
     "TASKS",
     "Cube",

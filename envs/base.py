@@ -50,12 +50,15 @@ class GoalEnv(gym.Env[Any, Any]):
     with other play; `packages`, whose scene and policies these are, where they are not ours: results and datasets state
     their versions.
 
+    `metadata` of an env, not of its class, has `render_fps`, environment steps a second: the scene says how long a
+    physics step is.
+
     Args:
         size: height and width of the pictures in pixels.
         backend: renderer, one of `rendering.BACKENDS`; by default the process's.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}  # type: ignore[misc]
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  # copied by every env, never changed
 
     name: ClassVar[str]
     xml: ClassVar[str]
@@ -77,6 +80,7 @@ class GoalEnv(gym.Env[Any, Any]):
         self.render_mode = render_mode
         self.model = self.load()
         self._check_scene()
+        self.metadata = type(self).metadata | {"render_fps": _whole(1 / (self.model.opt.timestep * self.substeps))}
         self.data = mujoco.MjData(self.model)
         self.camera = Camera(self.model, size, self.view, backend)
         self.size = size
@@ -251,6 +255,11 @@ class GoalEnv(gym.Env[Any, Any]):
                 got=f"{image.dtype} {' x '.join(map(str, image.shape))}",
             )
         return image.copy()
+
+
+def _whole(rate: float) -> float:
+    """A rate, Hz, as a whole number where it is one but for rounding: some that write videos take no other."""
+    return round(rate) if abs(rate - round(rate)) < 1e-6 * rate else rate
 
 
 def _row(task: type[GoalEnv], name: str) -> tuple[Any, ...]:

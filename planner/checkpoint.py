@@ -51,8 +51,9 @@ class Checkpoint:
     sha256: str
 
 
-def save(path: Path, model: JEPA, *, task: str, renderer: str, planner: PlannerConfig, card: str) -> str:
+def save(path: Path | str, model: JEPA, *, task: str, renderer: str, planner: PlannerConfig, card: str) -> str:
     """Writes a checkpoint folder and returns the weights' SHA-256."""
+    path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     digest = write_weights(path / "model.safetensors", model)
     config = {
@@ -70,12 +71,13 @@ def save(path: Path, model: JEPA, *, task: str, renderer: str, planner: PlannerC
     return digest
 
 
-def load(path: Path, *, task: str | None = None) -> Checkpoint:
+def load(path: Path | str, *, task: str | None = None) -> Checkpoint:
     """Loads a checkpoint folder.
 
     Raises:
         BadInput: if it is missing, cut short, altered, of another format, or of another task than `task`.
     """
+    path = Path(path)
     config = _read_config(path)
     if task is not None and config["task"] != task:
         raise BadInput(f"checkpoint {path} is for another task", expected=task, got=str(config["task"]))
@@ -101,16 +103,16 @@ def weights_of(module: nn.Module) -> bytes:
     return save_tensors(whole)
 
 
-def write_weights(file: Path, module: nn.Module) -> str:
+def write_weights(file: Path | str, module: nn.Module) -> str:
     """Writes a module's state, the whole file or none of it, and returns its SHA-256."""
-    weights, temporary = weights_of(module), file.with_name(f".{file.name}")
-    temporary.write_bytes(weights)
-    temporary.replace(file)
+    weights = weights_of(module)
+    write_atomically(file, weights)
     return hashlib.sha256(weights).hexdigest()
 
 
-def sound_weights(file: Path, sha256: str, owner: str) -> bytes:
+def sound_weights(file: Path | str, sha256: str, owner: str) -> bytes:
     """What the file of an `owner`'s weights holds; `BadInput` if it is missing, or has another SHA-256."""
+    file = Path(file)
     if not file.is_file():
         raise BadInput(f"{owner} has no weights", expected=str(file))
     weights = file.read_bytes()
@@ -124,9 +126,9 @@ def sound_weights(file: Path, sha256: str, owner: str) -> bytes:
     return weights
 
 
-def find(task: str, given: Path | None) -> Path:
+def find(task: str, given: Path | str | None) -> Path:
     """The folder to load: the one given, else the one shipped for `task`."""
-    path = given if given is not None else SHIPPED / folder_name(task)
+    path = Path(given) if given is not None else SHIPPED / folder_name(task)
     if not (path / "config.json").is_file():
         raise BadInput(
             f"no checkpoint at {path}",
@@ -148,21 +150,23 @@ LATER = {"slow", "prior_past"}
 """Keys of `config.json` that checkpoints of this format did not have at first: the default is meant."""
 
 
-def record(path: Path, figures: str) -> None:
+def record(path: Path | str, figures: str) -> None:
     """Puts measured `figures` (Markdown) at the end of a checkpoint's card, in place of those before."""
+    path = Path(path)
     write_atomically(path / "card.md", f"{card_of(path)}\n\n{FIGURES}\n\n{figures}")
     _keep_manifest(path)
 
 
-def attach(path: Path, name: str, text: str) -> None:
+def attach(path: Path | str, name: str, text: str) -> None:
     """Writes a text file of that name beside a checkpoint's weights, into the manifest too."""
+    path = Path(path)
     write_atomically(path / name, text)
     _keep_manifest(path)
 
 
-def card_of(path: Path) -> str:
+def card_of(path: Path | str) -> str:
     """What a checkpoint's card says, less the measured figures."""
-    return (path / "card.md").read_text().split(FIGURES)[0].rstrip()
+    return (Path(path) / "card.md").read_text().split(FIGURES)[0].rstrip()
 
 
 def _keep_manifest(path: Path) -> None:
@@ -171,8 +175,9 @@ def _keep_manifest(path: Path) -> None:
         write_manifest(SHIPPED)
 
 
-def write_manifest(folder: Path) -> None:
+def write_manifest(folder: Path | str) -> None:
     """Writes `SHA256SUMS` for every file of every checkpoint in `folder`, in the format of `sha256sum --check`."""
+    folder = Path(folder)
     files = sorted(file for file in folder.glob("*/*") if not file.name.startswith("."))
     lines = [
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files

@@ -6,8 +6,14 @@ import hashlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -171,25 +177,26 @@ def _look(picture: np.ndarray) -> TensorDict:
 
 def collect(
     task: str,
-    path: Path,
+    path: Path | str,
     *,
     episodes: int,
     steps: int,
     size: int,
     seed: int,
     workers: int,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     pursuit: Pursuit = Pursuit(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> EpisodeStore:
     """Collects `episodes` of `task` at `path`, or what is missing of them; `progress(done, total)` after each.
 
     With a `checkpoint` its planner acts, and not play: what a planner does, and where its model is wrong about it, play
-    seldom shows.
+    seldom shows. Workers import the main module anew, so a script calls this under `if __name__ == "__main__":`.
 
     Raises:
-        BadInput: if `path` holds a dataset that was made differently, or the checkpoint cannot be used.
+        BadInput: if `path` holds a dataset that was made differently, the checkpoint cannot be used, or a worker died.
     """
+    path = Path(path)
     planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
     if planned:
         pursuit.planner(planned, seed)  # what is wrong with it is said here, once, and not by every worker
@@ -226,9 +233,11 @@ def collect(
     missing = store.missing()
     done = episodes - len(missing)
     progress(done, episodes)
-    for _ in _work(task, path, missing, min(workers, max(1, len(missing))), checkpoint, pursuit):
-        done += 1
-        progress(done, episodes)
+    setup = Setup(task, path, Path(checkpoint) if checkpoint else None, pursuit)
+    with closing(_work(setup, missing, min(workers, max(1, len(missing))))) as finished:
+        for _ in finished:
+            done += 1
+            progress(done, episodes)
     return store
 
 
@@ -244,35 +253,82 @@ def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
             )
 
 
-def _work(task: str, path: Path, rows: list[int], workers: int, checkpoint: Path | None, pursuit: Pursuit) -> Any:
-    """Yields once for every episode that some worker finished; stops the workers when abandoned."""
+@dataclass(frozen=True)
+class Setup:
+    """What every worker is told once: the task, the dataset that it fills, who acts, and what a planner pursues."""
+
+    task: str
+    path: Path
+    checkpoint: Path | None
+    pursuit: Pursuit
+
+
+def _work(setup: Setup, rows: list[int], workers: int) -> Generator[None, None, None]:
+    """Yields once for every episode that some worker finished; stops the workers at once when abandoned."""
     if not rows:
         return
     # Fresh interpreters: a GL context does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start_worker, (task, path, checkpoint, pursuit)) as pool:
-        yield from pool.imap_unordered(_record_row, rows)
+    theirs, ours = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, _begin, (theirs, setup))
+    try:
+        ahead = iter(rows)
+        running = {pool.submit(_record_row, row) for row in islice(ahead, 2 * workers)}  # the next one lies ready
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for finished in done:
+                finished.result()
+                running |= {pool.submit(_record_row, row) for row in islice(ahead, 1)}
+                yield
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        do = "give fewer --workers if memory ran out; a script calls `collect` under `if __name__ == '__main__':`; "
+        do += "episodes that are done are kept, and the same command goes on"
+        raise BadInput("collect: a worker died before its episode was done", do=do) from error
+    finally:
+        ours.close()  # ends the workers, which an abandoned pool would first wait for
+        pool.shutdown(cancel_futures=True)
+        theirs.close()
 
 
 _env: Any = None
 _store: EpisodeStore
 _planner: MPC | None = None
 _pursuit: Pursuit
+_failure: Exception | None = None
 
 
-def _start_worker(task: str, path: Path, checkpoint: Path | None, pursuit: Pursuit) -> None:
+def _begin(parent: Connection, setup: Setup) -> None:
+    """Starts a worker, which ends when the other end of `parent` is closed, be it by the death of who holds it."""
+    global _failure
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to see, which then ends the workers
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        _start_worker(setup)
+    except Exception as error:  # noqa: BLE001  # the first episode raises it where it is seen: in the parent
+        _failure = error
+
+
+def _end_with(parent: Connection) -> None:
+    with suppress(EOFError, OSError):
+        parent.recv()  # nothing is ever sent
+    os._exit(1)  # an episode that is half written counts as missing
+
+
+def _start_worker(setup: Setup) -> None:
     global _env, _store, _planner, _pursuit
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the pool from the parent, between episodes
     os.environ["LP_NUM_THREADS"] = "0"  # a software GL that spawns threads in every worker slows all of them
-    _store, _pursuit = EpisodeStore.open(path), pursuit
-    _env = load_envs().make(task, size=_store.info.size)
-    if checkpoint:
+    _store, _pursuit = EpisodeStore.open(setup.path), setup.pursuit
+    _env = load_envs().make(setup.task, size=_store.info.size)
+    if setup.checkpoint:
         torch.set_num_threads(1)
-        loaded = checkpoints.load(checkpoint, task=task)
-        _planner = pursuit.planner(loaded, _store.info.seed)
+        loaded = checkpoints.load(setup.checkpoint, task=setup.task)
+        _planner = setup.pursuit.planner(loaded, _store.info.seed)
 
 
 def _record_row(row: int) -> int:
+    if _failure:
+        raise _failure
     stream = PLANNED_STREAM if _planner else COLLECT_STREAM
     rng = np.random.default_rng([stream, _store.info.seed, row])
     if _planner:

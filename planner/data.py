@@ -71,14 +71,19 @@ class DatasetInfo:
         return ActionSpec(self.action_low, self.action_high, self.action_units, self.block)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes `content` to `path` so that a reader sees the old file or the whole new one, also after a crash."""
+def write_atomically(path: Path | str, content: str | bytes) -> None:
+    """Writes `content` to `path` so that a reader sees the old file or the whole new one, also after a power cut."""
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # half of it would take up what is left of a disk that is full
+        raise
 
 
 class EpisodeStore:
@@ -88,12 +93,13 @@ class EpisodeStore:
     float32 `[episodes, L + 1, n]`, `checksum` int64 `[episodes]` (0 where the episode is not there yet).
     """
 
-    def __init__(self, path: Path, info: DatasetInfo, data: TensorDict) -> None:
-        self.path, self.info, self.data = path, info, data
+    def __init__(self, path: Path | str, info: DatasetInfo, data: TensorDict) -> None:
+        self.path, self.info, self.data = Path(path), info, data
 
     @classmethod
-    def create(cls, path: Path, info: DatasetInfo) -> EpisodeStore:
+    def create(cls, path: Path | str, info: DatasetInfo) -> EpisodeStore:
         """Lays out an empty dataset at `path` (sparse until episodes come)."""
+        path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         n, frames, size = info.episodes, info.steps + 1, info.size
         layout = TensorDict(
@@ -113,8 +119,9 @@ class EpisodeStore:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path) -> EpisodeStore:
+    def open(cls, path: Path | str) -> EpisodeStore:
         """Opens a dataset; `BadInput` where it is missing, of another format, or its files were cut short."""
+        path = Path(path)
         info = _read_info(path)
         frames = info.episodes, info.steps + 1
         layout: dict[str, tuple[tuple[int, ...], torch.dtype]] = {

@@ -14,6 +14,9 @@ from .errors import BadInput
 FILES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
 """What image files begin with; one of these may be just as long as the bare rows of a picture."""
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What PIL raises for a file that is no image, or a broken one; `BadInput` is a ValueError, too."""
+
 
 def batch(pictures: np.ndarray) -> TensorDict:
     """What a policy sees, batch `[E]`, of pictures, uint8 `[E, size, size, 3]`; memory is shared."""
@@ -24,7 +27,7 @@ def decode(data: bytes, size: int) -> np.ndarray:
     """A picture, uint8 `[size, size, 3]`, from an image file's bytes (PNG, JPEG, ...) or from those of its RGB rows.
 
     Raises:
-        BadInput: if it is neither, or of another size.
+        BadInput: if it is neither, of another size, or has no colours (see `colours`).
     """
     bare = len(data) == size * size * 3
     if bare and not data.startswith(FILES):
@@ -34,13 +37,44 @@ def decode(data: bytes, size: int) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
             if (width, height) == (size, size):
-                return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                return colours(image, "the picture")
+    except BadInput:
+        raise
+    except UNREADABLE:
         if bare:  # colours that happen to begin as a file does
             return _rows(data, size)
         raise BadInput("the picture cannot be read", expected=expected, got=f"{len(data)} bytes") from None
     got = f"{width} x {height} pixels"
     raise BadInput("the picture has another size", expected=expected, got=got, do="crop and scale it first")
+
+
+def colours(image: Image.Image, what: str) -> np.ndarray:
+    """The colours of an open image, uint8 `[h, w, 3]`, whatever its mode; of values of 16 bits the upper 8 count.
+
+    PIL cuts greys of more than 8 bits off at 255, which makes nearly all of them white, and shows the colours that
+    lie hidden under transparency.
+
+    Raises:
+        BadInput: naming the image as `what`, if nothing says which of its values is white, or it is transparent.
+    """
+    if image.mode in ("I", "F"):
+        expected, got = "8 or 16 bits a value", f"mode {image.mode}, of 32 bits"
+        raise BadInput(f"{what}: nothing says which value is white", expected=expected, got=got, do="save it as RGB")
+    if _transparent(image):
+        do = "put it on its background, and save it as RGB"
+        raise BadInput(f"{what} is transparent", expected="opaque pixels, as a camera's", do=do)
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)  # as PIL does it for colours of 16 bits
+        return np.repeat(grey[..., None], 3, axis=2)
+    image = image.convert("RGBA") if image.has_transparency_data else image  # PIL warns of a palette's otherwise
+    return np.array(image.convert("RGB"))  # a copy: PIL's own bytes are read-only
+
+
+def _transparent(image: Image.Image) -> bool:
+    """Whether any pixel is less than opaque."""
+    if image.mode.startswith("I;16"):
+        return bool((np.asarray(image) == image.info.get("transparency", -1)).any())  # PNG: one value means nothing
+    return image.has_transparency_data and bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
 
 
 def _rows(data: bytes, size: int) -> np.ndarray:

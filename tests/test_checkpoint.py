@@ -18,8 +18,10 @@ import torch
 from tensordict import TensorDict
 from toys import PLANNER, SHAPE, SIZE, SPEC, flip_byte, toy_checkpoint, toy_model
 
+from benchmarks.claims.weights import write as write_rival
 from planner import checkpoint
 from planner.errors import BadInput
+from planner.evaluate.report import write_report
 from planner.mpc import MPC
 from planner.recipes import RECIPES
 from planner.settings import PlannerConfig
@@ -225,6 +227,41 @@ def test_find(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert checkpoint.find("Reacher", None) == tmp_path / "reacher"
     with pytest.raises(BadInput, match=r"no checkpoint at .*pusht; .*--checkpoint, or .*`jepa-mpc train PushT`"):
         checkpoint.find("PushT", None)
+
+
+def test_a_folder_may_be_named_by_a_string(folder: Path, tmp_path: Path) -> None:
+    """It was a TypeError: unsupported operand type(s) for /: 'str' and 'str'."""
+    name, copy = str(folder), str(tmp_path / "copy")
+    loaded = checkpoint.load(name, task="TwoRoom")
+    assert checkpoint.find("TwoRoom", name) == folder
+    facts: dict[str, Any] = {"task": "TwoRoom", "renderer": "none", "planner": PLANNER, "card": "# copy\n"}
+    assert checkpoint.save(copy, toy_model(), **facts) == loaded.sha256
+    checkpoint.record(copy, "**1/2**\n")
+    checkpoint.attach(copy, "note.txt", "noted")
+    assert checkpoint.card_of(copy) == "# copy"
+    assert checkpoint.load(copy).sha256 == checkpoint.write_weights(f"{copy}/more", toy_model()) == loaded.sha256
+    assert hashlib.sha256(checkpoint.sound_weights(f"{copy}/more", loaded.sha256, "more")).hexdigest() == loaded.sha256
+    checkpoint.write_manifest(str(tmp_path))
+    verify_manifest(tmp_path)
+    with pytest.raises(BadInput, match="no checkpoint at"):
+        checkpoint.find("TwoRoom", f"{name}/nothing")
+
+
+def test_weights_are_on_the_disk_before_they_have_their_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were renamed unsynced: after a power cut the name could have stood for an empty file."""
+    before, kept = (folder / "model.safetensors").read_bytes(), sorted(folder.iterdir())
+
+    def full(_: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("planner.data.os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.write_weights(folder / "model.safetensors", toy_model(seed=5))
+    with pytest.raises(OSError, match="no space"):
+        write_rival(folder, dict(toy_model(seed=5).state_dict()), {})
+    with pytest.raises(OSError, match="no space"):
+        write_report(folder / "report.html", [], [], None)
+    assert (folder / "model.safetensors").read_bytes() == before and sorted(folder.iterdir()) == kept
 
 
 def test_figures_are_put_in_once(folder: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from toys import toy_checkpoint
 
+import planner.collect
 from planner import checkpoint
 from planner.collect import (
     COLLECT_STREAM,
@@ -144,7 +145,7 @@ def dying(*arrays):
     return honest(*arrays)
 
 data._checksum = dying
-collect._start_worker("TwoRoom", Path(sys.argv[1]), None, collect.Pursuit())
+collect._start_worker(collect.Setup("TwoRoom", Path(sys.argv[1]), None, collect.Pursuit()))
 for row in range(5):
     collect._record_row(row)
 """
@@ -162,6 +163,113 @@ def test_killed_at_the_worst_moment(tmp_path: Path, whole: EpisodeStore) -> None
         store.verify()
     collect("TwoRoom", tmp_path, **HOW)
     assert same(store, whole)
+
+
+TROUBLE = """
+import multiprocessing, os, time
+import envs
+
+class Dying(envs.TwoRoom):
+    \"""Dies without a word at the third episode of a worker, as one does that runs out of memory.\"""
+    name = "trouble:Dying"
+    episodes = 0
+
+    def play(self, rng):
+        self.episodes += 1
+        return super().play(rng) if self.episodes < 3 else os._exit(9)
+
+class Elsewhere(envs.TwoRoom):
+    name = "trouble:Elsewhere"
+
+    def load(self):
+        if multiprocessing.parent_process():
+            raise RuntimeError("no such device here")
+        return super().load()
+
+class Slow(envs.TwoRoom):
+    \"""Plays one episode, and then sleeps for longer than anybody waits.\"""
+    name = "trouble:Slow"
+    episodes = 0
+
+    def play(self, rng):
+        self.episodes += 1
+        time.sleep(0 if self.episodes == 1 else 1000)
+        return super().play(rng)
+"""
+UNGUARDED = """
+import os, signal, sys
+from planner.collect import collect
+
+def progress(done, total):
+    if done and len(sys.argv) > 3:
+        os.kill(os.getpid(), signal.Signals[sys.argv[3]])
+
+how = {"episodes": 9, "steps": 10, "size": 32, "seed": 0, "workers": 2, "progress": progress}
+collect(sys.argv[1], sys.argv[2], **how)
+"""
+GUARDED = UNGUARDED.replace("collect(sys", "if __name__ == '__main__': collect(sys")
+
+
+def collecting(folder: Path, script: str, task: str, *ending: str) -> subprocess.CompletedProcess[str]:
+    """A script that collects nine episodes of a task of `TROUBLE` into `folder / "data"`.
+
+    Whoever it started holds its output: this fails with `TimeoutExpired` if any of them outlives it, or it hangs.
+    """
+    (folder / "trouble.py").write_text(TROUBLE)
+    (folder / "script.py").write_text(script)
+    command = [sys.executable, "script.py", task, "data", *ending]
+    path = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    return subprocess.run(command, cwd=folder, env=os.environ | path, capture_output=True, text=True, timeout=100)
+
+
+def test_a_worker_that_dies_ends_the_collection(tmp_path: Path) -> None:
+    """It hung for ever, without a message, when a worker ran out of memory."""
+    ended = collecting(tmp_path, GUARDED, "trouble:Dying")
+    message = ended.stderr.splitlines()[-1]
+    assert ended.returncode == 1
+    assert "BadInput: collect: a worker died before its episode was done; give fewer --workers" in message
+    assert "the same command goes on" in message and len(message) < 600
+    assert 2 <= 9 - len(EpisodeStore.open(tmp_path / "data").missing()) <= 4, "what was done is kept"
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """Workers were started again and again, each with its traceback, for as long as one looked on."""
+    ended = collecting(tmp_path, GUARDED, "trouble:Elsewhere")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "RuntimeError: no such device here"
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    """Workers import the script anew; each then collected, too, and was started again for ever when it failed."""
+    ended = collecting(tmp_path, UNGUARDED, "TwoRoom")
+    assert ended.returncode == 1
+    assert "under `if __name__ == '__main__':`" in ended.stderr
+    assert ended.stderr.count("RuntimeError:") <= 2, "one for each worker at most"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["SIGINT", "SIGKILL"])
+def test_workers_end_with_who_started_them(tmp_path: Path, number: str) -> None:
+    """Whatever they are at: they neither outlive it, nor does Ctrl-C wait for episodes that have begun."""
+    ended = collecting(tmp_path, GUARDED, "trouble:Slow", number)
+    assert ended.returncode == -signal.Signals[number]
+    assert 1 <= 9 - len(EpisodeStore.open(tmp_path / "data").missing()) <= 2
+
+
+def test_few_episodes_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are missing, no more are handed out than keep the workers busy."""
+    waiting: list[int] = []
+    honest = planner.collect.wait
+
+    def noted(futures: Any, **how: Any) -> Any:
+        waiting.append(len(futures))
+        return honest(futures, **how)
+
+    monkeypatch.setattr("planner.collect.wait", noted)
+    collect("TwoRoom", tmp_path, **HOW | {"episodes": 12, "workers": 2}).verify()
+    assert max(waiting) == 4
 
 
 @pytest.mark.slow

@@ -295,6 +295,15 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(OSError, match="no space"):
         write_atomically(file, "new")
     assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file], "half a file was left behind, where the disk was full already"
+
+
+def test_a_dataset_may_be_named_by_a_string(tmp_path: Path) -> None:
+    """It was a TypeError: unsupported operand type(s) for /: 'str' and 'str'."""
+    made = EpisodeStore.create(str(tmp_path / "d"), info())
+    assert made.path == EpisodeStore.open(str(tmp_path / "d")).path == tmp_path / "d"
+    with pytest.raises(BadInput, match="no dataset at"):
+        EpisodeStore.open(str(tmp_path / "nothing"))
 
 
 def test_moving_windows_are_drawn_where_the_picture_changes(tmp_path: Path) -> None:

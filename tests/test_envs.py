@@ -78,6 +78,31 @@ def test_gymnasium_makes_and_accepts_the_task(task: str) -> None:
     made.close()
 
 
+@pytest.mark.parametrize("task", [*envs.TASKS, *envs.ADAPTERS])
+def test_its_metadata_says_how_fast_it_runs(task: str) -> None:
+    """It said 20 Hz of every task: videos of PushT and of Cube, which run at 10, were twice as fast as they."""
+    if task.startswith("ogbench"):
+        pytest.importorskip("ogbench")
+    with envs.make(task, size=16) as made:
+        made.set_state(made.sample_state(np.random.default_rng(0)))
+        before = made.data.time
+        made.advance(np.zeros(made.action_space.shape))
+        assert made.metadata["render_fps"] == pytest.approx(1 / (made.data.time - before))
+        assert isinstance(made.metadata["render_fps"], int)
+    if task in envs.TASKS:
+        with gym.make(f"envs:JepaMPC/{task}-v0") as wrapped:
+            assert wrapped.metadata == made.metadata
+
+
+def test_a_task_of_one_s_own_runs_at_any_rate() -> None:
+    class Odd(TwoRoom):
+        substeps = 3
+
+    with Odd(size=16) as made:
+        assert made.metadata["render_fps"] == pytest.approx(1 / (3 * made.model.opt.timestep))
+    assert "render_fps" not in Odd.metadata, "an env has its own"
+
+
 def test_unknown_tasks_and_sizes_are_refused() -> None:
     with pytest.raises(BadInput, match="unknown task; expected TwoRoom or .* or Cube or .*; got 'Pusht'"):
         envs.make("Pusht")

@@ -27,6 +27,7 @@ from planner.evaluate.protocol import STANDARD, STRICT, Judge, NoopPolicy, Rando
 from planner.evaluate.run import Outcome, Protocol, card_figures, evaluate, write_results
 from planner.evaluate.statistics import wilson
 from planner.evaluate.video import Clip, _tile
+from planner.pictures import decode
 from planner.tasks import load_envs
 
 PAIRS, DISTANCE = 4, 20
@@ -179,7 +180,7 @@ def test_the_same_call_gives_the_same_records(outcome: Outcome, loaded: Checkpoi
     assert records(measure(loaded, seed=4), "noop") != records(outcome, "noop")
 
 
-@pytest.mark.parametrize("num_envs", [3, 5])
+@pytest.mark.parametrize("num_envs", [3, 16])
 def test_environments_at_once_change_nothing(outcome: Outcome, loaded: Checkpoint, num_envs: int) -> None:
     """Also where the last group is smaller than the others, and where there are more rooms than pairs."""
     several = measure(loaded, num_envs=num_envs)
@@ -408,9 +409,52 @@ def test_a_goal_picture_round_trips(tmp_path: Path) -> None:
 
 
 def test_pictures_of_other_modes_are_read_as_colours(tmp_path: Path) -> None:
-    for mode in ("L", "RGBA", "P", "1"):
-        Image.new(mode, (SIZE, SIZE)).save(tmp_path / "goal.png")
-        assert read_picture(tmp_path / "goal.png", SIZE).shape == (SIZE, SIZE, 3)
+    """Greys of 16 bits became white wherever they were more than 255 in 65535, and were planned towards."""
+    colourful = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
+    grey = colourful.convert("L")
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    cases = [(colourful.convert("RGBA"), colourful), (colourful.quantize(), colourful.quantize()), (grey, grey)]
+    cases += [(grey.convert("1"), grey.convert("1")), (grey.convert("LA"), grey), (deep, grey)]
+    for picture, seen in cases:
+        for ending in ("png", "tiff") if picture.mode != "P" else ("png",):
+            file = tmp_path / f"goal.{ending}"
+            picture.save(file)
+            np.testing.assert_array_equal(read_picture(file, SIZE), np.asarray(seen.convert("RGB")), picture.mode)
+            data = file.read_bytes()
+            np.testing.assert_array_equal(decode(data, SIZE), np.asarray(seen.convert("RGB")), picture.mode)
+    assert deep.mode == "I;16"
+    Image.new("I;16", (SIZE, SIZE), 19661).save(tmp_path / "goal.png")  # 30 % of white
+    assert (read_picture(tmp_path / "goal.png", SIZE) == 76).all()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_numbers_without_a_white_are_no_picture(tmp_path: Path, mode: str) -> None:
+    """They were cut off at 255."""
+    file = tmp_path / "goal.tiff"
+    Image.new(mode, (SIZE, SIZE), 300).save(file)
+    with pytest.raises(BadInput, match=f"nothing says which value is white; expected .*; got mode {mode}") as caught:
+        read_picture(file, SIZE)
+    assert str(file) in str(caught.value)
+    with pytest.raises(BadInput, match="nothing says which value is white"):
+        decode(file.read_bytes(), SIZE)
+
+
+def test_a_transparent_picture_is_refused(tmp_path: Path) -> None:
+    """The colour that lay hidden under nothing was what was planned towards."""
+    hidden, half = (Image.new("RGBA", (SIZE, SIZE), (200, 30, 30, alpha)) for alpha in (0, 128))
+    one = Image.new("RGBA", (SIZE, SIZE), (200, 30, 30, 255))
+    one.putpixel((3, 4), (0, 0, 0, 254))
+    keyed = [(Image.new("L", (SIZE, SIZE), 7), 7), (Image.new("P", (SIZE, SIZE), 0), 0)]
+    keyed += [(Image.new("RGB", (SIZE, SIZE), (1, 2, 3)), (1, 2, 3)), (Image.new("I;16", (SIZE, SIZE), 900), 900)]
+    for picture, key in [(hidden, None), (half, None), (one, None), (hidden.convert("LA"), None), *keyed]:
+        file = tmp_path / "goal.png"
+        picture.save(file, **{} if key is None else {"transparency": key})
+        with pytest.raises(BadInput, match="goal.png is transparent; expected opaque pixels"):
+            read_picture(file, SIZE)
+        with pytest.raises(BadInput, match="the picture is transparent"):
+            decode(file.read_bytes(), SIZE)
+    Image.new("L", (SIZE, SIZE), 7).save(file, transparency=8)  # no pixel has the key's grey
+    assert (read_picture(file, SIZE) == 7).all()
 
 
 def test_no_picture_however_broken_gets_through_or_breaks_anything(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
+from toys import PLANNER, SHAPE, toy_model
 
 from benchmarks.picks import Options, Picking, main, summary
 from planner import checkpoint
@@ -98,6 +100,20 @@ def test_a_model_that_foresees_everything_is_no_optimist() -> None:
     found = summary(watched.judged(state)[None])
     assert found["optimism_chosen"] == found["optimism_mean"] == 0
     assert found["picked"] == found["best"] and found["correlation"] == pytest.approx(1)
+
+
+def test_pictures_are_as_large_as_the_checkpoint_sees(tmp_path: Path) -> None:
+    """They had 64 pixels whatever it had been trained on."""
+    model, out = toy_model(shape=replace(SHAPE, prior=8, prior_horizon=2)), tmp_path / "rows.jsonl"
+    facts: dict[str, Any] = {
+        "task": "TwoRoom",
+        "renderer": "none",
+        "card": "",
+        "planner": replace(PLANNER, proposals=4),
+    }
+    checkpoint.save(tmp_path / "toy", model, **facts)
+    main(Options("TwoRoom", tmp_path / "toy", episodes=1, others=2, every=1, out=out))
+    assert json.loads(out.read_text())["picks"]["looks"] >= 1
 
 
 def test_a_row_says_what_was_measured_and_nothing_is_measured_without_proposals(tmp_path: Path) -> None:

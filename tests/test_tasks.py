@@ -89,8 +89,3 @@ def test_a_failed_import_leaves_nothing_half_done(tmp_path: Path, monkeypatch: p
         with pytest.raises(RuntimeError, match="no"):
             load_envs()
         assert "envs" not in sys.modules
-
-
-def test_our_package_says_whose_it_is() -> None:
-    """So that whoever finds an `envs` can ask it."""
-    assert envs.DISTRIBUTION == "jepa-mpc"

@@ -41,9 +41,7 @@ def write(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> s
     folder.mkdir(parents=True, exist_ok=True)
     weights = save_tensors({name: value.contiguous() for name, value in tensors.items()})
     digest = hashlib.sha256(weights).hexdigest()
-    temporary = folder / ".model.safetensors"
-    temporary.write_bytes(weights)
-    temporary.replace(folder / "model.safetensors")
+    write_atomically(folder / "model.safetensors", weights)
     write_atomically(folder / "config.json", json.dumps(config | {"sha256": digest}, indent=1) + "\n")
     return digest
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import BadInput
 from ..guard import Guard, Limits
 from ..mpc import MPC
-from ..pictures import batch
+from ..pictures import UNREADABLE, batch, colours
 from .video import Clip, film_strip, write_video
 
 
@@ -20,24 +20,21 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     """The picture in `path`, uint8 `[size, size, 3]`.
 
     Raises:
-        BadInput: if the file is missing, no image, or not `size` x `size` pixels.
+        BadInput: if the file is missing, no image, not `size` x `size` pixels, or has no colours (see `colours`).
     """
     if not path.is_file():
         raise BadInput(f"no goal picture at {path}", do="make one with --save-goal")
     try:
         with Image.open(path) as image:
-            picture = np.array(image.convert("RGB"))  # a copy: PIL's own bytes are read-only
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+            width, height = image.size
+            if (width, height) == (size, size):
+                return colours(image, f"goal picture {path}")
+    except BadInput:
+        raise
+    except UNREADABLE as error:
         raise BadInput(f"goal picture {path} cannot be read", expected="an image file", got=str(error)) from error
-    if picture.shape != (size, size, 3):
-        got = f"{picture.shape[1]} x {picture.shape[0]}"
-        raise BadInput(
-            f"goal picture {path} has another size",
-            expected=f"{size} x {size} pixels",
-            got=got,
-            do="render or resize it",
-        )
-    return picture
+    expected, got = f"{size} x {size} pixels", f"{width} x {height}"
+    raise BadInput(f"goal picture {path} has another size", expected=expected, got=got, do="render or resize it")
 
 
 def write_picture(path: Path, env: Any, seed: int) -> None:

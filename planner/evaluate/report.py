@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -42,6 +41,8 @@ def write_report(
     """
     from jinja2 import Environment, StrictUndefined
 
+    from ..data import write_atomically
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(source).render(
@@ -59,9 +60,7 @@ def write_report(
         failure=FAILURE,
         accent=PLANNER,
     )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(path, page)
 
 
 def _task(result: Record, episodes: Sequence[Record], imagined: Sequence[Imagined]) -> dict[str, Any]:
