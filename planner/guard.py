@@ -87,7 +87,8 @@ class Guard:
         monitor: what tells whether that which is seen can be, in every environment; `limits.on_impossible` says what
             then. None: nobody looks.
         on_alarm: called in every step in which the monitor calls something unusual or impossible, with what it calls
-            each environment, `[E]`, as in `surprise.STATES` (0 is normal): to log it, or to light a lamp.
+            each environment, `[E]`, as in `surprise.STATES` (0 is normal): to log it, or to light a lamp. What is to be
+            done about it is done before, and where `limits.survive_errors` is set whatever it raises is counted.
 
     Attributes:
         alarms: environment steps that the monitor called "unusual" or "impossible", since construction.
@@ -124,7 +125,7 @@ class Guard:
         """Starts new episodes, in which the robot is taken to be at rest; errors of the policy go through."""
         self.policy.reset(obs, goal, mask)
         size = obs.batch_size[0]
-        self._watch_anew(goal, size, mask)
+        self._watch_anew(obs, goal, size, mask)
         if mask is None or self._last is None:
             mask = np.ones(size, dtype=np.bool_)
             self._last, self._open = np.tile(self.rest, (size, 1)), False
@@ -192,42 +193,55 @@ class Guard:
         counts = self.interventions + Counter({f"fallback {name}": n for name, n in self.fallbacks.items()})
         return dict(counts)  # a sum of counters leaves out what never happened
 
-    def _watch_anew(self, goal: TensorDict, size: int, mask: np.ndarray | None) -> None:
+    def _watch_anew(self, obs: TensorDict, goal: TensorDict, size: int, mask: np.ndarray | None) -> None:
         """Forgets what was seen, and that it was impossible, in the rows of `mask` (all when None)."""
+        # What a new plan in the middle of an episode needs again: the goal, and whose noise is drawn.
+        numbered = obs.select("episode", strict=False)
         if self.monitor is not None:
             self.monitor.reset(size, mask)
         if mask is None or self._last is None:
-            self._goal, self._stopped = goal, np.zeros(size, dtype=np.bool_)
+            self._goal, self._numbered, self._stopped = goal, numbered, np.zeros(size, dtype=np.bool_)
             return
         self._stopped = self._stopped & ~mask
         if self.monitor is not None:  # else nobody asks for it
             rows = torch.from_numpy(mask)
-            self._goal = self._goal.clone()
+            self._goal, self._numbered = self._goal.clone(), self._numbered.clone()
             self._goal[rows] = goal[rows]
+            if "episode" in numbered.keys() and "episode" in self._numbered.keys():  # noqa: SIM118 - rows, else
+                self._numbered[rows] = numbered[rows]
 
     def _watch(self, obs: TensorDict) -> None:
         """Asks the monitor what it thinks of what is seen, and does what is to be done about it."""
         if self.monitor is None:
             return
         try:
-            self._respond(obs, self.monitor, self.monitor.observe(obs))
+            states = self.monitor.observe(obs)
+            self._respond(obs, self.monitor, states)
         except FORGIVEN as error:
-            if not self.limits.survive_errors:
-                raise
-            self.last_error = error
-            self.interventions["error"] += len(self._stopped)
+            self._survive(error)
+            return
+        if self.on_alarm is not None and states.any():
+            try:
+                self.on_alarm(states)
+            except Exception as error:  # noqa: BLE001  # somebody's lamp is broken, and the robot is not
+                self._survive(error)
+
+    def _survive(self, error: Exception) -> None:
+        """Counts an error of what looks on, or raises it."""
+        if not self.limits.survive_errors:
+            raise error
+        self.last_error = error
+        self.interventions["error"] += len(self._stopped)
 
     def _respond(self, obs: TensorDict, monitor: Monitor, states: np.ndarray) -> None:
         for index, name in ((1, "unusual"), (2, "impossible")):
             self.alarms[name] += int((states == index).sum())
-        if self.on_alarm is not None and states.any():
-            self.on_alarm(states)
         impossible = (states == 2) & ~self._stopped
         if self.limits.on_impossible == "stop":
             self._stopped |= impossible
         elif self.limits.on_impossible == "replan" and impossible.any():
             monitor.reset(len(states), impossible)  # what came before is no ground to foresee from
-            self.policy.reset(obs, self._goal, impossible)
+            self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, impossible)
 
     def _ask(self, obs: TensorDict) -> tuple[np.ndarray, np.ndarray]:
         """What the policy wants, `[E, a]`, and where that can be used, bool `[E]`."""

@@ -223,7 +223,7 @@ def test_what_is_caught_and_how_late_is_what_was_measured(task: str) -> None:
 def _caught(row: dict[str, Any]) -> str:
     low, high = row["at_0.01"], row["at_0.05"]
     late = ", ".join(f"{steps:.0f}" for steps in high["delay_median_p90"])
-    return f"{row['ap']:.3f}; {low['flagged']}, {high['flagged']}; {late}"
+    return f"{row['ap']:.3f}; {low['flagged']}, {high['flagged']} of {high['of']}; {late}"
 
 
 def test_figures_of_forks_are_those_that_were_measured() -> None:

@@ -370,6 +370,40 @@ def test_an_alarm_is_told_at_once_and_to_whom_it_concerns() -> None:
     assert told == [[0, 1], [2, 0]]
 
 
+def test_an_alarm_that_nobody_can_hear_still_stops_the_robot() -> None:
+    """What listened was called before the robot was stopped, and where it failed the robot drove on."""
+
+    def broken(states: np.ndarray) -> None:
+        raise OSError("no space left for the log")
+
+    monitor = Says([0, 0], [2, 0], [2, 0])
+    limits = Limits(on_impossible="stop")
+    guard = Guard(Steady(), SPEC, limits, monitor=monitor, on_alarm=broken)  # type: ignore[arg-type]
+    guard.reset(look(0, 0), look(1, 2))
+    sent = [guard.act(look(0, 0)) for _ in range(3)]
+    assert (np.array(sent)[1:, 0] == 0).all() and (np.array(sent)[:, 1] == 1).all()
+    assert guard.report() == {"stopped": 2, "error": 4} and isinstance(guard.last_error, OSError)
+
+
+def test_an_episode_that_is_planned_anew_keeps_its_noise() -> None:
+    """The policy was begun anew with what is seen, which has no number of its episode: all then had the same noise."""
+    seen: list[Any] = []
+
+    class Numbered(Steady):
+        def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+            seen.append(obs["episode"].tolist())
+
+    guard = Guard(Numbered(), SPEC, Limits(on_impossible="replan"), monitor=Says([0, 2], [2, 0]))  # type: ignore[arg-type]
+    begun = look(0, 0)
+    begun["episode"] = torch.tensor([4, 7])
+    guard.reset(begun, look(1, 2))
+    guard.act(look(0, 0))
+    begun["episode"] = torch.tensor([9, 9])
+    guard.reset(begun, look(1, 2), np.array([True, False]))
+    guard.act(look(0, 0))
+    assert seen == [[4, 7], [4, 7], [9, 9], [9, 7]]
+
+
 def test_replanning_starts_the_policy_anew_with_the_same_goal() -> None:
     guard, policy, monitor = watched([0, 0], [0, 2], on_impossible="replan")
     guard.act(look(0, 0))
@@ -515,3 +549,4 @@ def test_an_evaluation_shows_alarms_and_the_episodes_that_are_asked_for(
     assert "Episode 2," in page and "Episode 0," not in page
     assert "no such episodes to show; expected up to 8 of 0 to 2; got [3]" in say(words + " --show 3", capsys)
     assert "on_impossible without a monitor" in say(words + " --on-impossible stop", capsys)
+    assert "on_impossible and record" in say(words + " --surprise --on-impossible stop --record", capsys)

@@ -101,6 +101,9 @@ class Evaluate:
         watch = surprise.load(folder, loaded.sha256) if self.surprise else None
         if self.on_impossible != "warn" and not self.surprise:
             raise BadInput("evaluate: on_impossible without a monitor", got=self.on_impossible, do="add --surprise")
+        if self.on_impossible != "warn" and self.record:
+            do = "leave out --record: a card tells what the planner reaches by itself"
+            raise BadInput("evaluate: on_impossible and record", got=self.on_impossible, do=do)
         out = self.out or Path("runs/evaluate") / folder_name(self.task)
         for place in (out, folder) if self.record else (out,):
             _try_to_write(place)  # before hours of playing
