@@ -277,14 +277,16 @@ def test_a_narrow_terminal_shows_every_figure_whole(task: str, capsys: Any, monk
     facts: dict[str, Any] = {"task": task, "successes": 179, "n": 200, "interval": (0.98, 1.0), "hard_score": 1.0}
     facts |= {"floors": floors, "simulates": True, "plan_ms": {"median": 12_345.6}, "control_hz": 1000.0}
     looks = {
-        name: summary(17, 100) | {"changed_pixels": share} for name, share in (("texture", 0.0), ("objects", 3e-5))
+        name: summary(17, 100) | {"changed_pixels": share, "drop": 0.725}
+        for name, share in (("texture", 0.0), ("objects", 3e-5))
     }
-    facts["success_rate"] = 0.895
+    facts |= {"success_rate": 0.895, "num_envs": 10}
     outcome: Any = SimpleNamespace(result=facts | {"protocol": None, "appearance": looks})
     conclude([outcome], (Path("a"), Path("b"), Path("c")))
     said = capsys.readouterr().out
-    for figure in ("179/200", "98%-100%", "12/200", "100 %", "12346", "1000 Hz", "17/100", " 0.0", "<0.1"):
+    for figure in ("179/200", "98%-100%", "12/200", "100 %", "12346", "1000 Hz", "17/100", " 0.0", "<0.1", "72"):
         assert figure in said
+    assert f"{task}: times of a plan are of 10 environments at once" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(("words", "asked"), [([], (300, 400)), (["--episodes", "7", "--steps", "50"], (7, 50))])

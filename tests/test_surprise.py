@@ -263,17 +263,10 @@ def test_damage_is_told(folder: Path, damage: Callable[[Any], str], says: str) -
         surprise.load(folder, checkpoint.load(folder).sha256)
 
 
-WITHOUT = {"ogbench-cube-single"}
-"""Shipped weights that have no monitor."""
-
-
 @pytest.mark.parametrize("path", sorted(checkpoint.SHIPPED.glob("*/config.json")), ids=lambda path: path.parent.name)
 def test_shipped_ones_are_of_the_shipped_weights(path: Path) -> None:
     """One that was removed with its weights, and not fitted to the new ones, was missed by nobody."""
-    if path.parent.name in WITHOUT:
-        assert not (path.parent / surprise.FILE).exists()
-    else:
-        assert surprise.load(path.parent, checkpoint.load(path.parent).sha256).episodes >= 99
+    assert surprise.load(path.parent, checkpoint.load(path.parent).sha256).episodes >= 99
 
 
 # On real weights ---------------------------------------------------------------------------------------------------
