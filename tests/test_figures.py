@@ -109,12 +109,16 @@ def cell(task: str, column: str, goal: int) -> str:
     return str(goal) if 100 * rate >= goal else f"{goal}, missed: {100 * rate:.1f}"
 
 
-def test_what_a_recipe_makes_is_told_as_it_was_measured() -> None:
+@pytest.mark.parametrize(("task", "decision"), [("PointMaze", 80), ("Reacher", 65)])
+def test_what_a_recipe_makes_is_told_as_it_was_measured(task: str, decision: int) -> None:
     lines = (ROOT / "benchmarks/results/recipes.jsonl").read_text().splitlines()
     rows = {(row["task"], row["column"]): str(row["successes"]) for row in map(json.loads, lines) if row["n"] == 200}
-    told = [rows["PointMaze", column] for column in COLUMNS]
+    told = [rows[task, column] for column in COLUMNS]
     assert f"[{', '.join(told[:-1])} and {told[-1]}](../benchmarks/results/recipes.jsonl)" in RESULTS
-    assert f"| {' | '.join(told)} | 80 |" in RESULTS
+    row = f"what `jepa-mpc train {task}` makes ([rows](../benchmarks/results/recipes.jsonl)) | {' | '.join(told)}"
+    assert f"{row} | {decision} |" in RESULTS
+    card = (SHIPPED / task.lower() / "card.md").read_text()
+    assert f"reaches {', '.join(told[:-1])} and\nstrictly {told[-1]} of the 200 reported pairs" in card
 
 
 LOOKS = ("background", "objects", "lighting", "camera", "noise", "distractor", "texture")
