@@ -227,7 +227,7 @@ class Guard:
                 self._survive(error)
 
     def _survive(self, error: Exception) -> None:
-        """Counts an error of what looks on, or raises it."""
+        """Counts an error of the policy or of what looks on, in every environment, or raises it."""
         if not self.limits.survive_errors:
             raise error
         self.last_error = error
@@ -253,10 +253,7 @@ class Guard:
             if wanted.shape != self._last.shape:
                 raise BadInput("Guard: action has a wrong shape", expected=str(self._last.shape), got=str(wanted.shape))
         except FORGIVEN as error:
-            if not self.limits.survive_errors:
-                raise
-            self.last_error = error
-            self.interventions["error"] += size
+            self._survive(error)
             return np.zeros_like(self._last), np.zeros(size, dtype=np.bool_)
         if self.limits.deadline is not None and self.clock() - began > self.limits.deadline:
             self.interventions["late"] += size

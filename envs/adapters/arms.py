@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import mujoco
@@ -23,7 +23,6 @@ class ReacherV5(GoalEnv):
     drawn, for the goal is given by its picture.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 50}  # type: ignore[misc]
     name = "gymnasium/Reacher-v5"
     spec_low, spec_high = (-1.0, -1.0), (1.0, 1.0)
     spec_units = ("200 N m", "200 N m")
@@ -105,7 +104,6 @@ class PusherV5(GoalEnv):
     it at full speed leaves it where it was; followed slowly, it makes 5 cm/s.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}  # type: ignore[misc]
     name = "gymnasium/Pusher-v5"
     spec_low, spec_high = (-2.0,) * 7, (2.0,) * 7
     spec_units = ("N m",) * 7

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
@@ -22,7 +21,6 @@ class PointMazeMedium(GoalEnv):
     so that no wall hides the ball.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}  # type: ignore[misc]
     name = "ogbench/pointmaze-medium"
     spec_low, spec_high = (-1.0, -1.0), (1.0, 1.0)
     spec_units = ("0.2 m", "0.2 m")

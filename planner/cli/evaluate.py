@@ -99,8 +99,6 @@ class Evaluate:
         settings = _override(loaded.planner, self)
         folder = checkpoints.find(self.task, self.checkpoint)
         watch = surprise.load(folder, loaded.sha256) if self.surprise else None
-        if self.on_impossible != "warn" and not self.surprise:
-            raise BadInput("evaluate: on_impossible without a monitor", got=self.on_impossible, do="add --surprise")
         if self.on_impossible != "warn" and self.record:
             do = "leave out --record: a card tells what the planner reaches by itself"
             raise BadInput("evaluate: on_impossible and record", got=self.on_impossible, do=do)

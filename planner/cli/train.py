@@ -57,9 +57,9 @@ class Train:
         start = pretrained.load(self.encoder) if self.encoder else None
         training.check_start(self.model, self.training, start)  # before minutes of collecting
         training.views_of(self.training, symmetries_of(self.task))
-        spec, steps = load_envs().task_class(self.task).action_spec(), recipe_for(self.task).steps
-        if self.data is None and not _collected(self.task):
-            training.check_shape(self.model, self.training, spec, steps)
+        if self.data is None and not (_own_data(self.task) / "dataset.json").exists():
+            spec = load_envs().task_class(self.task).action_spec()
+            training.check_shape(self.model, self.training, spec, recipe_for(self.task).steps)
         store = _play(self.task, self.data, self.model.image_size)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model, store.info.block), None
@@ -86,18 +86,18 @@ class Train:
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 
 
-def _collected(task: str) -> bool:
-    """Whether the task's own dataset is there, whole or begun."""
-    return (Path("data") / folder_name(task) / "dataset.json").exists()
+def _own_data(task: str) -> Path:
+    """Where the task's own dataset is, or is collected to."""
+    return Path("data") / folder_name(task)
 
 
 def _play(task: str, given: Path | None, size: int) -> EpisodeStore:
     """The dataset to train on; the task's own is collected if it is not there, with pictures of `size` pixels."""
     from ..data import EpisodeStore
 
-    data = given or Path("data") / folder_name(task)
+    data = given or _own_data(task)
     # A dataset that was named has to be there: a mistyped path shall not fill a disk.
-    missing = given is None and not _collected(task)
+    missing = given is None and not (data / "dataset.json").exists()
     store = collect_for(Collect(task, size=size)) if missing else EpisodeStore.open(data)
     store.verify(task)
     if (spec := load_envs().task_class(task).action_spec()) != store.info.action_spec:

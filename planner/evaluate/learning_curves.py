@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ..cards import curves
 
+LOSS, READ = "loss terms", "held out: R2 of probes, goals reached"
 PANELS: dict[str, Callable[[str], bool]] = {
-    "loss terms": lambda name: name.startswith("train/"),
+    LOSS: lambda name: name.startswith("train/"),
     "held out: error, relative to no change": lambda name: name.startswith("val/error"),
-    "held out: R2 of probes, goals reached": lambda name: name.startswith("probe/") or name == "val/success",
+    READ: lambda name: name.startswith("probe/") or name == "val/success",
     "held out: all else": lambda name: name.startswith("val/"),
 }
 """What is drawn together: a figure goes into the first panel that takes it, and panels without any are left out."""
@@ -42,9 +43,9 @@ def draw(out: Path) -> Path | None:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("updates")
         axes.spines[["top", "right"]].set_visible(False)
-        if title == "loss terms":
+        if title == LOSS:
             axes.set_yscale("symlog", linthresh=1e-3)
-        elif "R2" in title:
+        elif title == READ:
             axes.set_ylim(-0.5, 1.03)  # a probe that reads nothing may be far below 0
         many = len(panels[title]) > 9
         axes.legend(frameon=False, fontsize=5 if many else 7, ncols=1 + many)

@@ -127,20 +127,11 @@ def evaluate(
 
     Raises:
         BadInput: where the checkpoint does not fit the task, the episodes to show are none of those that are played, or
-            a monitor is to watch several environments at once.
+            a monitor is to watch several environments at once, or something is to be done about what it calls
+            impossible where nobody watches.
     """
     commit()  # asked now: results name the commit that the work began on
-    if watch and protocol.num_envs > 1:
-        # An environment whose episode is over stands still while the others go on, which would alarm.
-        raise BadInput(
-            "evaluate: surprise is counted in one environment", expected="num_envs 1", got=str(protocol.num_envs)
-        )
-    if len(show) > MAX_CLIPS or not all(0 <= k < protocol.episodes for k in show):
-        expected = f"up to {MAX_CLIPS} of 0 to {protocol.episodes - 1}"
-        raise BadInput("evaluate: no such episodes to show", expected=expected, got=str(list(show)))
-    if protocol.appearance and on_impossible != "warn":
-        do = "leave out one of them: under changes of appearance nobody watches"
-        raise BadInput("evaluate: on_impossible and changes of appearance", got=on_impossible, do=do)
+    _check_options(protocol, watch, on_impossible, show)
     rooms = [envs.make(task, checkpoint.model.config.image_size) for _ in range(protocol.num_envs)]
     check_fits(rooms[0], checkpoint)
     pairs = _pairs(envs, task, rooms[0], protocol)
@@ -181,6 +172,23 @@ def evaluate(
         for k, episode in enumerate(episodes)
     ]
     return Outcome(result, records, _clips(task, played["planner"], shown), imagined)
+
+
+def _check_options(protocol: Protocol, watch: Thresholds | None, on_impossible: str, show: Sequence[int]) -> None:
+    """Raises `BadInput` for what does not go together, before anything is played."""
+    if watch and protocol.num_envs > 1:
+        # An environment whose episode is over stands still while the others go on, which would alarm.
+        raise BadInput(
+            "evaluate: surprise is counted in one environment", expected="num_envs 1", got=str(protocol.num_envs)
+        )
+    if len(show) > MAX_CLIPS or not all(0 <= k < protocol.episodes for k in show):
+        expected = f"up to {MAX_CLIPS} of 0 to {protocol.episodes - 1}"
+        raise BadInput("evaluate: no such episodes to show", expected=expected, got=str(list(show)))
+    if on_impossible != "warn" and watch is None:
+        raise BadInput("evaluate: on_impossible without a monitor", got=on_impossible, do="add --surprise")
+    if on_impossible != "warn" and protocol.appearance:
+        do = "leave out one of them: under changes of appearance nobody watches"
+        raise BadInput("evaluate: on_impossible and changes of appearance", got=on_impossible, do=do)
 
 
 def _look(successes: int, n: int, plain: float) -> dict[str, Any]:

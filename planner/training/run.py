@@ -54,9 +54,8 @@ def run_stage(
         training, _loader(_Stream(windows, training)), _loader(checks), ckpt_path=last if last.exists() else None
     )
     if trainer.global_step >= config.steps and config.steps % config.save_every:
-        trainer.save_checkpoint(
-            last
-        )  # what is saved on the way would leave the last updates out, or all of a short run
+        # What was saved on the way leaves the last updates out, or all of a short run.
+        trainer.save_checkpoint(last)
     return not stop.asked or trainer.global_step >= config.steps
 
 

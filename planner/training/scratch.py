@@ -64,7 +64,7 @@ def train(
     """
     check_size(store, shape)
     check_start(shape, config, start)
-    check_shape(shape, config, store.info.action_spec, store.info.steps)
+    _check_ahead(shape, config, store.info.action_spec, store.info.steps)
     views = views_of(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
     model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -166,20 +166,20 @@ def check_shape(shape: JEPAConfig, config: TrainConfig, spec: ActionSpec, steps:
     many directions as its body is to have, and that no stage looks further ahead than an episode goes.
     """
     JEPA(shape, spec)
+    _check_ahead(shape, config, spec, steps)
+
+
+def _check_ahead(shape: JEPAConfig, config: TrainConfig, spec: ActionSpec, steps: int) -> None:
+    """Raises `BadInput` for too large a body, or if any stage, and not the first alone, finds episodes too short."""
     check_body(shape.body, spec.env_dim)
-    _check_length(shape, config, spec.block, steps)
-
-
-def _check_length(shape: JEPAConfig, config: TrainConfig, block: int, steps: int) -> None:
-    """Raises `BadInput` if any stage, and not the first alone, would find the episodes too short."""
     ahead = {
         "training.horizon": config.horizon,
         "training.polish_horizon": config.polish_horizon if config.polish_steps else 0,
         "model.prior_horizon": shape.prior_horizon if shape.prior else 0,
     }
     name, horizon = max(ahead.items(), key=lambda one: one[1])
-    if (needed := (shape.history - 1 + horizon) * block) > steps:
-        most = steps // block - shape.history + 1
+    if (needed := (shape.history - 1 + horizon) * spec.block) > steps:
+        most = steps // spec.block - shape.history + 1
         expected, got = f"{name} at most {most} in episodes of {steps} steps", str(horizon)
         if most < 1:  # whatever it is set to
             expected, got = f"at least {needed} steps for {name} {horizon}", str(steps)
