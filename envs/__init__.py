@@ -7,6 +7,7 @@ your own, as `module:Class` (`own.own_task`).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 
@@ -63,13 +64,14 @@ def task_class(task: str) -> type[GoalEnv]:
     return own_task(task) if is_own(task) else (TASKS | ADAPTERS)[task]
 
 
-def make(task: str, size: int = 64) -> GoalEnv:
-    """The environment called `task`, with pictures of `size` pixels.
+def make(task: str, size: int = 64, proprioception: bool = False) -> GoalEnv:
+    """The environment called `task`, with pictures of `size` pixels, and with what its joints measure if asked for.
 
     Raises:
         BadInput: for an unknown name, or where the package that the task comes from is not installed.
     """
-    return task_class(task)(size=size)
+    options: dict[str, Any] = {"proprioception": True} if proprioception else {}  # a task of your own may know of none
+    return task_class(task)(size=size, **options)
 
 
 def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:

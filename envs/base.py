@@ -1,7 +1,8 @@
 """The contract that every task keeps: exact states in, pictures out, success in physical units.
 
 A task is a `GoalEnv` with a few lines of geometry. Its observation is what a robot would have, the camera's picture and
-the goal's; the physical state is in `info`, for judges and for the oracle, never for a planner.
+the goal's, and what its joints measure if asked for; the physical state is in `info`, for judges and for the oracle,
+never for a planner.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ class GoalEnv(gym.Env[Any, Any]):
     """A robot that is to bring about what its goal picture shows.
 
     State: `[nq + nv]` float64, MuJoCo's qpos then qvel (metres, radians, metres/s, radians/s); setting it reproduces
-    pictures and motion exactly. Observation: `pixels` and `goal`, uint8 `[size, size, 3]`. Action: float32 `[a]`
-    between the bounds of `action_spec()`, held for `substeps` physics steps. Reward: 1 on success, else 0; success ends
-    the episode. `info` has `success` (bool), `goal_distance` (1 = exactly at the tolerance), `state`, `goal_state`.
+    pictures and motion exactly. Observation: `pixels` and `goal`, uint8 `[size, size, 3]`; with `proprioception` also
+    `proprio`, float32 `[p]`, the numbers of the state that `proprio_names` names. Action: float32 `[a]` between the
+    bounds of `action_spec()`, held for `substeps` physics steps. Reward: 1 on success, else 0; success ends the
+    episode. `info` has `success` (bool), `goal_distance` (1 = exactly at the tolerance), `state`, `goal_state`.
 
     `reset(options={"start": state, "goal": state})` sets either or both exactly; without them they are drawn at random.
     `options={"goal_image": picture}` gives a goal of which nothing but the picture is known: `goal_distance` is then
@@ -44,11 +46,12 @@ class GoalEnv(gym.Env[Any, Any]):
 
     Class attributes beyond those of the action: `xml`, the file of the scene (see `load`); `view`, the camera in it;
     `simulates`, whether `advance` is no more than MuJoCo's step with the action as control, so that the oracle can
-    rehearse it; `own_goals` and `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many
-    environment steps it gives each; `symmetries`, changes of the scene that its physics and its camera do not notice;
-    `play_name`, what datasets call play: a task whose play is changed changes it too, so that no dataset is finished
-    with other play; `packages`, whose scene and policies these are, where they are not ours: results and datasets state
-    their versions.
+    rehearse it; `measures`, the joints (hinges and slides) whose place and speed the robot measures itself, by default
+    those that an actuator turns or shifts; `own_goals` and `own_budget`, how many evaluation goals a benchmark lists
+    itself (0: none) and how many environment steps it gives each; `symmetries`, changes of the scene that its physics
+    and its camera do not notice; `play_name`, what datasets call play: a task whose play is changed changes it too, so
+    that no dataset is finished with other play; `packages`, whose scene and policies these are, where they are not
+    ours: results and datasets state their versions.
 
     `metadata` of an env, not of its class, has `render_fps`, environment steps a second: the scene says how long a
     physics step is.
@@ -56,6 +59,7 @@ class GoalEnv(gym.Env[Any, Any]):
     Args:
         size: height and width of the pictures in pixels.
         backend: renderer, one of `rendering.BACKENDS`; by default the process's.
+        proprioception: whether observations have `proprio` too. Planners that ship do without it (decision 58).
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  # copied by every env, never changed
@@ -70,13 +74,20 @@ class GoalEnv(gym.Env[Any, Any]):
     pair_rule: ClassVar[str] = "every pair that is not solved at the start"
     view: ClassVar[str] = "top"
     simulates: ClassVar[bool] = True
+    measures: ClassVar[tuple[str, ...] | None] = None
     own_goals: ClassVar[int] = 0
     own_budget: ClassVar[int] = 0
     symmetries: ClassVar[tuple[Symmetry, ...]] = ()
     play_name: ClassVar[str] = "play"
     packages: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
+    def __init__(
+        self,
+        size: int = 64,
+        backend: str | None = None,
+        render_mode: str | None = "rgb_array",
+        proprioception: bool = False,
+    ) -> None:
         self.render_mode = render_mode
         self.model = self.load()
         self._check_scene()
@@ -84,13 +95,14 @@ class GoalEnv(gym.Env[Any, Any]):
         self.data = mujoco.MjData(self.model)
         self.camera = Camera(self.model, size, self.view, backend)
         self.size = size
-        picture = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
-        self.observation_space = gym.spaces.Dict({"pixels": picture, "goal": picture})
         self.action_space = gym.spaces.Box(
             np.array(self.spec_low, np.float32), np.array(self.spec_high, np.float32), dtype=np.float32
         )
         self.state_size = self.model.nq + self.model.nv
         self.state_names, self.state_units = _names(self.model)
+        self.proprio_names = self._proprio_names()
+        self.proprioception = proprioception
+        self.observation_space = self._observation_space()
         self._goal_state: np.ndarray | None = None
         self._goal_image = np.zeros((size, size, 3), np.uint8)
 
@@ -229,8 +241,31 @@ class GoalEnv(gym.Env[Any, Any]):
             expected = f"bounds for {self.model.nu} actuators, or an `advance` of its own"
             raise BadInput(f"{self.name}: spec_low is off", expected=expected, got=f"for {len(self.spec_low)}")
 
+    def _proprio_names(self) -> tuple[str, ...]:
+        """Which numbers of the state the robot measures: places of its joints, then speeds."""
+        measures = _driven(self.model) if self.measures is None else self.measures
+        names = (*measures, *(f"{joint}_speed" for joint in measures))
+        if unknown := set(names) - set(self.state_names):
+            raise BadInput(
+                f"{self.name}: measures is off",
+                expected="hinges and slides of the scene",
+                got=", ".join(sorted(unknown)),
+            )
+        return names
+
+    def _observation_space(self) -> gym.spaces.Dict:
+        picture = gym.spaces.Box(0, 255, (self.size, self.size, 3), np.uint8)
+        spaces: dict[str, gym.Space[Any]] = {"pixels": picture, "goal": picture}
+        if self.proprioception:
+            spaces["proprio"] = gym.spaces.Box(-np.inf, np.inf, (len(self.proprio_names),), np.float32)
+        return gym.spaces.Dict(spaces)
+
     def _observe(self) -> dict[str, np.ndarray]:
-        return {"pixels": self.picture(), "goal": self._goal_image.copy()}
+        seen = {"pixels": self.picture(), "goal": self._goal_image.copy()}
+        if self.proprioception:
+            places = [self.state_names.index(name) for name in self.proprio_names]
+            seen["proprio"] = self.state[places].astype(np.float32)
+        return seen
 
     def _info(self) -> dict[str, Any]:
         state, goal = self.state, self._goal_state
@@ -293,6 +328,14 @@ def _names(model: mujoco.MjModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
     named += [(f"{joint}{end}_speed", unit) for joint, _, speeds in joints for end, unit in speeds.items()]
     names, units = zip(*named, strict=True)
     return names, units
+
+
+def _driven(model: mujoco.MjModel) -> tuple[str, ...]:
+    """The hinges and slides that an actuator acts on directly, in the order of the scene."""
+    acts = model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
+    single = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+    driven = sorted({int(joint) for joint in model.actuator_trnid[acts, 0] if model.jnt_type[joint] in single})
+    return tuple(model.joint(joint).name for joint in driven)
 
 
 def wander(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, persistence: float = 0.85) -> Play:

@@ -51,7 +51,8 @@ def check_goal_env(env: GoalGym, seed: int = 0) -> None:
 
 
 def _check_interface(task: Any) -> None:
-    values = ("name", "pair_rule", "play_name", "packages", "size", "state", "state_size", "state_names", "state_units")
+    values = ["name", "pair_rule", "play_name", "packages", "size", "state", "state_size", "state_names", "state_units"]
+    values += ["proprioception", "proprio_names"]
     calls = ("action_spec", "set_state", "advance", "picture", "sample_state", "goal_distance", "counts", "play")
     missing = [name for name in values if not hasattr(task, name)]
     missing += [name for name in (*calls, "relieve") if not callable(getattr(task, name, None))]
@@ -63,11 +64,16 @@ def _check_interface(task: Any) -> None:
 
 def _check_spaces(env: GoalGym, task: Any) -> None:
     space = env.observation_space
-    pictures = isinstance(space, gym.spaces.Dict) and set(space.keys()) == {"pixels", "goal"}
-    _require(pictures, f"an observation space Dict of pixels and goal, not {space}")
+    keys = {"pixels", "goal"} | ({"proprio"} if task.proprioception else set())
+    _require(
+        isinstance(space, gym.spaces.Dict) and set(space.keys()) == keys,
+        f"an observation space Dict of {', '.join(sorted(keys))}, not {space}",
+    )
     for key in ("pixels", "goal"):
         wanted = gym.spaces.Box(0, 255, (task.size, task.size, 3), np.uint8)
         _require(space[key] == wanted, f"{key} to be {wanted}, not {space[key]}")  # type: ignore[index]
+    unknown = set(task.proprio_names) - set(task.state_names)
+    _require(not unknown, f"proprio_names to be among state_names; {', '.join(sorted(unknown))} are not")
     action = env.action_space
     _require(
         isinstance(action, gym.spaces.Box)
@@ -183,6 +189,9 @@ def _check_observation(env: GoalGym, task: Any, obs: dict[str, np.ndarray], info
         good = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.shape == (task.state_size,)
         _require(good, f"info[{key!r}] to be float64 [{task.state_size}]")
     _require(bool(np.isfinite(info["state"]).all()), "finite states")
+    if task.proprioception:
+        measured = info["state"][[task.state_names.index(name) for name in task.proprio_names]].astype(np.float32)
+        _require(np.array_equal(obs["proprio"], measured), f"proprio to be {measured.tolist()}, as state says")
     distance, known = info["goal_distance"], bool(np.isfinite(info["goal_state"]).all())
     _require(isinstance(distance, float), f"info['goal_distance'] to be a float, not {type(distance).__name__}")
     _require(
@@ -351,7 +360,7 @@ def _refuses(call: Any) -> bool:
 
 
 def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    return all(np.array_equal(one[key], other[key]) for key in ("pixels", "goal"))
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
 
 def _require(holds: bool, what: str) -> None:

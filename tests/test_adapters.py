@@ -69,6 +69,14 @@ def test_the_contract_holds(env: envs.GoalEnv) -> None:
     envs.check_goal_env(env)
 
 
+def test_joints_are_observed_on_request_and_never_the_object(env: envs.GoalEnv) -> None:
+    with envs.make(env.name, proprioception=True) as feeling:
+        envs.check_goal_env(feeling)
+        obs, _ = feeling.reset(seed=0)
+        assert obs["proprio"].shape == (2 * {"ogbench/cube-single": 7, "gymnasium/Pusher-v5": 7}.get(env.name, 2),)
+        assert not any(name.startswith("obj") for name in feeling.proprio_names)
+
+
 def test_own_goals_come_from_the_generator_alone_and_leave_no_trace(env: envs.GoalEnv) -> None:
     env.reset(seed=3)
     before, noise = env.state, np.random.get_state()[1].copy()

@@ -62,6 +62,47 @@ def test_the_contract_holds(task: str, size: int) -> None:
         envs.check_goal_env(made)
 
 
+@pytest.mark.parametrize("task", envs.TASKS)
+def test_what_the_joints_measure_is_observed_on_request(task: str) -> None:
+    """Place and speed of what the robot drives, in float32; nothing of what it is to move."""
+    with envs.make(task, size=8, proprioception=True) as made:
+        envs.check_goal_env(made)
+        robot = {"Cube": 6}.get(task, 2)
+        half = made.state_size // 2  # no free joints: as many speeds as places
+        assert made.proprio_names == (*made.state_names[:robot], *made.state_names[half : half + robot])
+        obs, info = made.reset(seed=3)
+        for _ in range(3):
+            obs, *_, info = made.step(made.action_space.sample())
+        expected = np.append(info["state"][:robot], info["state"][half : half + robot]).astype(np.float32)
+        np.testing.assert_array_equal(obs["proprio"], expected)
+        assert np.abs(expected).max() > 0
+
+
+def test_gymnasium_makes_a_task_with_proprioception() -> None:
+    made = gym.make("envs:JepaMPC/PushT-v0", size=8, proprioception=True)
+    obs, _ = made.reset(seed=0)
+    assert set(obs) == {"pixels", "goal", "proprio"} and obs["proprio"].shape == (4,)
+    made.close()
+
+
+def test_a_joint_that_does_not_exist_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reacher, "measures", ("shoulder", "knee"))
+    with pytest.raises(BadInput, match=r"measures is off.*hinges and slides.*knee, knee_speed"):
+        Reacher(size=8)
+
+
+def test_an_environment_that_measures_something_else_breaks_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    observe = Reacher._observe
+
+    def off(self: Reacher) -> dict[str, np.ndarray]:
+        seen = observe(self)
+        return seen | {"proprio": seen["proprio"][::-1].copy()}
+
+    monkeypatch.setattr(Reacher, "_observe", off)
+    with Reacher(size=8, proprioception=True) as made, pytest.raises(AssertionError, match="expected proprio to be"):
+        envs.check_goal_env(made)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_the_contract_holds_from_other_states(env: envs.GoalEnv, seed: int) -> None:

@@ -395,6 +395,20 @@ def test_only_the_oracle_sees_the_state(privileged: bool, keys: set[str]) -> Non
     assert policy.keys == keys
 
 
+def test_policies_feel_the_joints_of_envs_that_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world model of your own may read `proprio`; a goal is a picture and has none."""
+    env, policy, seen = load_envs().make("TwoRoom", size=SIZE, proprioception=True), Nosy(), []
+    monkeypatch.setattr(policy, "reset", lambda obs, goal: seen.extend([obs, goal]))
+    monkeypatch.setattr(policy, "act", lambda obs: [seen.append(obs), np.ones((1, 2))][1])
+    pairs = held_out_pairs(env, 1, DISTANCE, seed=0).pairs
+    episode = play_pairs([env], policy, pairs, 2, film=lambda k: True)[0]
+    env.close()
+    start, goal, *looks = seen
+    assert set(start.keys()) == {"pixels", "proprio", "episode"} and set(goal.keys()) == {"pixels"}
+    felt = np.concatenate([look["proprio"] for look in looks])
+    np.testing.assert_array_equal(felt, np.stack(episode.states[: len(looks)]).astype(np.float32))
+
+
 # A goal picture of one's own ---------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from ..base import GoalEnv, Play, wander
 from ..rendering import choose_backend
 from .foreign import coarsen, global_noise, plain, require
 
+ARM = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
+"""The joints of the UR5e."""
 WRONG, BESIDE = 0.9, 0.05
 """Share of clumsy plans that are told a wrong place of the cube, and its standard deviation along x and y, m."""
 NOISE = 0.1
@@ -43,6 +45,10 @@ class CubeSingle(GoalEnv):
     spec_units = ("0.05 m", "0.05 m", "0.05 m", "0.3 rad", "opening")
     substeps = 25
     simulates = False  # a controller stands between action and control
+    measures = (
+        *(f"ur5e/{joint}_joint" for joint in ARM),
+        "ur5e/robotiq/right_driver_joint",  # OGBench's gauge of the opening
+    )
     view = "front_pixels"
     own_goals, own_budget = 5, 200
     packages = ("ogbench",)
@@ -50,9 +56,15 @@ class CubeSingle(GoalEnv):
     tolerance = 0.04
     pair_rule = "the cube moves: a pair in which it stays within tolerance is solved at the start, and out"
 
-    def __init__(self, size: int = 64, backend: str | None = None, render_mode: str | None = "rgb_array") -> None:
+    def __init__(
+        self,
+        size: int = 64,
+        backend: str | None = None,
+        render_mode: str | None = "rgb_array",
+        proprioception: bool = False,
+    ) -> None:
         self._rays = (backend or choose_backend()) == "rays"
-        super().__init__(size, backend, render_mode)
+        super().__init__(size, backend, render_mode, proprioception)
         self.theirs._data = self.data
         self._scratch = mujoco.MjData(self.model)
         self._place = int(self.model.joint("object_joint_0").qposadr[0])

@@ -190,7 +190,7 @@ def _play_group(
     resets = [env.reset(options={"start": p.start, "goal": p.goal}) for env, p in zip(envs, pairs, strict=True)]
     looks, infos = [obs for obs, _ in resets], [info for _, info in resets]
     episodes = [Episode(False, 0, info["goal_distance"], [], [], look["goal"]) for look, info in resets]
-    goal = _batch([look["goal"] for look in looks], [info["goal_state"] for info in infos], privileged)
+    goal = _batch([{"pixels": look["goal"]} for look in looks], [info["goal_state"] for info in infos], privileged)
     start = _observe(looks, infos, privileged)
     start["episode"] = torch.arange(first, first + len(pairs))
     policy.reset(start, goal)
@@ -214,15 +214,16 @@ def _play_group(
 
 
 def _observe(looks: list[dict[str, np.ndarray]], infos: list[dict[str, Any]], privileged: bool) -> TensorDict:
-    return _batch([look["pixels"] for look in looks], [info["state"] for info in infos], privileged)
+    seen = [{key: value for key, value in look.items() if key != "goal"} for look in looks]
+    return _batch(seen, [info["state"] for info in infos], privileged)
 
 
-def _batch(pixels: list[np.ndarray], states: list[np.ndarray], privileged: bool) -> TensorDict:
-    """A batch `[E]` of what a policy may see."""
-    batch = {"pixels": torch.from_numpy(np.stack(pixels))}
+def _batch(seen: list[dict[str, np.ndarray]], states: list[np.ndarray], privileged: bool) -> TensorDict:
+    """A batch `[E]` of what a policy may see: pictures, and `proprio` where the envs give it."""
+    batch = {key: torch.from_numpy(np.stack([one[key] for one in seen])) for key in seen[0]}
     if privileged:
         batch["state"] = torch.from_numpy(np.stack(states))
-    return TensorDict(batch, batch_size=[len(pixels)])
+    return TensorDict(batch, batch_size=[len(seen)])
 
 
 class RandomPolicy:
