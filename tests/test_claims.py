@@ -22,7 +22,7 @@ import envs
 from benchmarks.claims import contenders, ensemble, expectation, noise, parts, quality, report
 from benchmarks.claims.clips import Probe, disturbed, place, play_clips, readable, variance_share
 from benchmarks.claims.cost import Renderer, in_turn
-from benchmarks.claims.impossible import Film
+from benchmarks.claims.impossible import SCENES, Film
 from benchmarks.claims.nuisance import KINDS, Stream, disturb
 from benchmarks.claims.rival import TRAININGS, Options, train, training_config
 from benchmarks.claims.rows import Rows, read
@@ -334,7 +334,12 @@ def test_all_are_planned_by_distance_alone_and_judged_by_where_the_robot_is(task
 
 
 def test_every_part_is_measured_once_and_costs_alone() -> None:
-    assert sorted(["cost", *(part for lane in parts.LANES for part in lane)]) == sorted(parts.PARTS)
+    assert sorted(["cost", *parts.TOGETHER]) == sorted(parts.PARTS)
+    wanted = parts.jobs(tuple(parts.PARTS), ("TwoRoom",), quick=False)
+    assert len(set(wanted)) == len(wanted) == 2 * 1 + 2 * len(SCENES)
+    assert wanted[0] == ("noise", "TwoRoom"), "the longest by far, which would else be waited for in the end"
+    assert {task for part, task in wanted if part == "belief"} == set(SCENES)
+    assert parts.jobs(("belief", "cost"), (), quick=True) == [("belief", "TwoRoom")]
 
 
 def test_a_measuring_process_does_not_outlive_the_run_that_was_killed(tmp_path: Path) -> None:

@@ -424,7 +424,7 @@ def test_the_page_shows_what_was_found_and_what_was_missed() -> None:
 @pytest.mark.timeout(600)
 def test_a_small_run_reports_every_kind() -> None:
     rows: list[dict[str, Any]] = []
-    size = expectation.Size(("TwoRoom",), clips=2, plain=99, chosen=2)
+    size = expectation.Size(clips=2, plain=99, chosen=2)
     expectation.measure("TwoRoom", size, rows.append, rivals=True)
     belief.measure("TwoRoom", 4, rows.append)
     assert {row["kind"] for row in rows} >= {

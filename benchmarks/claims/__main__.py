@@ -14,7 +14,7 @@ import tyro
 from planner.errors import BadInput
 
 from .contenders import TASKS
-from .parts import LANES, PARTS, Part, end_with_parent, measure
+from .parts import PARTS, Part, end_with_parent, jobs, measure
 from .rows import Rows, read
 
 
@@ -48,16 +48,17 @@ def main(options: Options) -> None:
     began, fresh = time.monotonic(), options.fresh or bool(os.environ.get("FRESH"))
     out = options.out or Path("runs/claims" if options.quick else "benchmarks/results") / "claims.jsonl"
     before = len(read(out)) if fresh and out.exists() else 0
-    if "cost" in options.parts:
-        measure(("cost",), options.rivals, options.quick, out, fresh)
-    lanes = [chosen for lane in LANES if (chosen := tuple(part for part in lane if part in options.parts))]
-    if len(lanes) > 1:
-        with ProcessPoolExecutor(len(lanes), get_context("spawn"), end_with_parent) as pool:
-            jobs = [pool.submit(measure, lane, options.rivals, options.quick, out, fresh) for lane in lanes]
-            for done in as_completed(jobs):
-                done.result()  # what fails first is told when the other lane is over
-    elif lanes:
-        measure(lanes[0], options.rivals, options.quick, out, fresh)
+    for task in options.rivals if "cost" in options.parts else ():
+        measure("cost", task, True, options.quick, out, fresh)
+    wanted = jobs(options.parts, options.rivals, options.quick)
+    with ProcessPoolExecutor(2, get_context("spawn"), end_with_parent) as pool:
+        begun = [
+            pool.submit(measure, part, task, task in options.rivals, options.quick, out, fresh) for part, task in wanted
+        ]
+        for done in as_completed(begun):
+            if error := done.exception():
+                pool.shutdown(cancel_futures=True)  # what runs ends first, and keeps its rows
+                raise error
     if fresh and set(options.parts) == set(PARTS):
         row = {"part": "run", "quick": options.quick, "rivals": options.rivals}
         Rows(out)(row | {"wall_seconds": round(time.monotonic() - began)})

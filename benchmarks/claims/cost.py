@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -65,18 +65,17 @@ class Renderer:
         return TensorDict({"pixels": scaled(torch.from_numpy(pixels))}, batch_size=actions.shape[:3])
 
 
-def run(quick: bool, report: Rows, tasks: Sequence[str]) -> None:
-    """Reports rows of steps, plans, episodes and of the error over the horizon, on tasks of `TASKS`."""
-    for task in tasks:
-        steps(task, [BASE] if quick or task != TASKS[0] else SIZES, report)
-        for contender in everyone(task):
-            episodes(contender, 2 if quick else 10, report)
-        env = envs.make(task)
-        episodes_of_renderer(env, 1 if quick else 3, report)
-        clips = play_clips(env, 8 if quick else 40, 20 if quick else 101)
-        for contender in contenders(task):
-            foresight(contender, clips, report)
-        env.close()
+def run(task: str, quick: bool, report: Rows) -> None:
+    """Reports rows of steps, plans, episodes and of the error over the horizon, on a task of `TASKS`."""
+    steps(task, [BASE] if quick or task != TASKS[0] else SIZES, report)
+    for contender in everyone(task):
+        episodes(contender, 2 if quick else 10, report)
+    env = envs.make(task)
+    episodes_of_renderer(env, 1 if quick else 3, report)
+    clips = play_clips(env, 8 if quick else 40, 20 if quick else 101)
+    for contender in contenders(task):
+        foresight(contender, clips, report)
+    env.close()
 
 
 def everyone(task: str) -> list[Contender]:

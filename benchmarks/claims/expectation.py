@@ -8,7 +8,7 @@ chosen for every scorer on calibration clips; so are the thresholds. Nothing is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from planner.types import Context
 from . import ensemble
 from .detection import auroc, auroc_interval, average_precision
 from .expectation_plots import plot
-from .impossible import CLIP_STREAM, LOOKS, SCENES, Film, Studio, kinds_of
+from .impossible import CLIP_STREAM, LOOKS, Film, Studio, kinds_of
 
 Row = dict[str, Any]
 __all__ = ["plot", "run"]
@@ -45,15 +45,14 @@ GOALS = {"teleport": 0.98, "wall": 0.98, "mean": 0.95, "looks": 0.05}
 class Size:
     """How many clips are evaluated (every n-th with other looks too), give thresholds, and are chosen on."""
 
-    tasks: tuple[str, ...]
     clips: int
     plain: int
     chosen: int
     looks_every: int = 2
 
 
-FULL = Size(tuple(SCENES), clips=80, plain=199, chosen=16)
-QUICK = Size(("TwoRoom",), clips=10, plain=99, chosen=4)
+FULL = Size(clips=80, plain=199, chosen=16)
+QUICK = Size(clips=10, plain=99, chosen=4)
 
 
 class Scorer(Protocol):
@@ -355,19 +354,19 @@ def traces(found: list[Scored], kinds: tuple[str, ...], ahead: int) -> dict[str,
     return shown
 
 
-def run(quick: bool, report: Report, rivals: Sequence[str]) -> None:
-    """Measures every task, and hands over rows as they are found.
+def run(task: str, quick: bool, report: Report, rivals: bool) -> None:
+    """Measures a task, and hands over rows as they are found.
 
     Args:
-        quick: TwoRoom alone and few clips, for a look; intervals are then wide.
-        rivals: tasks whose rivals are judged beside what ships.
-        report: takes a row; where it has `has(row)` too, as a file of rows does, tasks that are there are left out.
+        task: one of `SCENES`.
+        quick: few clips, for a look; intervals are then wide.
+        report: takes a row; where it has `has(row)` too, as a file of rows does, a task that is there is left out.
+        rivals: whether rivals are judged beside what ships.
     """
-    size, known = QUICK if quick else FULL, getattr(report, "has", lambda row: False)
-    for task in size.tasks:
-        judges = [(judge.name, judge.sha256) for judge in scorers(task, task in rivals)]
-        wanted = [
-            {"part": "energy", "kind": "traces", "task": task, "scorer": n, "checkpoint_sha256": s} for n, s in judges
-        ]
-        if not all(known(row) for row in wanted):
-            measure(task, size, report, task in rivals)
+    known = getattr(report, "has", lambda row: False)
+    judges = [(judge.name, judge.sha256) for judge in scorers(task, rivals)]
+    wanted = [
+        {"part": "energy", "kind": "traces", "task": task, "scorer": n, "checkpoint_sha256": s} for n, s in judges
+    ]
+    if not all(known(row) for row in wanted):
+        measure(task, QUICK if quick else FULL, report, rivals)

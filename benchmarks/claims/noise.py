@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,23 +24,20 @@ LOOKS = 8
 """Looks at each state for the share of variance."""
 
 
-def run(quick: bool, report: Rows, tasks: Sequence[str]) -> None:
-    """Reports a row a task of `TASKS`, contender, nuisance and severity, of success and of probes."""
-    n = 6 if quick else 40
-    for task in tasks:
-        ships, *others = contenders(task)
-        judged = [ships, *(one for one in others if not (quick and one.note))]  # a look leaves variants out
-        for kind, severity in settings((2,) if quick else (4, 2, 3, 1) if task == TASKS[0] else (4, 2)):
-            for contender in judged:
-                play(contender, kind, severity, n, report)
+def run(task: str, quick: bool, report: Rows) -> None:
+    """Reports a row a contender, nuisance and severity, of success and of probes, on a task of `TASKS`."""
+    ships, *others = contenders(task)
+    judged = [ships, *(one for one in others if not (quick and one.note))]  # a look leaves variants out
+    for kind, severity in settings((2,) if quick else (4, 2, 3, 1) if task == TASKS[0] else (4, 2)):
         for contender in judged:
-            for kind in ("noise",) if quick else KINDS:
-                look(contender, kind, 8 if quick else 24, report)
-    for task in () if quick else tasks:
+            play(contender, kind, severity, 6 if quick else 40, report)
+    for contender in judged:
+        for kind in ("noise",) if quick else KINDS:
+            look(contender, kind, 8 if quick else 24, report)
+    in_pictures = () if quick else contenders(task, "pixels")
+    for contender in (one for one in in_pictures if one.note != CLOUDS):  # these are judged by their latents alone
         for kind, severity in settings((2,) if task == TASKS[0] else ()):  # fewer: a plan takes tens of times as long
-            for contender in contenders(task, "pixels"):
-                if contender.note != CLOUDS:  # judged by their latents alone, for the same reason
-                    play(contender, kind, severity, 10, report)
+            play(contender, kind, severity, 10, report)
 
 
 def settings(severities: tuple[int, ...]) -> Iterator[tuple[str, int]]:

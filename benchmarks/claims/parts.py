@@ -12,10 +12,11 @@ from typing import Literal
 import torch
 
 from . import belief, cost, expectation, noise, quality
+from .impossible import SCENES
 from .rows import Rows
 
 Part = Literal["quality", "noise", "cost", "energy", "belief"]
-PARTS: dict[Part, Callable[[bool, Rows, Sequence[str]], None]] = {
+PARTS: dict[Part, Callable[..., None]] = {
     "quality": quality.run,
     "noise": noise.run,
     "cost": cost.run,
@@ -23,16 +24,25 @@ PARTS: dict[Part, Callable[[bool, Rows, Sequence[str]], None]] = {
     "belief": belief.run,
 }
 
-LANES: tuple[tuple[Part, ...], ...] = (("noise",), ("quality", "energy", "belief"))
-"""Parts that are measured side by side, a process each. Cost is not among them: its times want a machine to itself."""
+"""What measures a part on one task, given its name, whether it is a look, and the rows."""
+
+TOGETHER: tuple[Part, ...] = ("noise", "belief", "energy", "quality")
+"""Parts that are measured side by side, the longest first. Cost is not among them: its times want the machine."""
+RIVALRY: tuple[Part, ...] = ("cost", "noise", "quality")
+"""Parts that are about rivals, and measured on tasks alone where these are asked for."""
 
 
-def measure(parts: tuple[Part, ...], tasks: Sequence[str], quick: bool, out: Path, fresh: bool) -> None:
-    """Measures some parts, with rivals on some tasks, in turn and on one thread: another process may measure too."""
+def jobs(parts: Sequence[Part], rivals: Sequence[str], quick: bool) -> list[tuple[Part, str]]:
+    """Parts and tasks to be measured side by side, each by whoever is free first; long ones come first."""
+    judged = tuple(SCENES)[:1] if quick else tuple(SCENES)[::-1]  # the last ones' planners take longest
+    return [(part, task) for part in TOGETHER if part in parts for task in (rivals if part in RIVALRY else judged)]
+
+
+def measure(part: Part, task: str, rivals: bool, quick: bool, out: Path, fresh: bool) -> None:
+    """Measures a part on a task, with rivals if asked for, on one thread: another process may measure too."""
     torch.set_num_threads(1)
-    rows = Rows(out, fresh)
-    for part in parts:
-        PARTS[part](quick, rows, tasks)
+    asked = {"rivals": rivals} if part == "energy" else {}  # of all others it is told by which jobs there are
+    PARTS[part](task, quick, Rows(out, fresh), **asked)
 
 
 def end_with_parent() -> None:

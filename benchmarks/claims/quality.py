@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +25,17 @@ DRAWN = (0, 1, 2, 3, 5, 7, 10)
 SEED = 2000
 
 
-def run(quick: bool, report: Rows, tasks: Sequence[str]) -> None:
+def run(task: str, quick: bool, report: Rows) -> None:
     """Reports PSNR of the rivals on held-out play, and keeps sample frames beside the rows: true over predicted."""
     n = 6 if quick else 40
-    for task in tasks:
-        env = envs.make(task)
-        rivals = [one for one in contenders(task) if hasattr(one.checkpoint.model, "decode")]
-        clips = play_clips(env, n, STEPS + 1, SEED)
-        for rival in rivals:
-            row: Row = {"part": "quality", "kind": "psnr", "task": task, **rival.key, "n": n}
-            picture = samples_of(report.path.parent, rival)
-            if not report.has(row) or not picture.exists():
-                report(row | judge(rival, clips, picture))
-        env.close()
+    env = envs.make(task)
+    clips = play_clips(env, n, STEPS + 1, SEED)
+    for rival in [one for one in contenders(task) if hasattr(one.checkpoint.model, "decode")]:
+        row: Row = {"part": "quality", "kind": "psnr", "task": task, **rival.key, "n": n}
+        picture = samples_of(report.path.parent, rival)
+        if not report.has(row) or not picture.exists():
+            report(row | judge(rival, clips, picture))
+    env.close()
 
 
 def samples_of(folder: Path, rival: Contender) -> Path:
