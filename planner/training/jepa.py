@@ -17,7 +17,7 @@ from ..models.jepa import JEPA
 from ..models.losses import covariance, rollout_loss, sigreg
 from ..settings import TrainConfig
 from .looks import varied
-from .stages import watch_rank
+from .stages import reseed, watch_rank
 
 
 class JEPATraining(lightning.LightningModule):
@@ -85,8 +85,7 @@ class JEPATraining(lightning.LightningModule):
         return predicted
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
-        # Noise that depends on the step alone: a resumed run draws what the uninterrupted one would have drawn.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        reseed(self.config.seed * 1_000_003 + self.global_step)
         terms = self.losses(batch)
         weights = self.weights()
         loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()

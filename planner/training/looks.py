@@ -22,7 +22,7 @@ from ..models.jepa import JEPA
 from ..settings import TrainConfig
 from .batches import Pictures, data_of, pictures_of
 from .run import modes_are_meant, run_stage, same_run
-from .stages import check_finite, one_cycle
+from .stages import check_finite, one_cycle, reseed
 
 PLAIN = 0.25
 """Share of pictures that keep their look, so that what is plain stays as exact as it was."""
@@ -64,7 +64,7 @@ class LooksTraining(lightning.LightningModule):
         self.eval()  # statistics of normalisation stand still: the student sees one picture at a time, as in planning
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same
+        reseed(self.config.seed * 1_000_003 + self.global_step)
         pixels = batch["pixels"]
         plain = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < PLAIN
         with torch.no_grad():
@@ -75,7 +75,7 @@ class LooksTraining(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: TensorDict, index: int) -> None:
-        torch.manual_seed(index)
+        reseed(index)
         pixels = batch["pixels"]
         looks, want = varied(pixels, self.config), self.teacher(pixels)
         found = {"plain": self.encoder(pixels), "varied": self.encoder(looks), "untaught": self.teacher(looks)}

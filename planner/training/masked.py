@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..models.losses import covariance, sigreg
 from ..settings import TrainConfig
 from .looks import varied
-from .stages import check_finite, one_cycle, watch_rank
+from .stages import check_finite, one_cycle, reseed, watch_rank
 
 CELLS = 4
 """Cells along each side of a picture; a cell is hidden or shown as a whole."""
@@ -75,7 +75,7 @@ class MaskedTraining(lightning.LightningModule):
         }
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same
+        reseed(self.config.seed * 1_000_003 + self.global_step)
         terms, config = self.losses(batch["pixels"]), self.config
         loss = terms["masked"] + config.sigreg_weight * terms["sigreg"] + config.covariance_weight * terms["covariance"]
         check_finite(loss, "masked pretraining", self.global_step)
@@ -86,7 +86,7 @@ class MaskedTraining(lightning.LightningModule):
         self._latents: list[Tensor] = []
 
     def validation_step(self, batch: TensorDict, index: int) -> None:
-        torch.manual_seed(index)
+        reseed(index)
         terms = self.losses(batch["pixels"])
         self._latents.append(terms["latents"])
         # Relative to guessing the mean: 1 is useless, 0 perfect, and collapse cannot make it small.

@@ -14,7 +14,7 @@ from ..actions import ActionSpec
 from ..errors import BadInput
 from ..models.prior import ActionPrior
 from ..settings import TrainConfig
-from .stages import check_finite, one_cycle
+from .stages import check_finite, one_cycle, reseed
 
 MOST_HASTE = 3.0
 """Weight of a plan at most, or a few would be all that a batch teaches."""
@@ -135,14 +135,14 @@ class PriorTraining(lightning.LightningModule):
         return (batch["weight"] * error).sum() / batch["weight"].sum()
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # a resumed run draws the same
+        reseed(self.config.seed * 1_000_003 + self.global_step)
         loss = self.loss(batch)
         check_finite(loss, "training of the action prior", self.global_step)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: TensorDict, index: int) -> None:
-        torch.manual_seed(index)
+        reseed(index)
         self.log("val/prior", self.loss(batch), prog_bar=True)
 
     def configure_optimizers(self) -> Any:

@@ -43,3 +43,12 @@ def one_cycle(module: nn.Module, config: TrainConfig) -> dict[str, Any]:
         pct_start=max(0.05, 2 / total),  # a rise of no step divides by zero
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def reseed(seed: int) -> None:
+    """Has the processor's noise follow from `seed`, so that a resumed run draws what the uninterrupted one would have.
+
+    `torch.manual_seed` tells every accelerator, too, and where there is none it writes the whole stack down for later:
+    a millisecond an update.
+    """
+    torch.default_generator.manual_seed(seed)
