@@ -51,7 +51,7 @@ demo: $(STAMP)  ## plan from pixels to held-out image goals with the shipped mod
 	@$(BIN)/jepa-mpc demo
 
 test: $(STAMP)  ## the fast tests, under 5 minutes on 2 cores
-	@$(TESTING) -n 2 --dist loadfile -m "not slow"
+	@$(TESTING) -n 2 --dist worksteal -m "not slow"
 
 torture: $(STAMP)  ## the slow tests
 	@$(TESTING) -m slow

@@ -85,7 +85,8 @@ def test_other_blocks_bounds_and_joints_go_the_whole_way(here: Path) -> None:
     (here / "swing.py").write_text(robot)
     for words in ("check", "collect", "train"):
         main([words, "swing:Pendulum", *SMALLER[words]])
-    main(["evaluate", "swing:Pendulum", "--checkpoint", "runs/train/swing-pendulum/checkpoint", "--episodes", "1"])
+    trained = "runs/train/swing-pendulum/checkpoint"
+    main(["evaluate", "swing:Pendulum", "--checkpoint", trained, "--episodes", "1", "--no-imagine"])
     config = json.loads((here / "runs/train/swing-pendulum/checkpoint/config.json").read_text())
     assert config["action"]["block"] == config["planner"]["hold"] == 4
     with envs.make("swing:Pendulum") as env:

@@ -81,7 +81,7 @@ def test_goals_never_leave_the_episode_and_short_episodes_are_refused() -> None:
         hindsight(horizon=20, history=2)
 
 
-def learned(draws: Hindsight, out: Path, steps: int = 450, past: int = 0) -> ActionPrior:
+def learned(draws: Hindsight, out: Path, steps: int = 250, past: int = 0) -> ActionPrior:
     torch.manual_seed(0)
     prior = ActionPrior(1, draws.past.numel(), 1, draws.ahead.numel() // LINE.block, 64, past)
     config = TrainConfig(steps=steps, learning_rate=3e-3, save_every=10_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import shutil
 import signal
 import warnings
 import zipfile
@@ -46,6 +47,8 @@ def run_stage(
     ):
         training.load_state_dict(saved["state_dict"])
         return True
+    if not last.exists():
+        shutil.rmtree(out / "logs", ignore_errors=True)  # of a run that is gone: its checks would count as this one's
     commit()  # asked now: results name the commit that the work began on
     windows, checks = draws()
     stop = _GracefulStop(last)
@@ -105,7 +108,7 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
         devices=1,
         logger=_loggers(out, tensorboard),
         callbacks=[_saver(out, config), stop, RichProgressBar(leave=True)],
-        val_check_interval=max(1, min(500, config.steps // 4)),
+        val_check_interval=min(500, config.steps // 4 if config.steps >= 20 else config.steps),  # a look ends with one
         check_val_every_n_epoch=None,
         limit_val_batches=16,
         num_sanity_val_steps=0,
