@@ -323,7 +323,7 @@ _POSITIONS = {
 
 def _names(model: mujoco.MjModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names and units of the numbers in qpos, then qvel."""
-    joints = [(model.joint(i).name, *_POSITIONS[mujoco.mjtJoint(model.jnt_type[i])]) for i in range(model.njnt)]
+    joints = [(_called(model, i), *_POSITIONS[mujoco.mjtJoint(model.jnt_type[i])]) for i in range(model.njnt)]
     named = [(f"{joint}{end}", unit) for joint, places, _ in joints for end, unit in places.items()]
     named += [(f"{joint}{end}_speed", unit) for joint, _, speeds in joints for end, unit in speeds.items()]
     names, units = zip(*named, strict=True)
@@ -335,7 +335,12 @@ def _driven(model: mujoco.MjModel) -> tuple[str, ...]:
     acts = model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
     single = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
     driven = sorted({int(joint) for joint in model.actuator_trnid[acts, 0] if model.jnt_type[joint] in single})
-    return tuple(model.joint(joint).name for joint in driven)
+    return tuple(_called(model, joint) for joint in driven)
+
+
+def _called(model: mujoco.MjModel, joint: int) -> str:
+    """The name of a joint, or its number where the scene gives it none."""
+    return model.joint(joint).name or f"joint{joint}"
 
 
 def wander(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, persistence: float = 0.85) -> Play:

@@ -13,6 +13,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 import envs
+from envs.base import _names
 from envs.cube import HIGH, LOW, Cube, cube_of, hand_of, joints_for
 from envs.point_maze import CELL, MAZE, MIDDLES, PointMaze, cell_of, way_left
 from envs.push_t import PushT
@@ -89,6 +90,15 @@ def test_a_joint_that_does_not_exist_is_not_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Reacher, "measures", ("shoulder", "knee"))
     with pytest.raises(BadInput, match=r"measures is off.*hinges and slides.*knee, knee_speed"):
         Reacher(size=8)
+
+
+def test_a_joint_without_a_name_has_its_number() -> None:
+    """Tables of the state had a column without a name."""
+    import mujoco  # not above: `envs` settles its GL library first
+
+    bodies = "".join(f'<body><joint {name} type="slide"/><geom size=".1"/></body>' for name in ('name="lift"', "", ""))
+    model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
+    assert _names(model)[0] == ("lift", "joint1", "joint2", "lift_speed", "joint1_speed", "joint2_speed")
 
 
 def test_an_environment_that_measures_something_else_breaks_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
