@@ -60,6 +60,13 @@ RECIPES: dict[str, Recipe] = {
         training=TrainConfig(steps=3000),
         planner=PlannerConfig(metric="temporal", samples=64, iterations=2, hold=10),
     ),
+    # Torques that would turn the arm many times a second: play uses a fifth of them, and so does the search.
+    "gymnasium/Reacher-v5": Recipe(
+        episodes=1000,
+        model=JEPAConfig(temporal=64),
+        training=TrainConfig(steps=3000),
+        planner=PlannerConfig(metric="temporal+l2", samples=96, iterations=3, std=0.2, replan=2),
+    ),
     # Contact, and an angle that the latent learns last: more of everything. Then `jepa-mpc collect PushT --checkpoint`
     # and `polish` (decision 28), `jepa-mpc looks PushT --training.steps 5000`, and a gated predictor polished on more
     # play and twice on its planner's own episodes, last with `--training.symmetric` (decision 63); `temporal`,

@@ -406,8 +406,8 @@ def test_unknown_ids_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_folders_of_adapters_are_flat() -> None:
     assert [folder_name(task) for task in ("TwoRoom", "ogbench/cube-single")] == ["tworoom", "ogbench-cube-single"]
-    with pytest.raises(BadInput, match="checkpoints/gymnasium-reacher-v5"):
-        checkpoint.find("gymnasium/Reacher-v5", None)
+    with pytest.raises(BadInput, match="checkpoints/gymnasium-pusher-v5"):
+        checkpoint.find("gymnasium/Pusher-v5", None)
 
 
 @needs_ogbench
