@@ -6,8 +6,8 @@ your own, as `module:Class` (`own.own_task`).
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 
@@ -68,10 +68,16 @@ def make(task: str, size: int = 64, proprioception: bool = False) -> GoalEnv:
     """The environment called `task`, with pictures of `size` pixels, and with what its joints measure if asked for.
 
     Raises:
-        BadInput: for an unknown name, or where the package that the task comes from is not installed.
+        BadInput: for an unknown name, where the package that the task comes from is not installed, or where a task
+            of your own cannot be asked for proprioception, or measures nothing.
     """
-    options: dict[str, Any] = {"proprioception": True} if proprioception else {}  # a task of your own may know of none
-    return task_class(task)(size=size, **options)
+    kind = task_class(task)
+    if not proprioception:
+        return kind(size=size)
+    if "proprioception" not in inspect.signature(kind).parameters:
+        do = "take `proprioception` in its __init__, and hand it on to GoalEnv's"
+        raise BadInput(f"task {task} takes no proprioception", do=do)
+    return kind(size=size, proprioception=True)
 
 
 def oracle(env: GoalEnv) -> tuple[OracleModel, StateDistance]:

@@ -47,7 +47,7 @@ class GoalEnv(gym.Env[Any, Any]):
     Class attributes beyond those of the action: `xml`, the file of the scene (see `load`); `view`, the camera in it;
     `simulates`, whether `advance` is no more than MuJoCo's step with the action as control, so that the oracle can
     rehearse it; `measures`, the joints (hinges and slides) whose place and speed the robot measures itself, by default
-    those that an actuator turns or shifts; `own_goals` and `own_budget`, how many evaluation goals a benchmark lists
+    those that an actuator acts on directly; `own_goals` and `own_budget`, how many evaluation goals a benchmark lists
     itself (0: none) and how many environment steps it gives each; `symmetries`, changes of the scene that its physics
     and its camera do not notice; `play_name`, what datasets call play: a task whose play is changed changes it too, so
     that no dataset is finished with other play; `packages`, whose scene and policies these are, where they are not
@@ -100,7 +100,10 @@ class GoalEnv(gym.Env[Any, Any]):
         )
         self.state_size = self.model.nq + self.model.nv
         self.state_names, self.state_units = _names(self.model)
-        self.proprio_names = self._proprio_names()
+        self._felt = _measured(self.model, self.name, self.measures)
+        self.proprio_names = tuple(self.state_names[i] for i in self._felt)
+        if proprioception and not self._felt:
+            raise BadInput(f"{self.name}: no joint is measured", expected="joints that actuators drive, or `measures`")
         self.proprioception = proprioception
         self.observation_space = self._observation_space()
         self._goal_state: np.ndarray | None = None
@@ -241,18 +244,6 @@ class GoalEnv(gym.Env[Any, Any]):
             expected = f"bounds for {self.model.nu} actuators, or an `advance` of its own"
             raise BadInput(f"{self.name}: spec_low is off", expected=expected, got=f"for {len(self.spec_low)}")
 
-    def _proprio_names(self) -> tuple[str, ...]:
-        """Which numbers of the state the robot measures: places of its joints, then speeds."""
-        measures = _driven(self.model) if self.measures is None else self.measures
-        names = (*measures, *(f"{joint}_speed" for joint in measures))
-        if unknown := set(names) - set(self.state_names):
-            raise BadInput(
-                f"{self.name}: measures is off",
-                expected="hinges and slides of the scene",
-                got=", ".join(sorted(unknown)),
-            )
-        return names
-
     def _observation_space(self) -> gym.spaces.Dict:
         picture = gym.spaces.Box(0, 255, (self.size, self.size, 3), np.uint8)
         spaces: dict[str, gym.Space[Any]] = {"pixels": picture, "goal": picture}
@@ -263,8 +254,7 @@ class GoalEnv(gym.Env[Any, Any]):
     def _observe(self) -> dict[str, np.ndarray]:
         seen = {"pixels": self.picture(), "goal": self._goal_image.copy()}
         if self.proprioception:
-            places = [self.state_names.index(name) for name in self.proprio_names]
-            seen["proprio"] = self.state[places].astype(np.float32)
+            seen["proprio"] = self.state[self._felt].astype(np.float32)
         return seen
 
     def _info(self) -> dict[str, Any]:
@@ -323,24 +313,26 @@ _POSITIONS = {
 
 def _names(model: mujoco.MjModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names and units of the numbers in qpos, then qvel."""
-    joints = [(_called(model, i), *_POSITIONS[mujoco.mjtJoint(model.jnt_type[i])]) for i in range(model.njnt)]
+    joints = [(model.joint(i).name, *_POSITIONS[mujoco.mjtJoint(model.jnt_type[i])]) for i in range(model.njnt)]
     named = [(f"{joint}{end}", unit) for joint, places, _ in joints for end, unit in places.items()]
     named += [(f"{joint}{end}_speed", unit) for joint, _, speeds in joints for end, unit in speeds.items()]
     names, units = zip(*named, strict=True)
     return names, units
 
 
-def _driven(model: mujoco.MjModel) -> tuple[str, ...]:
-    """The hinges and slides that an actuator acts on directly, in the order of the scene."""
-    acts = model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
-    single = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-    driven = sorted({int(joint) for joint in model.actuator_trnid[acts, 0] if model.jnt_type[joint] in single})
-    return tuple(_called(model, joint) for joint in driven)
-
-
-def _called(model: mujoco.MjModel, joint: int) -> str:
-    """The name of a joint, or its number where the scene gives it none."""
-    return model.joint(joint).name or f"joint{joint}"
+def _measured(model: mujoco.MjModel, task: str, measures: tuple[str, ...] | None) -> list[int]:
+    """Which numbers of the state a robot measures: places of its hinges and slides, then their speeds."""
+    kinds = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+    single = {i: model.joint(i).name for i in range(model.njnt) if model.jnt_type[i] in kinds}
+    if measures is None:
+        driven = model.actuator_trnid[model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT, 0]
+        joints = sorted(single.keys() & set(driven.tolist()))
+    else:
+        if unknown := set(measures) - set(single.values()):
+            expected, got = "hinges and slides of the scene", ", ".join(sorted(unknown))
+            raise BadInput(f"{task}: measures is off", expected=expected, got=got)
+        joints = [i for i, name in single.items() if name in measures]
+    return [*model.jnt_qposadr[joints].tolist(), *(model.nq + model.jnt_dofadr[joints]).tolist()]
 
 
 def wander(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, persistence: float = 0.85) -> Play:

@@ -72,8 +72,8 @@ def _check_spaces(env: GoalGym, task: Any) -> None:
     for key in ("pixels", "goal"):
         wanted = gym.spaces.Box(0, 255, (task.size, task.size, 3), np.uint8)
         _require(space[key] == wanted, f"{key} to be {wanted}, not {space[key]}")  # type: ignore[index]
-    unknown = set(task.proprio_names) - set(task.state_names)
-    _require(not unknown, f"proprio_names to be among state_names; {', '.join(sorted(unknown))} are not")
+    unclear = [name for name in task.proprio_names if list(task.state_names).count(name) != 1]
+    _require(not unclear, f"proprio_names to be one number of the state each; {', '.join(unclear)} is not")
     action = env.action_space
     _require(
         isinstance(action, gym.spaces.Box)

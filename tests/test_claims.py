@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -348,7 +350,7 @@ def test_a_measuring_process_does_not_outlive_the_run_that_was_killed(tmp_path: 
         "import os, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from multiprocessing import get_context\n"
-        "from benchmarks.claims.parts import end_with_parent\n"
+        "from benchmarks.claims.processes import end_with_parent\n"
         "def measure():\n"
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(60)\n"
@@ -363,6 +365,40 @@ def test_a_measuring_process_does_not_outlive_the_run_that_was_killed(tmp_path: 
         run.kill()
         # The pipe is closed when the last process that writes to it is gone.
         assert run.stdout.read() == ""
+
+
+JOBS = """
+import sys, time
+from pathlib import Path
+from benchmarks.claims.processes import side_by_side
+def work(folder, number):
+    (Path(folder) / str(number)).touch()
+    if number == 0 and len(sys.argv) > 2:
+        raise OSError("no such weights")
+    time.sleep(float(Path(folder, "each").read_text()))
+if __name__ == "__main__":
+    side_by_side(work, [(sys.argv[1], number) for number in range(6)])
+    print("over")
+"""
+
+
+@pytest.mark.parametrize("how", ["whole", "fails", "stopped"])
+def test_parts_go_side_by_side_and_none_begins_after_one_failed(how: str, tmp_path: Path) -> None:
+    """Ctrl-C ended two of twelve parts, and the others were measured on; so did what failed."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    (tmp_path / "each").write_text("60" if how == "stopped" else "0.5")
+    command = [sys.executable, str(tmp_path / "jobs.py"), str(tmp_path), *(["fail"] if how == "fails" else [])]
+    started: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **started, start_new_session=True, env=os.environ | {"PYTHONPATH": "."}) as run:
+        while how == "stopped" and not (tmp_path / "1").exists():
+            time.sleep(0.1)
+        if how == "stopped":
+            time.sleep(0.5)
+            os.killpg(run.pid, signal.SIGINT)
+        out, err = run.communicate(timeout=50)
+    begun = sum((tmp_path / str(number)).exists() for number in range(6))
+    assert (run.returncode == 0, out, begun) == ((True, "over\n", 6) if how == "whole" else (False, "", 2))
+    assert how != "fails" or "failed, and ends when what is beside it does: OSError('no such weights')" in err
 
 
 def test_a_row_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 import envs
-from envs.base import _names
 from envs.cube import HIGH, LOW, Cube, cube_of, hand_of, joints_for
 from envs.point_maze import CELL, MAZE, MIDDLES, PointMaze, cell_of, way_left
 from envs.push_t import PushT
@@ -88,17 +87,34 @@ def test_gymnasium_makes_a_task_with_proprioception() -> None:
 
 def test_a_joint_that_does_not_exist_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reacher, "measures", ("shoulder", "knee"))
-    with pytest.raises(BadInput, match=r"measures is off.*hinges and slides.*knee, knee_speed"):
+    with pytest.raises(BadInput, match=r"measures is off.*hinges and slides of the scene; got knee"):
         Reacher(size=8)
 
 
-def test_a_joint_without_a_name_has_its_number() -> None:
-    """Tables of the state had a column without a name."""
-    import mujoco  # not above: `envs` settles its GL library first
+def test_a_robot_that_measures_nothing_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An arm that is driven through sites alone got an empty row of numbers, without a word."""
+    monkeypatch.setattr(Cube, "measures", None)
+    Cube(size=8).close()
+    with pytest.raises(BadInput, match="Cube: no joint is measured; expected joints that actuators drive, or `meas"):
+        Cube(size=8, proprioception=True)
 
-    bodies = "".join(f'<body><joint {name} type="slide"/><geom size=".1"/></body>' for name in ('name="lift"', "", ""))
-    model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
-    assert _names(model)[0] == ("lift", "joint1", "joint2", "lift_speed", "joint1_speed", "joint2_speed")
+
+def test_what_is_measured_goes_by_joint_and_not_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A joint that is called as another one's speed was taken for it."""
+    from envs.base import ASSETS, mujoco  # not above: `envs` settles its GL library first
+
+    def load(self: PushT) -> Any:
+        spec = mujoco.MjSpec.from_file(str(ASSETS / self.xml))
+        spec.joint("block_x").name = "pusher_x_speed"
+        return spec.compile()
+
+    monkeypatch.setattr(PushT, "load", load)
+    with PushT(size=8, proprioception=True) as made:
+        _, info = made.reset(seed=0)
+        obs, *_, info = made.step(np.array([0.4, 0.1]))
+        assert obs["proprio"].tolist() == info["state"][[0, 1, 5, 6]].astype(np.float32).tolist()
+        with pytest.raises(AssertionError, match="one number of the state each; pusher_x_speed is not"):
+            envs.check_goal_env(made)
 
 
 def test_an_environment_that_measures_something_else_breaks_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -398,8 +398,13 @@ def test_only_the_oracle_sees_the_state(privileged: bool, keys: set[str]) -> Non
 def test_policies_feel_the_joints_of_envs_that_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     """A world model of your own may read `proprio`; a goal is a picture and has none."""
     env, policy, seen = load_envs().make("TwoRoom", size=SIZE, proprioception=True), Nosy(), []
+
+    def act(obs: TensorDict) -> np.ndarray:
+        seen.append(obs)
+        return np.ones((1, 2))
+
     monkeypatch.setattr(policy, "reset", lambda obs, goal: seen.extend([obs, goal]))
-    monkeypatch.setattr(policy, "act", lambda obs: [seen.append(obs), np.ones((1, 2))][1])
+    monkeypatch.setattr(policy, "act", act)
     pairs = held_out_pairs(env, 1, DISTANCE, seed=0).pairs
     episode = play_pairs([env], policy, pairs, 2, film=lambda k: True)[0]
     env.close()

@@ -94,6 +94,17 @@ def test_other_blocks_bounds_and_joints_go_the_whole_way(here: Path) -> None:
         assert env.state_units[5:] == ("rad/s",) * 4
 
 
+def test_what_joints_measure_is_asked_of_ones_own_task_too(here: Path) -> None:
+    """One with an `__init__` of its own failed in Python's words."""
+    with envs.make("swing:Pendulum", size=8, proprioception=True) as env:
+        assert env.proprio_names == ("hinge", "hinge_speed") and env.reset(seed=0)[0]["proprio"].shape == (2,)
+    own = "from swing import Pendulum\nclass Own(Pendulum):\n    def __init__(self, size=64):\n"
+    (here / "mine.py").write_text(own + "        super().__init__(size)\n")
+    envs.make("mine:Own", size=8).close()
+    with pytest.raises(BadInput, match="task mine:Own takes no proprioception; take `proprioception` in its __init__"):
+        envs.make("mine:Own", size=8, proprioception=True)
+
+
 def test_a_scene_may_lie_beside_its_module(here: Path) -> None:
     (here / "scene.xml").write_text(SWING.split('"""')[1])
     words = "from swing import GoalEnv, Pendulum\nclass Beside(Pendulum):\n"

@@ -605,6 +605,8 @@ def test_a_run_that_begins_anew_forgets_its_later_stages(store: EpisodeStore, tm
     for name, value in found[1].state_dict().items():
         assert torch.equal(found[0].state_dict()[name], value), name
     assert list(curves(tmp_path / "run")) == list(curves(tmp_path / "fresh"))
+    kept = tmp_path / "run/logs/version_0"
+    assert not (kept / "metrics.csv").exists() and (kept / "metrics-before.csv").exists(), "nothing is lost"
 
 
 def test_a_card_reads_the_last_run_of_a_folder(tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import tyro
@@ -14,7 +12,8 @@ import tyro
 from planner.errors import BadInput
 
 from .contenders import TASKS
-from .parts import PARTS, Part, end_with_parent, jobs, measure
+from .parts import PARTS, Part, jobs, measure
+from .processes import side_by_side
 from .rows import Rows, read
 
 
@@ -25,7 +24,7 @@ class Options:
     Attributes:
         parts: quality, noise, cost, energy, belief; all of them by default.
         rivals: tasks on which rivals are measured beside ours: TwoRoom, Reacher.
-        quick: a look, in under three minutes.
+        quick: a look, in some three minutes.
         out: rows; those that are there are not measured again.
         fresh: measure them again all the same (as FRESH=1 does).
         page: the report.
@@ -48,17 +47,11 @@ def main(options: Options) -> None:
     began, fresh = time.monotonic(), options.fresh or bool(os.environ.get("FRESH"))
     out = options.out or Path("runs/claims" if options.quick else "benchmarks/results") / "claims.jsonl"
     before = len(read(out)) if fresh and out.exists() else 0
-    for task in options.rivals if "cost" in options.parts else ():
-        measure("cost", task, True, options.quick, out, fresh)
+    if "cost" in options.parts:
+        for task in options.rivals:
+            measure("cost", task, True, options.quick, out, fresh)
     wanted = jobs(options.parts, options.rivals, options.quick)
-    with ProcessPoolExecutor(2, get_context("spawn"), end_with_parent) as pool:
-        begun = [
-            pool.submit(measure, part, task, task in options.rivals, options.quick, out, fresh) for part, task in wanted
-        ]
-        for done in as_completed(begun):
-            if error := done.exception():
-                pool.shutdown(cancel_futures=True)  # what runs ends first, and keeps its rows
-                raise error
+    side_by_side(measure, [(part, task, task in options.rivals, options.quick, out, fresh) for part, task in wanted])
     if fresh and set(options.parts) == set(PARTS):
         row = {"part": "run", "quick": options.quick, "rivals": options.rivals}
         Rows(out)(row | {"wall_seconds": round(time.monotonic() - began)})

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from multiprocessing import parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Literal
 
 import torch
@@ -23,7 +20,6 @@ PARTS: dict[Part, Callable[..., None]] = {
     "energy": expectation.run,
     "belief": belief.run,
 }
-
 """What measures a part on one task, given its name, whether it is a look, and the rows."""
 
 TOGETHER: tuple[Part, ...] = ("noise", "belief", "energy", "quality")
@@ -41,17 +37,5 @@ def jobs(parts: Sequence[Part], rivals: Sequence[str], quick: bool) -> list[tupl
 def measure(part: Part, task: str, rivals: bool, quick: bool, out: Path, fresh: bool) -> None:
     """Measures a part on a task, with rivals if asked for, on one thread: another process may measure too."""
     torch.set_num_threads(1)
-    asked = {"rivals": rivals} if part == "energy" else {}  # of all others it is told by which jobs there are
+    asked = {"rivals": rivals} if part == "energy" else {}  # other parts are about rivals alone, or about none
     PARTS[part](task, quick, Rows(out, fresh), **asked)
-
-
-def end_with_parent() -> None:
-    """Has this process end as soon as the one that started it does, however that ended; else it would measure on."""
-    if (parent := parent_process()) is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()

@@ -65,6 +65,8 @@ class Judge:
         return len(last) == self.hold and all(distance <= self.tolerances for distance in last)
 
 
+SEEN = ("pixels", "proprio")
+"""What of an observation is handed to policies; the goal is told once, when an episode begins."""
 STANDARD, STRICT = Judge(), Judge(tolerances=0.5, hold=5)
 
 
@@ -214,7 +216,7 @@ def _play_group(
 
 
 def _observe(looks: list[dict[str, np.ndarray]], infos: list[dict[str, Any]], privileged: bool) -> TensorDict:
-    seen = [{key: value for key, value in look.items() if key != "goal"} for look in looks]
+    seen = [{key: value for key, value in look.items() if key in SEEN} for look in looks]
     return _batch(seen, [info["state"] for info in infos], privileged)
 
 

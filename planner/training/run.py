@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import shutil
 import signal
 import warnings
 import zipfile
@@ -47,12 +46,13 @@ def run_stage(
     ):
         training.load_state_dict(saved["state_dict"])
         return True
-    if not last.exists():
-        shutil.rmtree(out / "logs", ignore_errors=True)  # of a run that is gone: its checks would count as this one's
     commit()  # asked now: results name the commit that the work began on
     windows, checks = draws()
     stop = _GracefulStop(last)
     trainer = _trainer(out, config, stop, tensorboard)
+    if not last.exists():
+        for log in (out / "logs").glob("**/metrics.csv"):  # of a run that is gone: its checks would count as this one's
+            log.replace(log.with_name("metrics-before.csv"))
     trainer.fit(
         training, _loader(_Stream(windows, training)), _loader(checks), ckpt_path=last if last.exists() else None
     )
@@ -108,7 +108,9 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
         devices=1,
         logger=_loggers(out, tensorboard),
         callbacks=[_saver(out, config), stop, RichProgressBar(leave=True)],
-        val_check_interval=min(500, config.steps // 4 if config.steps >= 20 else config.steps),  # a look ends with one
+        val_check_interval=min(
+            500, config.steps // 4 if config.steps >= 20 else config.steps
+        ),  # tiny runs are checked once
         check_val_every_n_epoch=None,
         limit_val_batches=16,
         num_sanity_val_steps=0,
