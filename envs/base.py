@@ -88,12 +88,12 @@ class GoalEnv(gym.Env[Any, Any]):
         render_mode: str | None = "rgb_array",
         proprioception: bool = False,
     ) -> None:
-        self.render_mode = render_mode
+        self.render_mode, self.backend = render_mode, backend or choose_backend()
         self.model = self.load()
         self._check_scene()
         self.metadata = type(self).metadata | {"render_fps": _whole(1 / (self.model.opt.timestep * self.substeps))}
         self.data = mujoco.MjData(self.model)
-        self.camera = Camera(self.model, size, self.view, backend)
+        self.camera = Camera(self.model, size, self.view, self.backend)
         self.size = size
         self.action_space = gym.spaces.Box(
             np.array(self.spec_low, np.float32), np.array(self.spec_high, np.float32), dtype=np.float32
@@ -108,6 +108,7 @@ class GoalEnv(gym.Env[Any, Any]):
         self.observation_space = self._observation_space()
         self._goal_state: np.ndarray | None = None
         self._goal_image = np.zeros((size, size, 3), np.uint8)
+        self.prepare()
 
     # What a task defines -------------------------------------------------------------------------------------------
 
@@ -122,6 +123,9 @@ class GoalEnv(gym.Env[Any, Any]):
     @abstractmethod
     def play(self, rng: np.random.Generator) -> Play:
         """A data policy for one episode, of mixed quality: some random, some play, never an expert only."""
+
+    def prepare(self) -> None:  # noqa: B027 - most tasks have nothing to do here
+        """What a task sets up once, when `model` and `data` are there."""
 
     def relieve(self, rng: np.random.Generator) -> Play:
         """What goes on in the place of a planner that is stuck: play, where a task knows no better way out."""

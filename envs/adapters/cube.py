@@ -11,7 +11,6 @@ import mujoco
 import numpy as np
 
 from ..base import GoalEnv, Play, wander
-from ..rendering import choose_backend
 from .foreign import coarsen, global_noise, plain, require
 
 ARM = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
@@ -56,15 +55,7 @@ class CubeSingle(GoalEnv):
     tolerance = 0.04
     pair_rule = "the cube moves: a pair in which it stays within tolerance is solved at the start, and out"
 
-    def __init__(
-        self,
-        size: int = 64,
-        backend: str | None = None,
-        render_mode: str | None = "rgb_array",
-        proprioception: bool = False,
-    ) -> None:
-        self._rays = (backend or choose_backend()) == "rays"
-        super().__init__(size, backend, render_mode, proprioception)
+    def prepare(self) -> None:
         self.theirs._data = self.data
         self._scratch = mujoco.MjData(self.model)
         self._place = int(self.model.joint("object_joint_0").qposadr[0])
@@ -74,7 +65,7 @@ class CubeSingle(GoalEnv):
         self.theirs = _their_env()
         self.theirs.reset(seed=0)  # compiles
         model = plain(self.theirs._model)
-        return model if self._rays else coarsen(model, cell=0.004)  # a tenth of the time
+        return model if self.backend == "rays" else coarsen(model, cell=0.004)  # a tenth of the time
 
     def advance(self, action: np.ndarray) -> None:
         self.theirs.set_control(np.clip(action, self.spec_low, self.spec_high))

@@ -31,14 +31,7 @@ class PointMazeMedium(GoalEnv):
     packages = ("ogbench",)
     tolerance = 1.0
 
-    def __init__(
-        self,
-        size: int = 64,
-        backend: str | None = None,
-        render_mode: str | None = "rgb_array",
-        proprioception: bool = False,
-    ) -> None:
-        super().__init__(size, backend, render_mode, proprioception)
+    def prepare(self) -> None:
         self.theirs.model, self.theirs.data = self.model, self.data
         self.free = np.argwhere(self.theirs.maze_map == 0)
 
