@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -389,13 +390,18 @@ def test_parts_go_side_by_side_and_none_begins_after_one_failed(how: str, tmp_pa
     (tmp_path / "each").write_text("60" if how == "stopped" else "0.5")
     command = [sys.executable, str(tmp_path / "jobs.py"), str(tmp_path), *(["fail"] if how == "fails" else [])]
     started: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **started, start_new_session=True, env=os.environ | {"PYTHONPATH": "."}) as run:
-        while how == "stopped" and not (tmp_path / "1").exists():
-            time.sleep(0.1)
-        if how == "stopped":
-            time.sleep(0.5)
-            os.killpg(run.pid, signal.SIGINT)
-        out, err = run.communicate(timeout=50)
+    started |= {"start_new_session": True, "env": os.environ | {"PYTHONPATH": "."}}
+    # Where tests run in a shell's background Ctrl-C is ignored, by them and by whatever they start.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, preexec_fn=heeding, **started) as run:
+        try:
+            if how == "stopped":
+                while not ((tmp_path / "0").exists() and (tmp_path / "1").exists()):
+                    time.sleep(0.1)
+                os.killpg(run.pid, signal.SIGINT)
+            out, err = run.communicate(timeout=50)
+        finally:
+            run.kill()  # one that did not end would be waited for without end
     begun = sum((tmp_path / str(number)).exists() for number in range(6))
     assert (run.returncode == 0, out, begun) == ((True, "over\n", 6) if how == "whole" else (False, "", 2))
     assert how != "fails" or "failed, and ends when what is beside it does: OSError('no such weights')" in err
