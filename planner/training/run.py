@@ -101,6 +101,7 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
     warnings.filterwarnings(
         "ignore", message="(?s).*(Checkpoint directory|LeafSpec|num_workers|logging interval|resum)"
     )
+    between = config.steps // 4 if config.steps >= 20 else config.steps  # a run of few steps is checked once
     return lightning.Trainer(
         max_steps=config.steps,
         limit_train_batches=config.steps,
@@ -108,9 +109,7 @@ def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) 
         devices=1,
         logger=_loggers(out, tensorboard),
         callbacks=[_saver(out, config), stop, RichProgressBar(leave=True)],
-        val_check_interval=min(
-            500, config.steps // 4 if config.steps >= 20 else config.steps
-        ),  # tiny runs are checked once
+        val_check_interval=min(500, between),
         check_val_every_n_epoch=None,
         limit_val_batches=16,
         num_sanity_val_steps=0,
