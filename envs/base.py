@@ -36,9 +36,9 @@ class GoalEnv(gym.Env[Any, Any]):
 
     State: `[nq + nv]` float64, MuJoCo's qpos then qvel (metres, radians, metres/s, radians/s); setting it reproduces
     pictures and motion exactly. Observation: `pixels` and `goal`, uint8 `[size, size, 3]`; with `proprioception` also
-    `proprio`, float32 `[p]`, the numbers of the state that `proprio_names` names. Action: float32 `[a]` between the
-    bounds of `action_spec()`, held for `substeps` physics steps. Reward: 1 on success, else 0; success ends the
-    episode. `info` has `success` (bool), `goal_distance` (1 = exactly at the tolerance), `state`, `goal_state`.
+    `proprio`, float32 `[p]`, the numbers of the state that `proprio_names` names, in its units. Action: float32 `[a]`
+    between the bounds of `action_spec()`, held for `substeps` physics steps. Reward: 1 on success, else 0; success ends
+    the episode. `info` has `success` (bool), `goal_distance` (1 = exactly at the tolerance), `state`, `goal_state`.
 
     `reset(options={"start": state, "goal": state})` sets either or both exactly; without them they are drawn at random.
     `options={"goal_image": picture}` gives a goal of which nothing but the picture is known: `goal_distance` is then
@@ -124,7 +124,7 @@ class GoalEnv(gym.Env[Any, Any]):
     def play(self, rng: np.random.Generator) -> Play:
         """A data policy for one episode, of mixed quality: some random, some play, never an expert only."""
 
-    def prepare(self) -> None:  # noqa: B027 - most tasks have nothing to do here
+    def prepare(self) -> None:
         """What a task sets up once, when `model` and `data` are there."""
 
     def relieve(self, rng: np.random.Generator) -> Play:

@@ -49,9 +49,9 @@ def main(options: Options) -> None:
     before = len(read(out)) if fresh and out.exists() else 0
     if "cost" in options.parts:
         for task in options.rivals:
-            measure("cost", task, True, options.quick, out, fresh)
+            measure("cost", task, options.rivals, options.quick, out, fresh)
     wanted = jobs(options.parts, options.rivals, options.quick)
-    side_by_side(measure, [(part, task, task in options.rivals, options.quick, out, fresh) for part, task in wanted])
+    side_by_side(measure, [(part, task, options.rivals, options.quick, out, fresh) for part, task in wanted])
     if fresh and set(options.parts) == set(PARTS):
         row = {"part": "run", "quick": options.quick, "rivals": options.rivals}
         Rows(out)(row | {"wall_seconds": round(time.monotonic() - began)})

@@ -24,8 +24,8 @@ PARTS: dict[Part, Callable[..., None]] = {
 
 TOGETHER: tuple[Part, ...] = ("noise", "belief", "energy", "quality")
 """Parts that are measured side by side, the longest first. Cost is not among them: its times want the machine."""
-RIVALRY: tuple[Part, ...] = ("cost", "noise", "quality")
-"""Parts that are about rivals, and measured on tasks alone where these are asked for."""
+RIVALRY: tuple[Part, ...] = ("noise", "quality")
+"""Those of them that are about rivals: measured, as cost is, only on tasks where these are asked for."""
 
 
 def jobs(parts: Sequence[Part], rivals: Sequence[str], quick: bool) -> list[tuple[Part, str]]:
@@ -34,8 +34,8 @@ def jobs(parts: Sequence[Part], rivals: Sequence[str], quick: bool) -> list[tupl
     return [(part, task) for part in TOGETHER if part in parts for task in (rivals if part in RIVALRY else judged)]
 
 
-def measure(part: Part, task: str, rivals: bool, quick: bool, out: Path, fresh: bool) -> None:
-    """Measures a part on a task, with rivals if asked for, on one thread: another process may measure too."""
+def measure(part: Part, task: str, rivals: Sequence[str], quick: bool, out: Path, fresh: bool) -> None:
+    """Measures a part on a task, with rivals if it is among theirs, on one thread: another process may measure too."""
     torch.set_num_threads(1)
-    asked = {"rivals": rivals} if part == "energy" else {}  # other parts are about rivals alone, or about none
+    asked = {"rivals": task in rivals} if part == "energy" else {}  # other parts are about rivals alone, or about none
     PARTS[part](task, quick, Rows(out, fresh), **asked)

@@ -11,17 +11,19 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any
 
+PROCESSES = 2
 
-def side_by_side(work: Callable[..., None], wanted: Sequence[tuple[Any, ...]], most: int = 2) -> None:
-    """Calls `work` with each of these arguments, in turn, in as many processes as `most` says.
+
+def side_by_side(work: Callable[..., None], wanted: Sequence[tuple[Any, ...]]) -> None:
+    """Calls `work` with each of these arguments, in turn, in `PROCESSES` processes.
 
     Whatever fails is told at once; what is under way beside it ends first, and nothing else begins. So does Ctrl-C,
     which reaches those processes, too: none is handed more than it is at.
     """
     left, running = iter(wanted), set[Future[None]]()
-    with ProcessPoolExecutor(most, get_context("spawn"), end_with_parent) as pool:
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn"), end_with_parent) as pool:
         while True:
-            running |= {pool.submit(work, *one) for one in islice(left, most - len(running))}
+            running |= {pool.submit(work, *one) for one in islice(left, PROCESSES - len(running))}
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

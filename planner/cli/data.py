@@ -37,11 +37,11 @@ class Check:
             except (AssertionError, BadInput) as error:
                 raise BadInput(f"task {self.task} breaks the contract of envs.GoalEnv: {error}") from None
             _film_play(self.out / "play.png", env, self.seed)
-            spec, state = env.action_spec(), dict(zip(env.state_names, env.state_units, strict=True))
+            spec, state = env.action_spec(), zip(env.state_names, env.state_units, strict=True)
             measured = env.proprio_names
         bounds = zip(spec.low, spec.high, spec.units, strict=True)
         console.print(f"{self.task} keeps the contract, drawn by {envs.choose_backend()}", highlight=False)
-        told = {"state": ", ".join(f"{name} ({unit})" for name, unit in state.items())}
+        told = {"state": ", ".join(f"{name} ({unit})" for name, unit in state)}
         told["proprio"] = ", ".join(measured) or "nothing (see `measures` of envs.GoalEnv)"
         told["action"] = ", ".join(f"{low:g} to {high:g} {unit}" for low, high, unit in bounds)
         for name, words in (told | {"picture": str(self.out / "play.png")}).items():

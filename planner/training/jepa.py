@@ -85,7 +85,7 @@ class JEPATraining(lightning.LightningModule):
         return predicted
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
-        reseed(self.config.seed * 1_000_003 + self.global_step)
+        reseed(self.global_step, self.config.seed)
         terms = self.losses(batch)
         weights = self.weights()
         loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()

@@ -64,7 +64,7 @@ class LooksTraining(lightning.LightningModule):
         self.eval()  # statistics of normalisation stand still: the student sees one picture at a time, as in planning
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
-        reseed(self.config.seed * 1_000_003 + self.global_step)
+        reseed(self.global_step, self.config.seed)
         pixels = batch["pixels"]
         plain = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < PLAIN
         with torch.no_grad():

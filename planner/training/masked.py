@@ -75,7 +75,7 @@ class MaskedTraining(lightning.LightningModule):
         }
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
-        reseed(self.config.seed * 1_000_003 + self.global_step)
+        reseed(self.global_step, self.config.seed)
         terms, config = self.losses(batch["pixels"]), self.config
         loss = terms["masked"] + config.sigreg_weight * terms["sigreg"] + config.covariance_weight * terms["covariance"]
         check_finite(loss, "masked pretraining", self.global_step)

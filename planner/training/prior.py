@@ -135,7 +135,7 @@ class PriorTraining(lightning.LightningModule):
         return (batch["weight"] * error).sum() / batch["weight"].sum()
 
     def training_step(self, batch: TensorDict, _: int) -> Tensor:
-        reseed(self.config.seed * 1_000_003 + self.global_step)
+        reseed(self.global_step, self.config.seed)
         loss = self.loss(batch)
         check_finite(loss, "training of the action prior", self.global_step)
         self.log("loss", loss, prog_bar=True)

@@ -45,10 +45,10 @@ def one_cycle(module: nn.Module, config: TrainConfig) -> dict[str, Any]:
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def reseed(seed: int) -> None:
-    """Has the processor's noise follow from `seed`, so that a resumed run draws what the uninterrupted one would have.
+def reseed(step: int, seed: int = 0) -> None:
+    """Has the processor's noise follow from both alone, so that a resumed run draws what the uninterrupted one would.
 
     `torch.manual_seed` tells every accelerator, too, and where there is none it writes the whole stack down for later:
     a millisecond an update.
     """
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed * 1_000_003 + step)
