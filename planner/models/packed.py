@@ -19,7 +19,8 @@ class Packed:
     """Implements `types.WorldModel`: a JEPA that rehearses with a copy of its predictor, frozen as it is now.
 
     On a CPU with oneDNN the copy's weights lie in that library's own order, and activations are applied while a product
-    is still in the cache. In float32 this changes results in the last digits only. In bfloat16 imagined latents carry
+    is still in the cache; but in float32 not where the processor has AVX2 and no AVX-512, where torch's own products
+    are the faster ones (decision 99). In float32 this changes results in the last digits only. In bfloat16 imagined latents carry
     the rounding, about 1 % of their size after five steps; processors without bfloat16 arithmetic emulate it, several
     times slower than float32, and where oneDNN has no order for such weights (x86 without AVX-512) they stay in torch's
     own, with a warning. Pictures are encoded, and energies taken, in the model's own precision either way.
@@ -45,6 +46,8 @@ class Packed:
     def _pack(self) -> None:
         self.packed = self.predictor
         if not torch.backends.mkldnn.is_available() or next(self.predictor.parameters()).device.type != "cpu":
+            return
+        if self.dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() == "AVX2":
             return
         if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             warnings.warn("this processor does not multiply bfloat16; float32 would be faster", stacklevel=3)
