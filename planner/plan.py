@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +51,14 @@ def plan(
     max_bytes: int | None = None,
     deadline_ms: float | None = None,
 ) -> Plan:
-    """Finds the actions of least energy. Never worse than the best proposal; a failed candidate never wins.
+    """Finds the actions of least energy. Never worse than the best proposal that was judged; no failed candidate wins.
 
     Args:
         model: rehearses candidates.
         context: what is known now, E environments.
         goal: encoded goal, batch `[E]`.
         energy: what is minimised. NaN and infinities of either sign are failures and count as +inf.
-        optimizer: knobs and functions of the search.
+        optimizer: knobs and functions of the search. Whatever it asks for or stands for is put into [-1, 1].
         iterations: rounds of ask and tell, >= 1.
         horizon: T, model steps to look ahead, >= 1.
         generator: the only source of noise, on the device of the context; the same state gives the same plan.
@@ -70,17 +69,19 @@ def plan(
         chunk: most candidates an environment in one rollout, >= 1; all at once when None.
         max_bytes: most memory that rehearsing and judging may take at once, the candidates themselves not counted; as
             many candidates, and then as many environments, go into one rollout as fit. Changes no result. The model
-            needs a method `bytes_per_plan(horizon)`.
+            needs a method `bytes_per_plan(horizon)`. A rollout that is differentiated is reckoned at `REMEMBERED +
+            horizon` times that, and is differentiated before the next one begins.
         deadline_ms: wall time from the call after which no further rollout is begun; the best plan so far is returned.
-            The first one is always done: a plan may be late by one rollout, which `chunk` keeps short.
+            The first one is always done: a plan may be late by one rollout, which `chunk` and `max_bytes` keep short,
+            and by what the optimizer makes of it. Environments that no rollout got to keep their first proposal, with
+            energy +inf.
 
     Raises:
         BadInput: a number is out of range, a shape does not fit, or not even one plan fits into `max_bytes`.
     """
     began = time.perf_counter()
     proposals = admitted(optimizer, _checked_proposals(model, context, iterations, horizon, proposals))
-    size = rollout_size(model, len(context.actions), horizon, chunk, max_bytes)
-    scorer = _Scorer(model, context, goal, energy, *size)
+    scorer = _Scorer(model, context, goal, energy, horizon, chunk, max_bytes)
     scorer.ends = began + checked_deadline(deadline_ms) / 1000
     best = proposals[:, 0]  # [E, T, A]
     least = best.new_full((best.shape[0],), torch.inf)  # [E]
@@ -88,59 +89,95 @@ def plan(
     trace: list[Tensor] = []
     for iteration in range(iterations):
         with torch.enable_grad():  # an optimizer that wants gradients asks with a tensor that requires them
-            actions = optimizer.ask(state, generator)  # [E, S, T, A]
+            actions = ActionSpec.project(optimizer.ask(state, generator))  # [E, S, T, A]
             if iteration == 0:
                 actions = torch.cat([proposals, actions], dim=1)  # [E, P + S, T, A]
         cost = scorer(actions)  # [E, up to P + S]
         best, least = _better(best, least, actions.detach()[:, : cost.shape[1]], cost.detach())
         trace.append(least)
-        if cost.shape[1] < actions.shape[1]:
-            return Plan(best, least, torch.stack(trace), complete=False)
+        last = iteration + 1 == iterations
+        if not scorer.complete or scorer.late():  # telling may take as long as a rollout, where it differentiates
+            return Plan(best, least, torch.stack(trace), complete=last and scorer.complete)
         state = optimizer.tell(state, actions, cost)
-        if iteration + 1 < iterations and scorer.late():
+        if not last and scorer.late():
             return Plan(best, least, torch.stack(trace), complete=False)
     # The mean of good plans is often better than any of them, and sometimes, between two modes, worse: so it is tried.
-    final = optimizer.best(state).unsqueeze(1)  # [E, 1, T, A]
+    final = ActionSpec.project(optimizer.best(state)).unsqueeze(1)  # [E, 1, T, A]
     if not scorer.late():
         best, least = _better(best, least, final, scorer(final))
     return Plan(best, least, torch.stack(trace))
 
 
 class _Scorer:
-    """Energies of candidates, a part at a time: the one place where failures become +inf and where time runs out."""
+    """Energies of candidates, a part at a time: the one place where failures become +inf and where time runs out.
+
+    Attributes:
+        ends: when time runs out, on the clock of `time.perf_counter`.
+        complete: whether all were judged; what was not for want of time has energy +inf.
+    """
 
     def __init__(
-        self, model: WorldModel, context: Context, goal: TensorDict, energy: EnergyLike, width: int, rows: int
+        self,
+        model: WorldModel,
+        context: Context,
+        goal: TensorDict,
+        energy: EnergyLike,
+        horizon: int,
+        chunk: int | None,
+        max_bytes: int | None,
     ) -> None:
         self.model, self.context, self.goal, self.energy = model, context, goal, energy
-        self.width, self.rows = width, rows  # most candidates an environment, most environments in one rollout
-        self.ends = math.inf
+        self.limits = (horizon, chunk, max_bytes)
+        self.sizes = {False: rollout_size(model, len(context.actions), *self.limits)}
+        self.ends, self.complete, self.begun = math.inf, True, False
 
     def late(self) -> bool:
         return time.perf_counter() >= self.ends
 
     def __call__(self, actions: Tensor) -> Tensor:
-        """Candidates `[E, S, T, A]` to energies `[E, S']`: of all, or of the first S' where time ran out."""
-        with torch.set_grad_enabled(actions.requires_grad):
-            costs: list[Tensor] = []
-            for part in actions.split(self.width, dim=1):
-                if costs and self.late():
-                    break
-                costs.append(torch.cat(list(self._judge(part))))
-            return torch.cat(costs, dim=1)
+        """Candidates `[E, S, T, A]` to energies `[E, S]`."""
+        followed = actions.requires_grad
+        if followed not in self.sizes:
+            self.sizes[followed] = rollout_size(self.model, len(actions), *self.limits, followed=True)
+        width, rows = self.sizes[followed]
+        with torch.set_grad_enabled(followed):
+            if width >= actions.shape[1] and rows >= len(actions):
+                return self._judge(actions, self.context, self.goal)
+            return torch.cat([self._in_turn(part, rows) for part in actions.split(width, dim=1)], dim=1)
 
-    def _judge(self, part: Tensor) -> Iterator[Tensor]:
-        """Energies of `part`, `[rows, S]` for some environments after the other."""
-        for first in range(0, len(part), self.rows):
-            rows = slice(first, first + self.rows)
-            whole = self.rows >= len(part)  # slicing costs more than a small rollout
-            context = self.context if whole else Context(self.context.latent[rows], self.context.actions[rows])
-            goal = self.goal if whole else self.goal[rows]
-            cost = self.energy(self.model.rollout(context, part[rows]), goal, part[rows])
-            if cost.shape != part[rows].shape[:2]:
-                expected = str(tuple(part[rows].shape[:2]))
-                raise BadInput("energy has a wrong shape", expected=expected, got=str(tuple(cost.shape)))
-            yield torch.where(cost.isfinite(), cost, torch.inf)
+    def _in_turn(self, part: Tensor, rows: int) -> Tensor:
+        """Energies of `part`, as many environments at once as `rows` says; each rollout is forgotten after it."""
+        costs: list[Tensor] = []
+        for first in range(0, len(part), rows):
+            some = slice(first, first + rows)
+            if self.begun and self.late():
+                self.complete = False
+                costs.append(part.new_full(part[some].shape[:2], torch.inf))
+                continue
+            context = Context(self.context.latent[some], self.context.actions[some])
+            judge = self._sloped if part.requires_grad else self._judge
+            costs.append(judge(part[some], context, self.goal[some]))
+        return torch.cat(costs)
+
+    def _sloped(self, part: Tensor, context: Context, goal: TensorDict) -> Tensor:
+        """As `_judge`, with the same derivative by `part` and nothing else remembered of the rollout."""
+        inner = part.detach().requires_grad_()
+        cost = self._judge(inner, context, goal)
+        if not cost.requires_grad:
+            return cost
+        (slope,) = torch.autograd.grad(cost, inner, torch.ones_like(cost))
+        # Where it failed, 0: times 0, what is not finite would still spoil the energy itself.
+        slope = slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        return cost.detach() + ((part - part.detach()) * slope).sum((-2, -1))
+
+    def _judge(self, part: Tensor, context: Context, goal: TensorDict) -> Tensor:
+        """Energies `[E, S]` of `part` `[E, S, T, A]`, in one rollout."""
+        self.begun = True
+        cost = self.energy(self.model.rollout(context, part), goal, part)
+        if cost.shape != part.shape[:2]:
+            expected = str(tuple(part.shape[:2]))
+            raise BadInput("energy has a wrong shape", expected=expected, got=str(tuple(cost.shape)))
+        return torch.where(cost.isfinite(), cost, torch.inf)
 
 
 def _better(best: Tensor, least: Tensor, actions: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,10 +187,24 @@ def _better(best: Tensor, least: Tensor, actions: Tensor, cost: Tensor) -> tuple
     return torch.where(improved[:, None, None], winner, best), torch.where(improved, lowest, least)
 
 
+REMEMBERED = 4
+"""Times the bytes of a rehearsal that one takes which is differentiated, and once more for each of its steps: heads and
+energies hold their layers with the derivatives of these, and a predictor what every step of it held."""
+
+
 def rollout_size(
-    model: WorldModel, environments: int, horizon: int, chunk: int | None, max_bytes: int | None
+    model: WorldModel,
+    environments: int,
+    horizon: int,
+    chunk: int | None,
+    max_bytes: int | None,
+    *,
+    followed: bool = False,
 ) -> tuple[int, int]:
-    """Most candidates an environment, and most environments, in one rollout; `BadInput` where there is no such."""
+    """Most candidates an environment, and most environments, in one rollout; `BadInput` where there is no such.
+
+    Where it is `followed`, for derivatives, fewer fit.
+    """
     width = chunk if chunk is not None else 2**31
     if width < 1:
         raise BadInput("plan: chunk is off", expected="at least 1", got=str(chunk))
@@ -166,9 +217,10 @@ def rollout_size(
             got=type(model).__name__,
             do="add that method, or cap candidates with `chunk`",
         )
-    fit = max_bytes // model.bytes_per_plan(horizon)
+    each = model.bytes_per_plan(horizon) * (REMEMBERED + horizon if followed else 1)
+    fit = max_bytes // each
     if fit < 1:
-        expected = f"at least {model.bytes_per_plan(horizon)}, for one plan of {horizon} steps"
+        expected = f"at least {each}, for one plan of {horizon} steps" + ", differentiated" * followed
         raise BadInput("plan: max_bytes is too small", expected=expected, got=str(max_bytes))
     return min(width, max(1, fit // environments)), min(environments, fit)
 

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from toys import SHAPE, SIZE, SPEC, TRAINING, info, toy_model
 
-from planner.energies import LatentDistance
+from planner.energies import Goals, LatentDistance, ObjectDistance
 from planner.errors import BadInput
 from planner.models import encoders
 from planner.models.encoders import places
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
 from planner.models.retina import Gaze, Retina, Surround
+from planner.plan import rollout_size
 from planner.testing import check_world_model
 from planner.training import JEPATraining
 from planner.types import Context
@@ -589,3 +590,31 @@ def test_memory_stays_within_what_is_promised(
         LatentDistance(over="min")(model.rollout(context, actions), goal, actions)
     promised = environments * candidates * model.bytes_per_plan(horizon)
     assert 0.4 * promised < live.peak <= promised
+
+
+@pytest.mark.parametrize(
+    "energy",
+    [
+        LatentDistance("cosine", over="all", weights=(1.0,) * 256),
+        ObjectDistance("cosine", over="all", body=torch.eye(256)[:, :4]),
+        Goals("sequence"),
+    ],
+    ids=["cosine", "object", "sequence"],
+)
+@pytest.mark.parametrize("followed", [False, True])
+def test_memory_stays_within_what_is_promised_whatever_judges(energy: Any, followed: bool) -> None:
+    """Where a latent is wide beside its predictor, judging takes most: three of its size were counted, not five."""
+    shape, horizon = replace(SHAPE, latent_dim=256, hidden=16), 8
+    model = toy_model(shape=shape).requires_grad_(False)
+    latents = torch.randn(2, shape.history, 256)
+    context = Context(TensorDict({"latent": latents}, batch_size=[2, shape.history]), torch.zeros(2, 1, SPEC.dim))
+    targets = torch.randn(2, 3, 256) if isinstance(energy, Goals) else latents[:, 0]
+    goal = TensorDict({"latent": targets}, batch_size=[2])
+    actions = (torch.rand(2, 64, horizon, SPEC.dim) * 2 - 1).requires_grad_(followed)
+    width, rows = rollout_size(model, 2, horizon, None, (limit := 40 * 2**20), followed=followed)
+    assert min(width, rows) >= 2, "else nothing is shown"
+    with torch.set_grad_enabled(followed), Live() as live:
+        cost = energy(model.rollout(context, actions), goal, actions)
+        if followed:
+            torch.autograd.grad(cost.sum(), actions)
+    assert live.peak * (width * rows) / (2 * 64) <= limit

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from planner.actions import ActionSpec
 from planner.energies import ActionEffort, LatentDistance
 from planner.errors import BadInput
-from planner.optimizers import CEM, ICEM, MPPI, Chain, Gradient, MixtureCEM, PredictiveSampling
+from planner.optimizers import CEM, ICEM, MPPI, Chain, Gradient, Hold, MixtureCEM, PredictiveSampling
 from planner.plan import Plan, plan
 from planner.testing import LinearModel, check_world_model
 from planner.types import Context, EnergyLike, WorldModel
@@ -315,6 +316,104 @@ def test_at_the_deadline_the_best_so_far_comes_back(
     assert (found.energy <= known + 1e-9).all(), "even the shortest deadline sees the proposals"
     torch.testing.assert_close(found.energy, value(found.actions))
     assert found.complete == (deadline == 1e6) and 1 <= len(found.trace) <= 5
+
+
+def test_at_the_deadline_environments_that_nobody_got_to_keep_their_first_proposal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where memory lets one environment be rehearsed at a time, fifty of them took fifty rollouts beyond a deadline."""
+
+    class Small(Slow):
+        def bytes_per_plan(self, horizon: int) -> int:
+            return 100
+
+    model = Small(MODEL.transition, MODEL.control, SPEC)
+    monkeypatch.setattr("planner.plan.time.perf_counter", lambda: model.now)
+    proposals = random(E, 1, T, A, seed=5).clamp(-1, 1)
+    found = solve(CEM(samples=8, elites=2), 5, model=model, max_bytes=100, deadline_ms=500, proposals=proposals)
+    assert model.now == 1 and not found.complete
+    torch.testing.assert_close(found.actions, proposals[:, 0])
+    torch.testing.assert_close(found.energy[0], value(proposals[:, 0])[0])
+    assert (found.energy[1:] == torch.inf).all()
+
+
+def test_differentiating_does_not_begin_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telling gradient descent what its plans cost takes the derivative of all of them."""
+    model = Slow(MODEL.transition, MODEL.control, SPEC)
+    monkeypatch.setattr("planner.plan.time.perf_counter", lambda: model.now)
+
+    @dataclass(frozen=True)
+    class Heavy(Gradient):
+        def tell(self, *told: Any) -> Any:
+            model.now += 100
+            return super().tell(*told)
+
+    found = solve(Heavy(samples=4), 3, model=model, energy=LatentDistance(), deadline_ms=500)
+    assert model.now == 1 and not found.complete and len(found.trace) == 1
+    last = solve(Heavy(samples=4), 1, model=model, energy=LatentDistance(), deadline_ms=500)
+    assert last.complete, "every iteration was done"
+
+
+@pytest.mark.parametrize("optimizer", [Gradient(samples=40), Hold(Gradient(samples=40), 1, 1), Chain(switch=1)])
+def test_differentiated_rollouts_are_forgotten_one_by_one_and_change_nothing(optimizer: Any) -> None:
+    """All of them were kept until the optimizer was told, and no chunk saved anything."""
+    rollouts: list[Any] = []
+
+    class Remembered(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, actions: Tensor) -> Tensor:
+            ctx.layers = {"of a rollout"}  # lives as long as the graph does
+            rollouts.append(weakref.ref(ctx.layers))
+            return actions.clone()
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+            return slope
+
+    class Watched(LinearModel):
+        def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+            assert not any(layers() for layers in rollouts), "a rollout before is still remembered"
+            return super().rollout(context, Remembered.apply(actions) if actions.requires_grad else actions)
+
+    whole = solve(optimizer, 3, energy=LatentDistance("l2", over="all"))
+    parts = solve(
+        optimizer,
+        3,
+        energy=LatentDistance("l2", over="all"),
+        chunk=7,
+        model=Watched(MODEL.transition, MODEL.control, SPEC),
+    )
+    assert len(rollouts) >= 4
+    torch.testing.assert_close(whole.actions, parts.actions)
+    torch.testing.assert_close(whole.energy, parts.energy)
+
+
+def test_a_chunk_that_fails_leaves_the_slopes_of_others() -> None:
+    """Whatever is not finite would spoil the energy, also where it is to count for nothing."""
+
+    def broken(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        apart = LatentDistance()(futures, goal, actions)
+        return torch.where(actions[..., 0, 0] > 0, apart, apart / (apart * 0))
+
+    optimizer = Gradient(samples=12, rate=0.05)
+    whole, parts = (solve(optimizer, 6, energy=broken, chunk=chunk) for chunk in (None, 3))
+    assert whole.energy.isfinite().all()
+    torch.testing.assert_close(whole.actions, parts.actions)
+
+
+def test_whatever_an_optimizer_asks_for_is_legal() -> None:
+    """One that forgot the bounds was planned with beyond them; what the robot then did had never been judged."""
+
+    class Unbounded(Fixed):
+        def ask(self, state: Any, generator: torch.Generator) -> Tensor:
+            return super().ask(state, generator) * 9
+
+        def best(self, state: Any) -> Tensor:
+            return super().best(state) * 9
+
+    found = solve(Unbounded(torch.full((E, T, A), 0.7).double(), torch.full((E, T, A), 0.9).double()), 2)
+    assert found.actions.abs().max() <= 1
+    torch.testing.assert_close(found.energy, value(found.actions))
 
 
 def test_a_model_that_cannot_be_differentiated_is_told_apart() -> None:

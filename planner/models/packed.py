@@ -20,10 +20,10 @@ class Packed:
 
     On a CPU with oneDNN the copy's weights lie in that library's own order, and activations are applied while a product
     is still in the cache; but in float32 not where the processor has AVX2 and no AVX-512, where torch's own products
-    are the faster ones (decision 99). In float32 this changes results in the last digits only. In bfloat16 imagined latents carry
-    the rounding, about 1 % of their size after five steps; processors without bfloat16 arithmetic emulate it, several
-    times slower than float32, and where oneDNN has no order for such weights (x86 without AVX-512) they stay in torch's
-    own, with a warning. Pictures are encoded, and energies taken, in the model's own precision either way.
+    are the faster ones (decision 99). In float32 this changes results in the last digits only. In bfloat16 imagined
+    latents carry the rounding, about 1 % of their size after five steps; processors without bfloat16 arithmetic emulate
+    it, several times slower than float32, and where oneDNN has no order for such weights (x86 without AVX-512) they
+    stay in torch's own, with a warning. Pictures are encoded, and energies taken, in the model's own precision.
 
     Args:
         model: the JEPA, which stays as it is. If it learns on, make another copy.
