@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +11,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from .energies.constraints import MULTIPLIERS, AugmentedLagrangian, Constraint
+from .energies.constraints import MULTIPLIERS, PENALTIES, AugmentedLagrangian, Constraint
 from .errors import BadInput
-from .plan import Plan, plan
+from .plan import Plan, checked_deadline, plan
 from .types import Context, EnergyLike, Optimizer, WorldModel
 
 
@@ -22,9 +23,10 @@ class ConstrainedPlan:
 
     Attributes:
         plan: the plan of least energy among those of all rounds that keep the constraints; where none does, the one
-            that breaks them least. Its `energy` is that of the goal alone.
-        violation: most by which any constraint is broken, `[E]`, >= 0.
-        multipliers: of the last round, `[E, K]`, >= 0: how hard each constraint pushes.
+            that breaks them least. Its `energy` is that of the goal alone, +inf where every round failed.
+        violation: most by which any constraint is broken, `[E]`, >= 0; +inf where every round failed.
+        multipliers: of the last round, `[E, K]`, >= 0: how hard each constraint pushes. The next plan in a loop may
+            start from them.
     """
 
     plan: Plan
@@ -46,9 +48,14 @@ def plan_constrained(
     penalty: float = 10.0,
     growth: float = 1.5,
     tolerance: float = 1e-3,
+    multipliers: Tensor | None = None,
+    deadline_ms: float | None = None,
     **how: Any,
 ) -> ConstrainedPlan:
     """Plans again and again, each time from the last plan and with constraints pressed on by what they were broken by.
+
+    What is done for one environment does not depend on the others. Rounds whose plan fails (an energy or a constraint
+    that is not finite) press on nothing, and count only where there is no other.
 
     Args:
         model: rehearses candidates.
@@ -62,6 +69,8 @@ def plan_constrained(
         penalty: of the first round, > 0; large against the energy's own slope.
         growth: factor on it after each round that broke a constraint, >= 1.
         tolerance: by how much a constraint may be broken and still count as kept, >= 0.
+        multipliers: to start from, `[E, K]`, as those of the plan before; zeros when None.
+        deadline_ms: as in `plan`, for all rounds together.
         how: the other arguments of `plan`, `iterations` and `generator` among them.
 
     Raises:
@@ -70,29 +79,51 @@ def plan_constrained(
     if rounds < 1 or not growth >= 1 or not tolerance >= 0:
         got = f"{rounds}, {growth}, {tolerance}"
         raise BadInput("plan_constrained: rounds, growth or tolerance is off", expected=">= 1, >= 1, >= 0", got=got)
+    ends = time.perf_counter() + checked_deadline(deadline_ms) / 1000
     lagrangian = AugmentedLagrangian(energy, tuple(constraints), penalty)
     proposals = how.pop("proposals", None)  # of the first round; later ones start from the last plan
     still = context.actions.new_zeros(context.actions.shape[0], 1, horizon, model.action.dim)
-    multipliers = torch.zeros_like(lagrangian.limited(model.rollout(context, still), goal, still)[:, 0])  # [E, K]
+    start = torch.zeros_like(lagrangian.limited(model.rollout(context, still), goal, still)[:, 0])  # [E, K]
+    if multipliers is None:
+        multipliers = start
+    elif multipliers.shape != start.shape:
+        expected, got = f"[E, K], {list(start.shape)}", str(list(multipliers.shape))
+        raise BadInput("plan_constrained: multipliers do not fit the constraints", expected=expected, got=got)
+    penalties = start.new_full((len(start),), penalty)
     kept: ConstrainedPlan | None = None
+    complete = True
     for _ in range(rounds):
+        left = 1000 * (ends - time.perf_counter())
+        if kept is not None and left <= 0:
+            complete = False
+            break
         pressed = goal.clone(recurse=False)
-        pressed[MULTIPLIERS] = multipliers
+        pressed[MULTIPLIERS], pressed[PENALTIES] = multipliers, penalties
+        how["deadline_ms"] = None if deadline_ms is None else max(left, 1e-3)  # the first is begun in any case
         found = plan(model, context, pressed, lagrangian, optimizer, proposals=proposals, horizon=horizon, **how)
+        complete &= found.complete
         actions = found.actions.unsqueeze(1)
         futures = model.rollout(context, actions)
         limited = lagrangian.limited(futures, goal, actions)[:, 0]  # [E, K]
-        judged = replace(found, energy=energy(futures, goal, actions)[:, 0])
-        kept = _better(kept, ConstrainedPlan(judged, limited.amax(-1).relu(), multipliers), tolerance)
-        multipliers = (multipliers + lagrangian.penalty * limited).relu()
+        kept = _better(kept, _judged(found, energy(futures, goal, actions)[:, 0], limited, multipliers), tolerance)
+        sound = limited.isfinite()
+        multipliers = torch.where(sound, (multipliers + penalties[:, None] * limited).relu(), multipliers)
         kept = replace(kept, multipliers=multipliers)
-        if (limited > tolerance).any():  # where all is kept, a stiffer problem only makes the multipliers jump
-            lagrangian = replace(lagrangian, penalty=growth * lagrangian.penalty)
+        # Where all is kept, a stiffer problem only makes the multipliers jump.
+        broken = (sound & (limited > tolerance)).any(-1)
+        penalties = torch.where(broken, growth * penalties, penalties)
         proposals = (
             actions if proposals is None else torch.cat([actions, proposals], dim=1)[:, : proposals.shape[1] + 1]
         )
     assert kept is not None
-    return kept
+    return replace(kept, plan=replace(kept.plan, complete=complete))
+
+
+def _judged(found: Plan, energy: Tensor, limited: Tensor, multipliers: Tensor) -> ConstrainedPlan:
+    """A round's plan by the goal's energy `[E]` alone, and what is limited, `[E, K]`: +inf both where it fails."""
+    sound = energy.isfinite() & limited.isfinite().all(-1)
+    violation = torch.where(sound, limited.amax(-1).relu(), torch.inf)
+    return ConstrainedPlan(replace(found, energy=torch.where(sound, energy, torch.inf)), violation, multipliers)
 
 
 def _better(old: ConstrainedPlan | None, new: ConstrainedPlan, tolerance: float) -> ConstrainedPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from planner.energies import (
 )
 from planner.errors import BadInput
 from planner.models.ensemble import Ensemble
+from planner.mpc import MPC
 from planner.optimizers import CEM
 from planner.plan import plan
 from planner.testing import LinearModel, check_world_model
@@ -110,6 +112,74 @@ def test_a_robot_is_given_two_goal_pictures() -> None:
     planner.reset(obs, TensorDict({"pixels": pictures}, batch_size=[2]))
     assert np.isfinite(planner.act(obs)).all() and planner.last_plan is not None
     assert planner.last_plan.energy.isfinite().all()
+
+
+SLOW = LinearModel(torch.eye(2), 0.2 * torch.eye(2), ActionSpec((-1.0, -1.0), (1.0, 1.0), ("m", "m"), 1))
+CORNERS = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, -1.0], [-1.0, 0.0]]])  # [E, G, D]
+
+
+def driven(energy: Any, steps: int, restart: int | None = None) -> Tensor:
+    """Where two robots that can go 0.2 a step go, from the origin, `[steps + 1, E, D]`; the first begins anew."""
+    policy = MPC(SLOW, energy, CEM(samples=128, elites=16), horizon=8, iterations=4)
+    at = torch.zeros(2, 2)
+    look = partial(TensorDict, batch_size=[2])
+    policy.reset(look({"state": at}), look({"state": CORNERS}))
+    way = [at]
+    for step in range(steps):
+        if step == restart:
+            at = torch.where(torch.tensor([[True], [False]]), 0.0, at)
+            policy.reset(look({"state": at}), look({"state": CORNERS}), np.array([True, False]))
+        at = at + 0.2 * torch.from_numpy(policy.act(look({"state": at})))
+        way.append(at)
+    return torch.stack(way)
+
+
+def first_met(way: Tensor) -> list[list[int]]:
+    """The step at which each robot is first within 0.15 of each of its goals, -1 for never."""
+    near = (way[:, :, None] - CORNERS).norm(dim=-1) < 0.15  # [steps + 1, E, G]
+    return [[int(goal.int().argmax()) if goal.any() else -1 for goal in robot.T] for robot in near.movedim(1, 0)]
+
+
+@pytest.mark.parametrize(
+    "distance", [LatentDistance(over="min"), LearnedDistance(lambda z, g: (z - g).square().mean(-1))]
+)
+@pytest.mark.parametrize("around", [lambda energy: energy, lambda energy: 2 * energy + 1e-4 * ActionEffort()])
+def test_a_sequence_is_driven_to_its_end(distance: Any, around: Any) -> None:
+    """Every plan asked for the first goal again, and the robot stayed there."""
+    way = driven(around(Goals("sequence", distance, near=0.01)), 30)
+    assert all(0 < first < second for first, second in first_met(way))
+    assert ((way[-1] - CORNERS[:, 1]).norm(dim=-1) < 0.1).all(), "the last one stays"
+
+
+def test_a_robot_that_begins_anew_has_visited_nothing() -> None:
+    way = driven(Goals("sequence", near=0.01), 40, restart=20)
+    assert ((way[20] - CORNERS[:, 1]).norm(dim=-1) < 0.1).all()
+    again, other = first_met(way[21:])
+    assert 0 < again[0] < again[1], "both once more"
+    assert other[0] == -1, "the other robot is not disturbed"
+
+
+def test_all_goals_are_visited_in_any_order_and_without_near_none_is() -> None:
+    visited = first_met(driven(Goals("all", near=0.01), 40))
+    assert all(min(robot) > 0 for robot in visited)
+    assert any(min(robot) == -1 for robot in first_met(driven(Goals("all"), 40))), "else nothing is shown"
+
+
+def test_what_is_visited_by_hand() -> None:
+    goal = TensorDict({"latent": torch.tensor([[[0.0], [1.0], [2.0]]])}, batch_size=[1])
+
+    def after(energy: Goals, *seen: float) -> list[bool]:
+        known = energy.begun(goal)
+        for value in seen:
+            known = energy.looked(known, TensorDict({"latent": torch.tensor([[value]])}, batch_size=[1]))
+        assert "visited" not in goal.keys()  # noqa: SIM118 - a TensorDict iterates over its batch
+        return known["visited"][0].tolist()
+
+    sequence, every = Goals("sequence", near=0.1), Goals("all", near=0.1)
+    assert after(sequence, 1.0) == [False, False, False] and after(every, 1.0) == [False, True, False]
+    assert after(sequence, 0.1, 2.0, 1.2) == [True, True, False] and after(every, 1.2, 0.0) == [True, True, False]
+    assert after(sequence, 0.0, 1.0, 2.0) == after(every, 0.0, 1.0, 2.0) == [True, True, False], "the last one stays"
+    assert after(every, 2.0, 1.0, 0.0) == [False, True, True]
 
 
 def test_changes_of_actions_by_hand() -> None:
@@ -257,6 +327,84 @@ def test_where_nothing_keeps_the_constraint_the_least_breach_comes_back() -> Non
     assert ((found.violation >= 1) & (found.violation < 1.05)).all() and found.plan.actions.isfinite().all()
 
 
+COARSE: dict[str, Any] = {"optimizer": CEM(samples=24, elites=4), "iterations": 1, "horizon": T, "rounds": 8}
+
+
+def constrained(seed: int = 0, **other: Any) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    return plan_constrained(ROBOT, **(problem() | {"constraints": [budget]} | COARSE | other), generator=generator)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_round_that_fails_does_not_win(seed: int) -> None:
+    """An energy of NaN was less than nothing, and stayed."""
+
+    def flaky(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return torch.where((actions[..., 0, 0] - 0.3).abs() < 0.05, ENERGY(futures, goal, actions), torch.nan)
+
+    found = constrained(seed, energy=flaky)
+    assert found.plan.energy.isfinite().all() and found.violation.isfinite().all()
+    assert ((found.plan.actions[:, 0, 0] - 0.3).abs() < 0.05).all()
+    broken = constrained(seed, energy=lambda futures, goal, actions: torch.full(actions.shape[:2], torch.nan))
+    assert (broken.plan.energy == torch.inf).all() and (broken.violation == torch.inf).all()
+
+
+def test_a_constraint_that_fails_presses_on_nothing() -> None:
+    """One failed round made multipliers infinite, and every later one failed with them."""
+
+    def gate(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return torch.where((actions[..., 0, 0] - 0.6).abs() < 0.06, -1.0, torch.inf)
+
+    found = constrained(constraints=[gate, budget], rounds=12)
+    assert found.multipliers.isfinite().all() and (found.violation < torch.inf).all()
+
+
+def test_the_constraints_of_one_environment_do_not_press_on_another() -> None:
+    """One that broke its constraint raised the penalty of all."""
+    alone = {key: value[:1] for key, value in {"start": START, "goal": GOAL}.items()}
+    context = Context(TensorDict({"latent": alone["start"][:, None]}, batch_size=(1, 1)), torch.zeros(1, 0, 2).double())
+    shared = {"optimizer": CEM(samples=64, elites=8, shared_noise=True), "iterations": 3}
+    tight = lambda futures, goal, actions: futures["latent"][..., 0] - goal["limit"][:, None, None]  # noqa: E731
+    goal = TensorDict({"latent": GOAL, "limit": torch.tensor([0.89, 0.1]).double()}, batch_size=E)
+    both = constrained(constraints=[tight], goal=goal, **shared)
+    one = constrained(constraints=[tight], goal=goal[:1], context=context, **shared)
+    torch.testing.assert_close(both.plan.actions[0], one.plan.actions[0])
+    torch.testing.assert_close(both.multipliers[0], one.multipliers[0])
+
+
+def test_the_next_plan_starts_from_the_multipliers_of_the_last() -> None:
+    """In a loop each look would else begin with none, and break the constraint until they have grown."""
+    how = {"optimizer": CEM(samples=256, elites=24, min_std=0.002), "iterations": 12}
+    settled = constrained(rounds=8, **how)
+    warm, cold = (constrained(1, rounds=1, multipliers=start, **how) for start in (settled.multipliers, None))
+    assert (warm.violation < 0.5 * cold.violation).all()
+
+
+def test_the_deadline_is_of_all_rounds_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five rounds took five deadlines."""
+    now = [0.0]
+
+    class Slow(LinearModel):
+        def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+            now[0] += 1
+            return super().rollout(context, actions)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    model = Slow(ROBOT.transition, ROBOT.control, ROBOT.action)
+    parts = problem() | {"constraints": [budget], "generator": torch.Generator().manual_seed(0)} | COARSE
+    found = plan_constrained(model, **parts, deadline_ms=6500)
+    assert now[0] <= 8 and not found.plan.complete and found.plan.energy.isfinite().all()
+    now[0] = 0.0
+    assert plan_constrained(model, **parts, deadline_ms=1e9).plan.complete
+
+
+def test_what_is_only_forbidden_or_not_can_be_a_constraint() -> None:
+    keep = Penalty(lambda futures, goal, actions: actions[..., 0].sum(-1) > 0.6, weight=10.0)
+    how = {"iterations": 12, "horizon": T, "generator": torch.Generator().manual_seed(0)}
+    found = plan(ROBOT, optimizer=CEM(samples=256, elites=24), **(problem() | {"energy": ENERGY + keep}), **how)
+    assert (found.actions[..., 0].sum(-1) <= 0.6).all()
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -266,6 +414,21 @@ def test_where_nothing_keeps_the_constraint_the_least_breach_comes_back() -> Non
         lambda: Goals("some"),
         lambda: Goals("sequence", LatentDistance(over="last")),
         lambda: Goals()(WALK, goals([1.0, 2.0, 3.0]), NOTHING),
+        lambda: Goals("any", near=0.1),
+        lambda: Goals("all", near=0.0),
+        lambda: Goals("all", ENERGY),  # type: ignore[arg-type]
+        lambda: driven(ENERGY + Goals("sequence"), 1),
+        lambda: AugmentedLagrangian(ENERGY, (fence,))(WALK, goals([1.0, 2.0])[0], NOTHING),
+        lambda: plan_constrained(
+            ROBOT,
+            constraints=[fence],
+            optimizer=CEM(),
+            multipliers=torch.zeros(E),
+            iterations=1,
+            horizon=1,
+            generator=None,
+            **problem(),
+        ),
         lambda: LearnedDistance(lambda latent, goal: latent, over="first"),
         lambda: Penalty(fence, 0.0),
         lambda: AugmentedLagrangian(ENERGY, ()),

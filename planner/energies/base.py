@@ -26,6 +26,17 @@ class Energy(ABC):
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         """Futures, batch `[E, S, T]`, a goal, batch `[E]`, and actions `[E, S, T, A]` to energies `[E, S]`."""
 
+    def begun(self, goal: TensorDict) -> TensorDict:
+        """The goal, batch `[E]`, as an episode begins: with what this energy is going to remember in it, if anything.
+
+        A planner that looks again and again (`MPC`) asks for it once an episode, and for `looked` at every look.
+        """
+        return goal
+
+    def looked(self, goal: TensorDict, latent: TensorDict) -> TensorDict:
+        """The goal after a look at `latent`, batch `[E]` both."""
+        return goal
+
     def __add__(self, other: EnergyLike) -> Sum:
         return Sum((self, other))
 
@@ -56,6 +67,16 @@ class Sum(Energy):
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         return torch.stack([term(futures, goal, actions) for term in self.terms]).sum(0)
 
+    def begun(self, goal: TensorDict) -> TensorDict:
+        for term in self.terms:
+            goal = term.begun(goal) if isinstance(term, Energy) else goal
+        return goal
+
+    def looked(self, goal: TensorDict, latent: TensorDict) -> TensorDict:
+        for term in self.terms:
+            goal = term.looked(goal, latent) if isinstance(term, Energy) else goal
+        return goal
+
 
 @dataclass(frozen=True)
 class Scaled(Energy):
@@ -75,3 +96,9 @@ class Scaled(Energy):
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         return self.weight * self.term(futures, goal, actions)
+
+    def begun(self, goal: TensorDict) -> TensorDict:
+        return self.term.begun(goal) if isinstance(self.term, Energy) else goal
+
+    def looked(self, goal: TensorDict, latent: TensorDict) -> TensorDict:
+        return self.term.looked(goal, latent) if isinstance(self.term, Energy) else goal

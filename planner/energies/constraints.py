@@ -26,7 +26,8 @@ class Constraint(Protocol):
 
 
 def _listed(limited: Tensor) -> Tensor:
-    """`[E, S, ...]`, and `[E, S]` too, to `[E, S, K]`."""
+    """`[E, S, ...]`, and `[E, S]` too, to `[E, S, K]`; what is only said to be broken or not is broken by 1 or 0."""
+    limited = limited if limited.is_floating_point() else limited.float()
     return limited.unsqueeze(-1).flatten(2)
 
 
@@ -52,6 +53,8 @@ class Penalty(Energy):
 
 MULTIPLIERS = "multipliers"
 """Where the goal carries the multipliers, `[E, K]`: they belong to an environment as its goal does."""
+PENALTIES = "penalties"
+"""Where it may carry the penalty of each environment, `[E]`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class AugmentedLagrangian(Energy):
     Attributes:
         energy: what is minimised.
         constraints: what has to stay at or below 0, each `[E, S, ...]`.
-        penalty: rho, > 0.
+        penalty: rho, > 0, where the goal carries none of each environment's own.
     """
 
     energy: EnergyLike
@@ -81,7 +84,14 @@ class AugmentedLagrangian(Energy):
         return torch.cat([_listed(c(futures, goal, actions)) for c in self.constraints], dim=-1)
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
-        multipliers = goal[MULTIPLIERS].unsqueeze(1)  # [E, 1, K]
-        pressed = (multipliers + self.penalty * self.limited(futures, goal, actions)).relu()
-        extra = (pressed.square() - multipliers.square()).sum(-1) / (2 * self.penalty)
+        if (given := goal.get(MULTIPLIERS, None)) is None:
+            raise BadInput(
+                "AugmentedLagrangian: the goal carries no multipliers",
+                expected=f"`{MULTIPLIERS}` [E, K] beside it",
+                do="plan with planner.constrained.plan_constrained, or give an MPC energy + Penalty(constraint)",
+            )
+        multipliers, own = given.unsqueeze(1), goal.get(PENALTIES, None)  # [E, 1, K], [E]
+        penalty = multipliers.new_tensor(self.penalty) if own is None else own[:, None, None]
+        pressed = (multipliers + penalty * self.limited(futures, goal, actions)).relu()
+        extra = ((pressed.square() - multipliers.square()) / (2 * penalty)).sum(-1)
         return self.energy(futures, goal, actions) + extra

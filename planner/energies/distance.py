@@ -163,60 +163,105 @@ class LearnedDistance(Energy):
         _check_over("LearnedDistance", self.over, self.discount)
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
-        latent, target = futures[self.key], goal[self.key][:, None, None]
+        latent, target = futures[self.key], goal[self.key]
         if len(target) != len(latent):  # one goal would be broadcast, and pursued by all
             expected, got = f"{len(latent)}, one an environment", str(len(target))
             raise BadInput("LearnedDistance: goals do not fit the futures", expected=expected, got=got)
         if self.over == "last":
             latent = latent[:, :, -1:]
-        distance = self.head(latent, target)
+        return over_horizon(self.steps(latent, target), self.over, self.discount)
+
+    def steps(self, latent: Tensor, target: Tensor) -> Tensor:
+        """Latents `[E, S, T, ...]` and goals `[E, ...]` to the distance at each step, `[E, S, T]`."""
+        distance = self.head(latent, target[:, None, None])
         if distance.shape != latent.shape[:3]:
             expected, got = str(tuple(latent.shape[:3])), str(tuple(distance.shape))
             raise BadInput("LearnedDistance: the head has a wrong shape", expected=expected, got=got)
-        return over_horizon(distance, self.over, self.discount)
+        return distance
 
 
 GOAL_MODES = ("any", "all", "sequence")
+VISITED = "visited"
+"""Where a goal of several carries which of them were visited, bool `[E, G]`."""
 
 
 @dataclass(frozen=True)
 class Goals(Energy):
     """Several goals at once: G of them an environment, `[E, G, ...]` under the distance's key.
 
+    A planner that looks again and again would ask for goals that it has been at, too. So an `MPC` is told what is seen
+    `near` a goal: that one is visited, and asked for no more in this episode. The last one that is left stays.
+
     Attributes:
         mode: "any", the nearest goal counts; "all", the mean over goals, each at its own best moment if the distance
             is over="min"; "sequence", each goal in turn: the least mean distance over moments that come in the order of
             the goals (two may be met at the same moment).
         distance: to each goal. Its `over` is not read by "sequence", which chooses the moments itself and wants "min".
+        near: distance at which a goal counts as visited, in the units of `distance`, above 0; with "all" and
+            "sequence". None: every plan asks for all of them, which an `MPC` with a "sequence" refuses, as it would
+            never get past the first.
     """
 
     mode: str = "any"
-    distance: LatentDistance = field(default_factory=lambda: LatentDistance(over="min"))
+    distance: LatentDistance | LearnedDistance = field(default_factory=lambda: LatentDistance(over="min"))
+    near: float | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in GOAL_MODES:
             raise BadInput("Goals: unknown mode", expected=f"one of {list(GOAL_MODES)}", got=repr(self.mode))
+        if not isinstance(self.distance, LatentDistance | LearnedDistance):
+            expected, got = "a LatentDistance or a LearnedDistance", type(self.distance).__name__
+            raise BadInput("Goals: no distance to one goal", expected=expected, got=got)
         if self.mode == "sequence" and self.distance.over != "min":
             got = f"over={self.distance.over!r}"
             raise BadInput("Goals: a sequence chooses its own moments", expected='over="min"', got=got)
+        if self.near is not None and not 0 < self.near < math.inf:
+            raise BadInput("Goals: near is off", expected="a number above 0, or None", got=str(self.near))
+        if self.near is not None and self.mode == "any":
+            raise BadInput("Goals: near is not read here", expected='mode "all" or "sequence"', got='mode "any"')
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         latent, targets = futures[self.distance.key], goal[self.distance.key]  # [E, S, T, ...], [E, G, ...]
         if targets.ndim < 2 or (targets.shape[0], *targets.shape[2:]) != (latent.shape[0], *latent.shape[3:]):
             expected = f"[{latent.shape[0]}, G, {', '.join(map(str, latent.shape[3:]))}]"
             raise BadInput("Goals: goals do not fit the futures", expected=expected, got=str(tuple(targets.shape)))
-        apart = [self.distance.steps(latent, target) for target in targets.unbind(1)]  # G of [E, S, T]
+        apart = torch.stack([self.distance.steps(latent, target) for target in targets.unbind(1)])  # [G, E, S, T]
+        broken = apart.sum((0, -1)).isnan()  # [E, S]: what is visited, and cummin, would step over a NaN
+        if (visited := goal.get(VISITED, None)) is not None:
+            apart = apart.masked_fill(visited.T[..., None, None], 0.0)
         if self.mode == "sequence":
-            return self._in_turn(apart) / len(apart)
-        energies = torch.stack([over_horizon(d, self.distance.over, self.distance.discount) for d in apart])
-        return energies.amin(0) if self.mode == "any" else energies.mean(0)
+            found = self._in_turn(apart)
+        else:
+            energies = over_horizon(apart, self.distance.over, self.distance.discount)
+            found = energies.amin(0) if self.mode == "any" else energies.mean(0)
+        return found.masked_fill(broken, torch.nan)
 
     @staticmethod
-    def _in_turn(apart: list[Tensor]) -> Tensor:
-        """Least sum of distances over moments t1 <= t2 <= ..., `[E, S]`, by dynamic programming along the horizon."""
+    def _in_turn(apart: Tensor) -> Tensor:
+        """Least mean of distances over moments t1 <= t2 <= ..., `[E, S]`, by dynamic programming along the horizon."""
         so_far = torch.zeros_like(apart[0])
         for distance in apart:
             so_far = torch.cummin(so_far + distance, dim=-1).values
-        # cummin may step over a NaN: the sum of all steps does not.
-        broken = torch.stack(apart).sum((0, -1)).isnan()
-        return so_far[..., -1].masked_fill(broken, torch.nan)
+        return so_far[..., -1] / len(apart)
+
+    def begun(self, goal: TensorDict) -> TensorDict:
+        """With none visited; `BadInput` for a sequence that no look would ever bring on."""
+        if self.near is None:
+            if self.mode == "sequence":
+                do = "give `near`, the distance at which a goal counts as visited"
+                raise BadInput("Goals: every plan of a sequence would ask for its first goal again", do=do)
+            return goal
+        targets = goal[self.distance.key]
+        none = torch.zeros(targets.shape[:2], dtype=torch.bool, device=targets.device)
+        return goal.clone(recurse=False).set(VISITED, none)
+
+    def looked(self, goal: TensorDict, latent: TensorDict) -> TensorDict:
+        """With those visited, too, that `latent` is near, of a sequence in its order; never the last one left."""
+        if self.near is None:
+            return goal
+        now, visited = latent[self.distance.key][:, None, None], goal[VISITED].clone()
+        for g, target in enumerate(goal[self.distance.key].unbind(1)):
+            there = self.distance.steps(now, target)[:, 0, 0] <= self.near
+            due = visited[:, :g].all(1) if self.mode == "sequence" else torch.ones_like(there)
+            visited[:, g] |= there & due & ((~visited).sum(1) > 1)
+        return goal.clone(recurse=False).set(VISITED, visited)
