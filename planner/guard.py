@@ -93,10 +93,10 @@ class Guard:
     Attributes:
         alarms: environment steps that the monitor called "unusual" or "impossible", since construction.
         interventions: how often an action was changed, by reason, in environment steps: "error" (the policy or the
-            monitor raised; the latter changes no action),
-            "late", "stale", "not finite", "bounds", "rate" (rate or acceleration), "stopped" (after something
-            impossible), "refused" and "lost" (the robot rested, as nothing was decided, or what was did not get there),
-            since construction.
+            monitor raised; the latter changes no action), "late", "stale" (an observation that was too old, or not
+            finite beside others that were), "not finite", "bounds", "rate" (rate or acceleration), "stopped" (after
+            something impossible), "refused" and "lost" (the robot rested, as nothing was decided, or what was did not
+            get there), since construction.
         fallbacks: how often which fallback acted.
         last_error: what the policy raised last.
     """
@@ -132,6 +132,7 @@ class Guard:
             self._change = np.zeros_like(self._last)  # [E, a], of the last action from the one before
             self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
             self._plan = np.full((size, 1, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
+            self._seen: TensorDict | None = None  # the last observations that were finite, where they have floats
         self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
 
     def act(self, obs: TensorDict) -> np.ndarray:
@@ -183,10 +184,11 @@ class Guard:
     def _end(self, done: np.ndarray, change: np.ndarray) -> None:
         """Ends a step in which `done` `[E, a]`, float32, was done."""
         self._last, self._change, self._open = done.astype(np.float64), change, False
-        if hasattr(self.policy, "applied"):
-            self.policy.applied(done)
-        if self.monitor is not None:
-            self.monitor.applied(done)
+        for one in (self.policy, self.monitor):
+            try:
+                getattr(one, "applied", lambda _: None)(done)
+            except FORGIVEN as error:
+                self._survive(error)
 
     def report(self) -> dict[str, int]:
         """Interventions by reason and fallbacks by name, those that happened."""
@@ -248,6 +250,8 @@ class Guard:
         assert self._last is not None
         size, began = len(self._last), self.clock()
         stale = self._stale(obs, began)
+        obs, unsound = self._made_sound(obs)
+        stale |= unsound
         try:
             wanted = np.array(self.policy.act(obs), np.float64)
             if wanted.shape != self._last.shape:
@@ -264,8 +268,35 @@ class Guard:
         usable = finite & ~stale
         self._held[usable] = 0
         if hasattr(self.policy, "upcoming"):
-            self._keep(self.policy.upcoming(), usable)
+            try:
+                self._keep(self.policy.upcoming(), usable)
+            except FORGIVEN as error:
+                self._survive(error)
         return wanted, usable
+
+    def _made_sound(self, obs: TensorDict) -> tuple[TensorDict, np.ndarray]:
+        """The observations, with the last sound ones in place of those that are not finite, and which these are, `[E]`.
+
+        A policy that is asked for all environments at once refuses what is not finite, and for one broken sensor all of
+        them would brake. Where none is sound, it may.
+        """
+        assert self._last is not None
+        floats = [value for value in obs.values(True, True) if value.is_floating_point()]
+        sound = np.ones(len(self._last), dtype=np.bool_)
+        if not self.limits.survive_errors or not floats or len(obs) != len(sound):
+            return obs, ~sound
+        for value in floats:
+            sound &= torch.as_tensor(value).isfinite().reshape(len(sound), -1).all(1).numpy(force=True)
+        known = None if self._seen is None else self._seen.select(*obs.keys(True, True), strict=False)
+        if sound.all():
+            self._seen = obs.clone()
+        elif not sound.any() or known is None or set(known.keys(True, True)) != set(obs.keys(True, True)):
+            return obs, np.zeros_like(sound)
+        else:
+            rows = torch.from_numpy(~sound)
+            obs = obs.clone()
+            obs[rows] = known[rows]
+        return obs, ~sound
 
     def _stale(self, obs: TensorDict, now: float) -> np.ndarray:
         if self.limits.max_age is None:
@@ -278,6 +309,10 @@ class Guard:
 
     def _keep(self, upcoming: np.ndarray, usable: np.ndarray) -> None:
         """Takes over the policy's plans, `[E, k, a]`, where they are good; the other rows keep what they had."""
+        assert self._last is not None
+        if upcoming.ndim != 3 or not upcoming.shape[1] or upcoming[:, 0].shape != self._last.shape:
+            expected = f"[{self._last.shape[0]}, k, {self._last.shape[1]}], k >= 1"
+            raise BadInput("Guard: upcoming has a wrong shape", expected=expected, got=str(upcoming.shape))
         kept = np.where(usable[:, None, None], upcoming, np.nan)
         shared = min(kept.shape[1], self._plan.shape[1])
         kept[~usable, :shared] = self._plan[~usable, :shared]

@@ -49,7 +49,8 @@ class MPC:
         seed: of the noise; after each full reset the same calls give the same actions. Every environment has noise of
             its own, begun anew with each of its episodes: what is planned for it does not depend on those beside it
             (but for rounding, as products of more rows may differ in the last bit; see `apart`).
-        deadline_ms: wall time that a search may take, as in `plan`; None to finish every search.
+        deadline_ms: wall time that a search may take, as in `plan`; None to finish every search. With `apart` each
+            environment has a search of its own.
         chunk: most candidates in one rollout, as in `plan`.
         max_bytes: most memory of one rollout, as in `plan`.
         capture: on a GPU, record each search as a CUDA graph (`graph.CapturedPlan`) and replay it; not with a deadline.
@@ -163,8 +164,10 @@ class MPC:
         encoded = self._encode(goal)[:, 0]
         self._goal = self._begun(encoded).clone()  # [E]
         self._remembers = set(self._goal.keys()) != set(encoded.keys())  # is the energy to be told of every look?
-        spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
-        still = spec.still().to(device)
+        spec, latent = self.model.action, next(iter(encoded.values(True, True)))
+        device = self._goal.device or latent.device
+        # Planned in the latents' precision, but in float32 at least.
+        still = spec.still().to(device, torch.promote_types(latent.dtype, torch.float32))
         self._still, self._rest = still[0].cpu().numpy(), spec.encode(still)  # [env_dim], [A]
         self._plan = self._rest.repeat(size, self.horizon, 1)  # [E, T, A]
         self._latents: TensorDict | None = None  # [E, frames `look` steps apart, over a model's history]
@@ -301,7 +304,7 @@ class MPC:
             wants = goal if size == len(rows) else goal[part]
             starts = proposals[part]
             if self.prior is not None:
-                starts = torch.cat([starts, self.prior(knows, wants, self._noise)], 1)
+                starts = torch.cat([starts, self._proposed(knows, wants)], 1)
             plans.append(self._search(knows, wants, proposals=starts))
         if len(plans) == 1:
             return plans[0]
@@ -312,6 +315,16 @@ class MPC:
             torch.cat([one.trace[:rounds] for one in plans], dim=1),
             complete=all(one.complete for one in plans),
         )
+
+    def _proposed(self, context: Context, goal: TensorDict) -> Tensor:
+        """The plans of the prior, `[n, P, T, A]`."""
+        assert self.prior is not None
+        plans = self.prior(context, goal, self._noise)
+        size = (len(context.actions), self.horizon, self.model.action.dim)
+        if plans.ndim != 4 or (plans.shape[0], *plans.shape[2:]) != size:
+            expected, got = f"[{size[0]}, P, {size[1]}, {size[2]}]", str(list(plans.shape))
+            raise BadInput("MPC: the prior's plans have a wrong shape", expected=expected, got=got)
+        return plans.to(self._rest)
 
     def _make_search(self) -> Callable[..., Plan]:
         """`plan` with everything given but context, goal and proposals."""

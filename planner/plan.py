@@ -249,4 +249,4 @@ def _checked_proposals(
             expected=f"[{size[0]}, P, {size[1]}, {size[2]}]",
             got=str(tuple(proposals.shape)),
         )
-    return ActionSpec.project(proposals)
+    return ActionSpec.project(proposals.to(context.actions))

@@ -14,6 +14,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from .actions import ActionSpec
+from .optimizers.noise import Streams
 from .types import Context, Optimizer, WorldModel
 
 T, A = 4, 2
@@ -71,7 +72,8 @@ class LinearModel:
 def check_optimizer(optimizer: Optimizer[Any]) -> None:
     """Holds an optimizer to what `plan` relies on.
 
-    Shapes and bounds, for one environment and for several; noise from the generator alone; purity of all four
+    Shapes and bounds, for one environment and for several; noise from the generator alone, and of each environment from
+    its own where the generator has one for each; purity of all four
     functions; environments that do not disturb each other; failures, some or all, that leave it finite and, where all
     fail, where it was; and progress on a quadratic.
 
@@ -84,6 +86,7 @@ def check_optimizer(optimizer: Optimizer[Any]) -> None:
         _check_progress(optimizer, size)
     _check_failures(optimizer)
     _check_independence(optimizer)
+    _check_streams(optimizer)
 
 
 def check_world_model(model: WorldModel, obs: TensorDict) -> None:
@@ -184,6 +187,14 @@ def _check_independence(optimizer: Optimizer[Any]) -> None:
     other = torch.cat([target[:1], -target[1:]])
     first, second = (_minimise(optimizer, torch.zeros(2, T, A), goal, 3) for goal in (target, other))
     _require(torch.equal(first[0], second[0]), "an environment not to depend on the energies of another")
+
+
+def _check_streams(optimizer: Optimizer[Any]) -> None:
+    plan, device = torch.zeros(3, T, A), torch.device("cpu")
+    together = optimizer.ask(optimizer.init(plan), Streams(device, (1, 2, 3))).detach()
+    alone = optimizer.ask(optimizer.init(plan[:1]), Streams(device, (2,))).detach()
+    own = "noise of each environment from its own source: draw it with planner.optimizers.noise.drawn or normal"
+    _require(torch.equal(together[1], alone[0]), own)
 
 
 def _minimise(optimizer: Optimizer[Any], plan: Tensor, target: Tensor, iterations: int) -> Tensor:

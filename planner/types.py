@@ -61,7 +61,7 @@ class EnergyLike(Protocol):
 
 
 class Prior(Protocol):
-    """Plans to start from, `[E, P, T, A]` in [-1, 1]."""
+    """Plans to start from, `[E, P, T, A]` in [-1, 1]; noise as in `Optimizer.ask`."""
 
     def __call__(self, context: Context, goal: TensorDict, generator: torch.Generator) -> Tensor: ...
 
@@ -78,7 +78,11 @@ class Optimizer(Protocol[State]):
         ...
 
     def ask(self, state: State, generator: torch.Generator) -> Tensor:
-        """Candidates `[E, S, T, A]` in [-1, 1]."""
+        """Candidates `[E, S, T, A]` in [-1, 1].
+
+        Noise is drawn by `optimizers.noise.drawn` or `normal`, so that every environment has its own where `generator`
+        has one for each, as that of an `MPC`: what is planned for one then does not depend on those beside it.
+        """
         ...
 
     def tell(self, state: State, actions: Tensor, energy: Tensor) -> State:

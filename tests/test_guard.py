@@ -265,6 +265,62 @@ def test_a_broken_picture_does_not_stop_the_robot() -> None:
     assert np.isfinite(guard.act(look(1))).all()
 
 
+@pytest.mark.parametrize("key", ["state", "time"])
+def test_one_broken_sensor_does_not_stop_the_other_robots(key: str) -> None:
+    """The planner refuses what is not finite: for one NaN all three robots were braked."""
+    goal = TensorDict({"state": torch.tensor([[1.0, -1.0]]).expand(3, -1)}, batch_size=[3])
+
+    def sent(broken: bool) -> np.ndarray:
+        mpc = planner()
+        guard = Guard(mpc, mpc.model.action, Limits(max_age=1.0, fallback=("plan",)), clock=lambda: 0.0)
+        guard.reset(look(3, time=torch.zeros(3)), goal)
+        said = [guard.act(look(3, time=torch.zeros(3)))]
+        for _ in range(8):
+            obs = look(3, time=torch.zeros(3))
+            if broken:
+                obs[key][1] = torch.nan
+            said.append(guard.act(obs))
+        counts = guard.report()
+        assert counts.get("stale", 0) == 8 * broken and "error" not in counts
+        return np.stack(said)
+
+    whole, hurt = sent(False), sent(True)
+    np.testing.assert_allclose(hurt[:, [0, 2]], whole[:, [0, 2]])
+    assert np.isfinite(hurt).all() and (hurt[-1, 1] == 0).all(), "the blind one comes to rest"
+
+
+class Clumsy(Script):
+    """Says well, and fails at everything else."""
+
+    def __init__(self, upcoming: Any, *says: Any) -> None:
+        super().__init__(*says)
+        self.next = upcoming
+
+    def upcoming(self) -> np.ndarray:
+        if isinstance(self.next, Exception):
+            raise self.next
+        return self.next
+
+    def applied(self, actions: np.ndarray) -> None:
+        raise ValueError("does not keep a diary")
+
+
+@pytest.mark.parametrize(
+    "upcoming", [RuntimeError("no plan"), np.zeros((1, 0, 2)), np.zeros((1, 2)), np.zeros((2, 3, 2))]
+)
+def test_a_policy_that_fails_beside_its_actions_is_survived(upcoming: Any) -> None:
+    says = [[0.1, 0.5]], [[np.nan, 0.5]], [[0.2, 0.6]]
+    guard = Guard(Clumsy(upcoming, *says), SPEC)
+    guard.reset(look(1), look(1))
+    sent = [guard.act(look(1))[0] for _ in says]
+    np.testing.assert_allclose(sent, [[0.1, 0.5], [0.1, 0.5], [0.2, 0.6]], atol=1e-6)
+    assert guard.report()["error"] >= 2 * len(says) - 1
+    strict = Guard(Clumsy(upcoming, *says), SPEC, Limits(survive_errors=False))
+    strict.reset(look(1), look(1))
+    with pytest.raises((RuntimeError, BadInput, ValueError)):
+        strict.act(look(1))
+
+
 def test_a_step_without_the_planner_has_gone_by() -> None:
     """After one that it refused, the planner did every action a step late and one twice, to the episode's end."""
     model = LinearModel(torch.eye(5), torch.eye(5), ActionSpec((-1.0,), (1.0,), ("m",), 5), history=2)

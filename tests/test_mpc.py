@@ -455,6 +455,34 @@ def test_what_no_plan_could_keep_is_refused_at_once(knobs: dict[str, Any], says:
         make(**knobs)
 
 
+def test_a_world_in_double_precision_is_planned_in() -> None:
+    """Actions were float32 whatever the latents were, and the first product failed."""
+    model = Watched()
+    model.transition, model.control = model.transition.double(), model.control.double()
+    policy = make(model)
+    cart = begin(policy)
+    drive(policy, cart, 4)
+    assert model.contexts[-1].actions.dtype == torch.float64 and (cart.state[0, 0] > 0) and (cart.state[1, 0] < 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_prior_of_one_s_own_may_be_of_any_precision(dtype: torch.dtype) -> None:
+    def prior(context: Context, goal: TensorDict, generator: torch.Generator) -> Tensor:
+        return torch.full((len(context.actions), 2, 8, BLOCK), 0.9, dtype=dtype)
+
+    policy = make(prior=prior)
+    assert np.isfinite(drive(policy, begin(policy), 2)).all()
+
+
+@pytest.mark.parametrize("size", [(E, 8, BLOCK), (E, 2, 7, BLOCK), (E, 2, 8, 1), (1, 2, 8, BLOCK)])
+def test_a_prior_whose_plans_do_not_fit_is_refused(size: tuple[int, ...]) -> None:
+    """Torch said that sizes do not match, of something that nobody knows."""
+    policy = make(prior=lambda context, goal, generator: torch.zeros(size))
+    cart = begin(policy)
+    with pytest.raises(BadInput, match=r"prior's plans have a wrong shape; expected \[3, P, 8, 2\]"):
+        policy.act(cart.obs)
+
+
 def test_no_environment_is_reset_by_an_empty_mask() -> None:
     policy, twin = make(), make()
     cart, other = begin(policy), begin(twin)

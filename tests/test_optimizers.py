@@ -96,6 +96,20 @@ class Flat(CEM):
         return super().init(plan[:1])
 
 
+class Common(CEM):
+    """All noise from one source, whoever has one of their own."""
+
+    def ask(self, state: CEMState, generator: torch.Generator) -> Tensor:
+        noise = torch.randn((state.mean.shape[0], self.samples, *state.mean.shape[1:]), generator=generator)
+        return (state.mean.unsqueeze(1) + state.std.unsqueeze(1) * noise).clamp(-1, 1)
+
+
+def test_the_check_notices_noise_that_depends_on_who_is_beside() -> None:
+    """It passed, and planned otherwise for an episode with 1 and with 3 environments."""
+    with pytest.raises(AssertionError, match=r"draw it with planner.optimizers.noise.drawn"):
+        check_optimizer(Common())
+
+
 @pytest.mark.parametrize("kind", [Unclamped, Ambient, Deaf, Maximiser, InPlace, Greedy, Softmax, Mixed, Flat])
 def test_the_check_notices(kind: type[CEM] | type[MPPI]) -> None:
     with pytest.raises(AssertionError, match="expected"):

@@ -43,7 +43,8 @@ class Gradient:
 
     Attributes:
         samples: S, restarts, >= 1; the first starts at the plan itself, the others around it.
-        method: "adam", whose steps do not depend on the scale of the energy, or "sgd", whose steps do.
+        method: "adam", whose steps do not depend on the scale of the energy (while slopes have squares in float32,
+            1e-19 to 1e19), or "sgd", whose steps do.
         rate: length of a step: with "adam" about the most that a normalised action changes in one iteration; > 0.
         momentum: share of the running gradient kept, in [0, 1).
         std: standard deviation of the restarts around the plan, in normalised action units, > 0.
