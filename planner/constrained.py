@@ -86,9 +86,10 @@ def plan_constrained(
     start = torch.zeros_like(lagrangian.limited(model.rollout(context, still), goal, still)[:, 0])  # [E, K]
     if multipliers is None:
         multipliers = start
-    elif multipliers.shape != start.shape:
-        expected, got = f"[E, K], {list(start.shape)}", str(list(multipliers.shape))
-        raise BadInput("plan_constrained: multipliers do not fit the constraints", expected=expected, got=got)
+    elif multipliers.shape != start.shape or not (multipliers.isfinite() & (multipliers >= 0)).all():
+        expected, got = f"{list(start.shape)}, finite and >= 0", f"{list(multipliers.shape)}, {multipliers.tolist()}"
+        raise BadInput("plan_constrained: multipliers are off", expected=expected, got=got)
+    multipliers = multipliers.to(start)
     penalties = start.new_full((len(start),), penalty)
     kept: ConstrainedPlan | None = None
     complete = True
@@ -105,13 +106,13 @@ def plan_constrained(
         actions = found.actions.unsqueeze(1)
         futures = model.rollout(context, actions)
         limited = lagrangian.limited(futures, goal, actions)[:, 0]  # [E, K]
-        kept = _better(kept, _judged(found, energy(futures, goal, actions)[:, 0], limited, multipliers), tolerance)
-        sound = limited.isfinite()
-        multipliers = torch.where(sound, (multipliers + penalties[:, None] * limited).relu(), multipliers)
-        kept = replace(kept, multipliers=multipliers)
+        judged = _judged(found, energy(futures, goal, actions)[:, 0], limited, multipliers)
+        sound = judged.violation.isfinite()
+        pressed_on = (multipliers + penalties[:, None] * limited).relu()
+        multipliers = torch.where(sound[:, None], pressed_on, multipliers)
+        kept = replace(_better(kept, judged, tolerance), multipliers=multipliers)
         # Where all is kept, a stiffer problem only makes the multipliers jump.
-        broken = (sound & (limited > tolerance)).any(-1)
-        penalties = torch.where(broken, growth * penalties, penalties)
+        penalties = torch.where(sound & (judged.violation > tolerance), growth * penalties, penalties)
         proposals = (
             actions if proposals is None else torch.cat([actions, proposals], dim=1)[:, : proposals.shape[1] + 1]
         )

@@ -133,6 +133,8 @@ class Guard:
             self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
             self._plan = np.full((size, 1, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
             self._seen: TensorDict | None = None  # the last observations that were finite, where they have floats
+            self._known, self._borrowed = (np.zeros(size, dtype=np.bool_) for _ in range(2))  # [E]
+        self._known[mask] = self._borrowed[mask] = False  # what was seen in another episode is of no use
         self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
 
     def act(self, obs: TensorDict) -> np.ndarray:
@@ -205,12 +207,13 @@ class Guard:
             self._goal, self._numbered, self._stopped = goal, numbered, np.zeros(size, dtype=np.bool_)
             return
         self._stopped = self._stopped & ~mask
-        if self.monitor is not None:  # else nobody asks for it
-            rows = torch.from_numpy(mask)
-            self._goal, self._numbered = self._goal.clone(), self._numbered.clone()
-            self._goal[rows] = goal[rows]
-            if "episode" in numbered.keys() and "episode" in self._numbered.keys():  # noqa: SIM118 - rows, else
-                self._numbered[rows] = numbered[rows]
+        if len(goal) != size or len(self._goal) != size:  # a policy of its own kind, which is not begun anew in between
+            return
+        rows = torch.from_numpy(mask)
+        self._goal, self._numbered = self._goal.clone(), self._numbered.clone()
+        self._goal[rows] = goal[rows]
+        if "episode" in numbered.keys() and "episode" in self._numbered.keys():  # noqa: SIM118 - rows, else
+            self._numbered[rows] = numbered[rows]
 
     def _watch(self, obs: TensorDict) -> None:
         """Asks the monitor what it thinks of what is seen, and does what is to be done about it."""
@@ -250,10 +253,9 @@ class Guard:
         assert self._last is not None
         size, began = len(self._last), self.clock()
         stale = self._stale(obs, began)
-        obs, unsound = self._made_sound(obs)
-        stale |= unsound
         try:
-            wanted = np.array(self.policy.act(obs), np.float64)
+            said, unseen = self._said(obs)
+            wanted, stale = np.array(said, np.float64), stale | unseen
             if wanted.shape != self._last.shape:
                 raise BadInput("Guard: action has a wrong shape", expected=str(self._last.shape), got=str(wanted.shape))
         except FORGIVEN as error:
@@ -274,29 +276,59 @@ class Guard:
                 self._survive(error)
         return wanted, usable
 
-    def _made_sound(self, obs: TensorDict) -> tuple[TensorDict, np.ndarray]:
-        """The observations, with the last sound ones in place of those that are not finite, and which these are, `[E]`.
+    def _said(self, obs: TensorDict) -> tuple[np.ndarray, np.ndarray]:
+        """What the policy says, `[E, a]`, and for which it was shown something else than is seen, bool `[E]`.
 
         A policy that is asked for all environments at once refuses what is not finite, and for one broken sensor all of
-        them would brake. Where none is sound, it may.
+        them would brake. So it is asked again, with what that one saw last in its place; where it has yet to see
+        anything in its episode with what another sees, and it begins anew as soon as it does.
         """
+        sound = self._sound(obs)
+        if (seeing := self._borrowed & sound).any():
+            self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, seeing)
+            self._borrowed &= ~seeing
+        unseen = np.zeros_like(sound)
+        try:
+            said = self.policy.act(obs)
+        except FORGIVEN:
+            if not self.limits.survive_errors or sound.all() or not sound.any():
+                raise
+            said, unseen = self.policy.act(self._mended(obs, sound)), ~sound
+            self._borrowed |= unseen & ~self._known
+        self._remember(obs, sound)
+        return said, unseen
+
+    def _sound(self, obs: TensorDict) -> np.ndarray:
+        """Where all floats that are seen are finite, bool `[E]`."""
         assert self._last is not None
-        floats = [value for value in obs.values(True, True) if value.is_floating_point()]
         sound = np.ones(len(self._last), dtype=np.bool_)
-        if not self.limits.survive_errors or not floats or len(obs) != len(sound):
-            return obs, ~sound
-        for value in floats:
-            sound &= torch.as_tensor(value).isfinite().reshape(len(sound), -1).all(1).numpy(force=True)
-        known = None if self._seen is None else self._seen.select(*obs.keys(True, True), strict=False)
-        if sound.all():
+        for value in obs.values(True, True) if len(obs) == len(sound) else ():
+            if value.is_floating_point():
+                sound &= torch.as_tensor(value).isfinite().reshape(len(sound), -1).all(1).numpy(force=True)
+        return sound
+
+    def _mended(self, obs: TensorDict, sound: np.ndarray) -> TensorDict:
+        """The observations with the last sound ones, or those of another, in place of those that are not."""
+        mended, blind = obs.clone(), ~sound & ~self._known
+        if blind.any():
+            first = int(np.flatnonzero(sound)[0])
+            mended[torch.from_numpy(blind)] = obs[first : first + 1].expand(int(blind.sum()))
+        if (known := ~sound & self._known).any():
+            assert self._seen is not None
+            rows = torch.from_numpy(known)
+            mended[rows] = self._seen[rows].select(*obs.keys(True, True))
+        return mended
+
+    def _remember(self, obs: TensorDict, sound: np.ndarray) -> None:
+        """What is seen soundly now is what was seen last; of observations without floats nothing is needed."""
+        if not any(value.is_floating_point() for value in obs.values(True, True)):
+            return
+        if self._seen is None or sound.all():
             self._seen = obs.clone()
-        elif not sound.any() or known is None or set(known.keys(True, True)) != set(obs.keys(True, True)):
-            return obs, np.zeros_like(sound)
         else:
-            rows = torch.from_numpy(~sound)
-            obs = obs.clone()
-            obs[rows] = known[rows]
-        return obs, ~sound
+            rows = torch.from_numpy(sound)
+            self._seen[rows] = obs[rows]
+        self._known |= sound
 
     def _stale(self, obs: TensorDict, now: float) -> np.ndarray:
         if self.limits.max_age is None:
@@ -310,6 +342,7 @@ class Guard:
     def _keep(self, upcoming: np.ndarray, usable: np.ndarray) -> None:
         """Takes over the policy's plans, `[E, k, a]`, where they are good; the other rows keep what they had."""
         assert self._last is not None
+        upcoming = np.asarray(upcoming, np.float64)
         if upcoming.ndim != 3 or not upcoming.shape[1] or upcoming[:, 0].shape != self._last.shape:
             expected = f"[{self._last.shape[0]}, k, {self._last.shape[1]}], k >= 1"
             raise BadInput("Guard: upcoming has a wrong shape", expected=expected, got=str(upcoming.shape))

@@ -52,7 +52,7 @@ class MPC:
         deadline_ms: wall time that a search may take, as in `plan`; None to finish every search. With `apart` each
             environment has a search of its own.
         chunk: most candidates in one rollout, as in `plan`.
-        max_bytes: most memory of one rollout, as in `plan`.
+        max_bytes: most memory of one rollout, as in `plan`, which for an optimizer that differentiates asks for more.
         capture: on a GPU, record each search as a CUDA graph (`graph.CapturedPlan`) and replay it; not with a deadline.
         apart: encode and plan for one environment after the other. What is done in each is then the same to the last
             bit, however many there are; with several it takes longer than planning for them in one batch.
@@ -164,10 +164,8 @@ class MPC:
         encoded = self._encode(goal)[:, 0]
         self._goal = self._begun(encoded).clone()  # [E]
         self._remembers = set(self._goal.keys()) != set(encoded.keys())  # is the energy to be told of every look?
-        spec, latent = self.model.action, next(iter(encoded.values(True, True)))
-        device = self._goal.device or latent.device
-        # Planned in the latents' precision, but in float32 at least.
-        still = spec.still().to(device, torch.promote_types(latent.dtype, torch.float32))
+        spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
+        still = spec.still().to(device)
         self._still, self._rest = still[0].cpu().numpy(), spec.encode(still)  # [env_dim], [A]
         self._plan = self._rest.repeat(size, self.horizon, 1)  # [E, T, A]
         self._latents: TensorDict | None = None  # [E, frames `look` steps apart, over a model's history]

@@ -66,7 +66,8 @@ def plan(
             to the nearest that it admits; zeros when None. All of them are extra candidates of the first iteration; the
             optimizer starts around the first, which is also the plan returned where every candidate fails (with energy
             +inf).
-        chunk: most candidates an environment in one rollout, >= 1; all at once when None.
+        chunk: most candidates an environment in one rollout, >= 1; all at once when None. Of energies that come from
+            several rollouts there are first derivatives alone.
         max_bytes: most memory that rehearsing and judging may take at once, the candidates themselves not counted; as
             many candidates, and then as many environments, go into one rollout as fit. Changes no result. The model
             needs a method `bytes_per_plan(horizon)`. A rollout that is differentiated is reckoned at `REMEMBERED +
@@ -249,4 +250,5 @@ def _checked_proposals(
             expected=f"[{size[0]}, P, {size[1]}, {size[2]}]",
             got=str(tuple(proposals.shape)),
         )
-    return ActionSpec.project(proposals.to(context.actions))
+    known = next(iter(context.latent.values(True, True)))
+    return ActionSpec.project(proposals.to(torch.promote_types(known.dtype, context.actions.dtype)))

@@ -50,7 +50,10 @@ class WorldModel(Protocol):
         ...
 
     def rollout(self, context: Context, actions: Tensor) -> TensorDict:
-        """Candidate actions `[E, S, T, A]` to the latents after each of them, batch `[E, S, T]`."""
+        """Candidate actions `[E, S, T, A]` to the latents after each of them, batch `[E, S, T]`.
+
+        An `MPC` asks in float32, whatever the latents are.
+        """
         ...
 
 

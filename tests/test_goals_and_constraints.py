@@ -165,6 +165,12 @@ def test_all_goals_are_visited_in_any_order_and_without_near_none_is() -> None:
     assert any(min(robot) == -1 for robot in first_met(driven(Goals("all"), 40))), "else nothing is shown"
 
 
+def test_several_goals_in_one_sum_are_visited_each_in_its_own_way() -> None:
+    """The coarse term marked what the fine one had yet to reach."""
+    way = driven(Goals("sequence", near=0.002) + 0.01 * Goals("all", near=0.3) + 0.01 * Goals("any"), 40)
+    assert all(0 < first < second for first, second in first_met(way))
+
+
 def test_what_is_visited_by_hand() -> None:
     goal = TensorDict({"latent": torch.tensor([[[0.0], [1.0], [2.0]]])}, batch_size=[1])
 
@@ -172,8 +178,8 @@ def test_what_is_visited_by_hand() -> None:
         known = energy.begun(goal)
         for value in seen:
             known = energy.looked(known, TensorDict({"latent": torch.tensor([[value]])}, batch_size=[1]))
-        assert "visited" not in goal.keys()  # noqa: SIM118 - a TensorDict iterates over its batch
-        return known["visited"][0].tolist()
+        assert set(goal.keys()) == {"latent"}
+        return known[energy.visited][0].tolist()
 
     sequence, every = Goals("sequence", near=0.1), Goals("all", near=0.1)
     assert after(sequence, 1.0) == [False, False, False] and after(every, 1.0) == [False, True, False]
@@ -358,6 +364,12 @@ def test_a_constraint_that_fails_presses_on_nothing() -> None:
     found = constrained(constraints=[gate, budget], rounds=12)
     assert found.multipliers.isfinite().all() and (found.violation < torch.inf).all()
 
+    def broken(futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
+        return torch.full(actions.shape[:2], torch.nan, dtype=actions.dtype)
+
+    assert not constrained(energy=broken, rounds=4).multipliers.any()
+    assert not constrained(constraints=[lambda f, g, a: 1 + a[..., 0, 0].square(), broken], rounds=4).multipliers.any()
+
 
 def test_the_constraints_of_one_environment_do_not_press_on_another() -> None:
     """One that broke its constraint raised the penalty of all."""
@@ -419,15 +431,9 @@ def test_what_is_only_forbidden_or_not_can_be_a_constraint() -> None:
         lambda: Goals("all", ENERGY),  # type: ignore[arg-type]
         lambda: driven(ENERGY + Goals("sequence"), 1),
         lambda: AugmentedLagrangian(ENERGY, (fence,))(WALK, goals([1.0, 2.0])[0], NOTHING),
-        lambda: plan_constrained(
-            ROBOT,
-            constraints=[fence],
-            optimizer=CEM(),
-            multipliers=torch.zeros(E),
-            iterations=1,
-            horizon=1,
-            generator=None,
-            **problem(),
+        *(
+            lambda multipliers=multipliers: constrained(multipliers=multipliers)
+            for multipliers in (torch.zeros(E), torch.full((E, 1), torch.nan), torch.full((E, 1), -1.0))
         ),
         lambda: LearnedDistance(lambda latent, goal: latent, over="first"),
         lambda: Penalty(fence, 0.0),

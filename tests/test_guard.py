@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
+from torch import Tensor
 
 from planner.actions import ActionSpec
 from planner.energies import LatentDistance
@@ -289,6 +290,63 @@ def test_one_broken_sensor_does_not_stop_the_other_robots(key: str) -> None:
     assert np.isfinite(hurt).all() and (hurt[-1, 1] == 0).all(), "the blind one comes to rest"
 
 
+def seen_at(*places: float, **more: Any) -> TensorDict:
+    return look(len(places), state=torch.tensor([[place, 0.0] for place in places]), **more)
+
+
+def test_what_is_shown_in_place_of_a_broken_picture_is_that_robot_s_last() -> None:
+    """It was what all had seen when all could see, as old as that was."""
+    shown: list[Tensor] = []
+
+    class Refusing(Script):
+        def act(self, obs: TensorDict) -> np.ndarray:
+            if not obs["state"].isfinite().all():
+                raise BadInput("cannot see")
+            shown.append(obs["state"][:, 0])
+            return np.full((len(obs), 2), 0.2)
+
+    guard = Guard(Refusing(), SPEC)
+    guard.reset(seen_at(0, 0, 0), seen_at(0, 0, 0))
+    nan = float("nan")
+    for places in ((1, 1, 1), (2, nan, 2), (3, nan, 3), (nan, nan, 4), (5, 5, nan)):
+        guard.act(seen_at(*places))
+    assert [one.tolist() for one in shown] == [[1, 1, 1], [2, 1, 2], [3, 1, 3], [3, 1, 4], [5, 5, 4]]
+    guard.reset(seen_at(0, 0, 0), seen_at(0, 0, 0), np.array([True, False, False]))
+    guard.act(seen_at(nan, 6, 6))
+    assert shown[-1].tolist() == [6, 6, 6], "nothing of the episode before"
+    assert guard.report() == {"stale": 6, "fallback hold": 5, "fallback brake": 1}
+
+
+def test_a_robot_that_sees_for_the_first_time_is_planned_for_from_there() -> None:
+    """Begun blind, it went on for a while with a plan that was made from what another saw."""
+    mpc = planner(execute=3)
+    guard = Guard(mpc, mpc.model.action)
+    goal = TensorDict({"state": torch.zeros(2, 2)}, batch_size=[2])
+    guard.reset(seen_at(1, -1), goal)
+    assert (guard.act(seen_at(1, float("nan")))[1] == 0).all(), "nobody knows"
+    sent = guard.act(seen_at(1, -1))
+    assert sent[1, 0] > 0.2 and sent[0, 0] < -0.2 and guard.report()["stale"] == 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_policy_that_takes_infinity_for_an_answer_is_left_alone(size: int) -> None:
+    """A range finder says so where nothing comes back; beside another robot it was braked for it."""
+    guard = Guard(Script(*[[[0.2, 0.5]] * size] * 2), SPEC)
+    guard.reset(look(size), look(size))
+    for _ in range(2):
+        assert guard.act(seen_at(*[float("inf"), 0.0][:size])).tolist() == [[np.float32(0.2), 0.5]] * size
+    assert guard.report() == {}
+
+
+def test_observations_that_change_their_shape_are_survived() -> None:
+    mpc = planner()
+    guard = Guard(mpc, mpc.model.action)
+    guard.reset(look(2), TensorDict({"state": torch.zeros(2, 2)}, batch_size=[2]))
+    guard.act(look(2, wind=torch.zeros(2, 3)))
+    odd = look(2, wind=torch.tensor([[0.0] * 5, [float("nan")] * 5]))
+    assert np.isfinite(guard.act(odd)).all() and guard.report()["error"] == 2
+
+
 class Clumsy(Script):
     """Says well, and fails at everything else."""
 
@@ -306,7 +364,7 @@ class Clumsy(Script):
 
 
 @pytest.mark.parametrize(
-    "upcoming", [RuntimeError("no plan"), np.zeros((1, 0, 2)), np.zeros((1, 2)), np.zeros((2, 3, 2))]
+    "upcoming", [RuntimeError("no plan"), [[]], np.zeros((1, 0, 2)), np.zeros((1, 2)), np.zeros((2, 3, 2))]
 )
 def test_a_policy_that_fails_beside_its_actions_is_survived(upcoming: Any) -> None:
     says = [[0.1, 0.5]], [[np.nan, 0.5]], [[0.2, 0.6]]

@@ -455,16 +455,6 @@ def test_what_no_plan_could_keep_is_refused_at_once(knobs: dict[str, Any], says:
         make(**knobs)
 
 
-def test_a_world_in_double_precision_is_planned_in() -> None:
-    """Actions were float32 whatever the latents were, and the first product failed."""
-    model = Watched()
-    model.transition, model.control = model.transition.double(), model.control.double()
-    policy = make(model)
-    cart = begin(policy)
-    drive(policy, cart, 4)
-    assert model.contexts[-1].actions.dtype == torch.float64 and (cart.state[0, 0] > 0) and (cart.state[1, 0] < 0)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_prior_of_one_s_own_may_be_of_any_precision(dtype: torch.dtype) -> None:
     def prior(context: Context, goal: TensorDict, generator: torch.Generator) -> Tensor:

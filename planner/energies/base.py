@@ -29,7 +29,8 @@ class Energy(ABC):
     def begun(self, goal: TensorDict) -> TensorDict:
         """The goal, batch `[E]`, as an episode begins: with what this energy is going to remember in it, if anything.
 
-        A planner that looks again and again (`MPC`) asks for it once an episode, and for `looked` at every look.
+        A planner that looks again and again (`MPC`) asks for it once an episode and, where that put anything beside the
+        goal, for `looked` at every look.
         """
         return goal
 

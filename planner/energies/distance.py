@@ -181,8 +181,6 @@ class LearnedDistance(Energy):
 
 
 GOAL_MODES = ("any", "all", "sequence")
-VISITED = "visited"
-"""Where a goal of several carries which of them were visited, bool `[E, G]`."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +207,9 @@ class Goals(Energy):
     def __post_init__(self) -> None:
         if self.mode not in GOAL_MODES:
             raise BadInput("Goals: unknown mode", expected=f"one of {list(GOAL_MODES)}", got=repr(self.mode))
-        if not isinstance(self.distance, LatentDistance | LearnedDistance):
-            expected, got = "a LatentDistance or a LearnedDistance", type(self.distance).__name__
+        if not callable(getattr(self.distance, "steps", None)):
+            expected = "a LatentDistance, a LearnedDistance, or one of yours with `steps`, `key`, `over` and `discount`"
+            got = type(self.distance).__name__
             raise BadInput("Goals: no distance to one goal", expected=expected, got=got)
         if self.mode == "sequence" and self.distance.over != "min":
             got = f"over={self.distance.over!r}"
@@ -227,7 +226,7 @@ class Goals(Energy):
             raise BadInput("Goals: goals do not fit the futures", expected=expected, got=str(tuple(targets.shape)))
         apart = torch.stack([self.distance.steps(latent, target) for target in targets.unbind(1)])  # [G, E, S, T]
         broken = apart.sum((0, -1)).isnan()  # [E, S]: what is visited, and cummin, would step over a NaN
-        if (visited := goal.get(VISITED, None)) is not None:
+        if self.near is not None and (visited := goal.get(self.visited, None)) is not None:
             apart = apart.masked_fill(visited.T[..., None, None], 0.0)
         if self.mode == "sequence":
             found = self._in_turn(apart)
@@ -244,6 +243,11 @@ class Goals(Energy):
             so_far = torch.cummin(so_far + distance, dim=-1).values
         return so_far[..., -1] / len(apart)
 
+    @property
+    def visited(self) -> str:
+        """Where the goal carries which of these were visited, bool `[E, G]`; `Goals` of another kind have their own."""
+        return f"visited {self.mode} {self.distance.key} {self.near}"
+
     def begun(self, goal: TensorDict) -> TensorDict:
         """With none visited; `BadInput` for a sequence that no look would ever bring on."""
         if self.near is None:
@@ -253,15 +257,15 @@ class Goals(Energy):
             return goal
         targets = goal[self.distance.key]
         none = torch.zeros(targets.shape[:2], dtype=torch.bool, device=targets.device)
-        return goal.clone(recurse=False).set(VISITED, none)
+        return goal.clone(recurse=False).set(self.visited, none)
 
     def looked(self, goal: TensorDict, latent: TensorDict) -> TensorDict:
         """With those visited, too, that `latent` is near, of a sequence in its order; never the last one left."""
         if self.near is None:
             return goal
-        now, visited = latent[self.distance.key][:, None, None], goal[VISITED].clone()
+        now, visited = latent[self.distance.key][:, None, None], goal[self.visited].clone()
         for g, target in enumerate(goal[self.distance.key].unbind(1)):
             there = self.distance.steps(now, target)[:, 0, 0] <= self.near
             due = visited[:, :g].all(1) if self.mode == "sequence" else torch.ones_like(there)
             visited[:, g] |= there & due & ((~visited).sum(1) > 1)
-        return goal.clone(recurse=False).set(VISITED, visited)
+        return goal.clone(recurse=False).set(self.visited, visited)
