@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,23 +21,25 @@ import numpy as np
 import pytest
 import torch
 import toys
+import tyro
 from tensordict import TensorDict
 
 import envs
-from benchmarks.claims import contenders, ensemble, expectation, noise, parts, quality, report
+from benchmarks.claims import contenders, ensemble, everyone, expectation, noise, parts, quality, report
 from benchmarks.claims.clips import Probe, disturbed, place, play_clips, readable, variance_share
 from benchmarks.claims.cost import Renderer, in_turn
 from benchmarks.claims.impossible import SCENES, Film
 from benchmarks.claims.nuisance import KINDS, Stream, disturb
 from benchmarks.claims.rival import TRAININGS, Options, train, training_config
 from benchmarks.claims.rows import Rows, read
-from benchmarks.claims.weights import RIVALS, load, save
+from benchmarks.claims.weights import RIVALS, load, save, shape_for
 from benchmarks.claims.worlds import InPixels, RecurrentConfig, Rival, scaled, shown
 from planner import checkpoint, surprise, versions
 from planner.cards import curves
 from planner.checkpoint import Checkpoint
 from planner.energies import LatentDistance
 from planner.errors import BadInput
+from planner.models.encoders import ENCODERS
 from planner.models.ensemble import Ensemble
 from planner.models.jepa import JEPAConfig
 from planner.testing import check_world_model
@@ -46,12 +50,13 @@ SHAPES: dict[str, Any] = {
     "next_frame": JEPAConfig(image_size=toys.SIZE, width=8, latent_dim=8, hidden=16, depth=1),
     "recurrent": RecurrentConfig(image_size=toys.SIZE, width=8, latent_dim=8, memory=16, hidden=16),
 }
+SEES = {"conv": SHAPES, "keypoints": {kind: replace(shape, encoder="keypoints") for kind, shape in SHAPES.items()}}
 each_rival = pytest.mark.parametrize("kind", RIVALS)
 
 
-def toy_rival(kind: str) -> Rival:
+def toy_rival(kind: str, encoder: str = "conv") -> Rival:
     torch.manual_seed(0)
-    model = RIVALS[kind][0](SHAPES[kind], toys.SPEC)
+    model = RIVALS[kind][0](SEES[encoder][kind], toys.SPEC)
     for _ in range(20):
         model.embed(torch.randint(256, (16, toys.SIZE, toys.SIZE, 3), dtype=torch.uint8))
     return model.eval().requires_grad_(False)
@@ -63,9 +68,11 @@ def observations(*batch: int) -> TensorDict:
 
 
 @each_rival
+@pytest.mark.parametrize("encoder", SEES)
 @pytest.mark.parametrize("drawn", [False, True])
-def test_rivals_keep_what_a_world_model_promises(kind: str, drawn: bool) -> None:
-    model = toy_rival(kind)
+def test_rivals_keep_what_a_world_model_promises(kind: str, encoder: str, drawn: bool) -> None:
+    model = toy_rival(kind, encoder)
+    assert type(model.encoder) is type(ENCODERS[encoder](toys.SIZE, 8, 8))
     check_world_model(InPixels(model) if drawn else model, observations(3, model.history))
 
 
@@ -325,15 +332,70 @@ def test_rows_that_are_there_are_not_measured_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", contenders.TASKS)
-def test_all_are_planned_by_distance_alone_and_judged_by_where_the_robot_is(task: str) -> None:
-    """Reacher's planner asks a head for the steps left, which no rival has."""
+def test_all_are_planned_alike_and_judged_by_where_it_is_that_counts(task: str) -> None:
+    """Reacher's planner asks a head for the steps left, which no rival has; PushT's recipe plans with wider noise."""
+    plans = set()
     for contender in contenders.contenders(task):
-        assert contender.planner(0).energy == LatentDistance(metric="l2", over="min")
+        planner = contender.planner(0)
+        assert planner.energy == LatentDistance(metric="l2", over="min")
+        plans.add((planner.optimizer, planner.horizon, planner.iterations, planner.replan))
+    assert len(plans) == 1
     env = envs.make(task, size=16)
     clips = play_clips(env, 2, 3)
     found = place(task, clips.state)
     assert found.shape == (2, 4, 2) and (found[:, 1:] != found[:, :-1]).any() and found.abs().max() < 2
     env.close()
+
+
+def test_what_counts_on_pusht_is_the_block() -> None:
+    """A robot's own place is known to every latent; whether a push moves the block is what has to be foreseen."""
+    names = envs.make("PushT", size=16).state_names
+    state = torch.arange(len(names), dtype=torch.float32)
+    assert [names[int(index)] for index in place("PushT", state)] == ["block_x", "block_y"]
+
+
+@pytest.mark.parametrize("task", contenders.TASKS)
+def test_weights_that_are_compared_are_what_their_commands_make(task: str) -> None:
+    """One command a task trains everybody; what it says now is what the files say that was done."""
+    made = dict(everyone.commands(task))
+    missing = {folder for folder in made if folder.parent.name == "weights" and not folder.exists()}
+    assert not missing
+    for folder, words in made.items():
+        if folder.name in ("pusht-jepa-0", "reacher-jepa-0"):  # TwoRoom's was trained before there was one command
+            (told,) = re.findall(r"command \| `(.*)`", (folder / "card.md").read_text())
+            assert sorted(shlex.split(told)) == sorted(words)
+        if words[2:3] != ["benchmarks.claims.rival"]:
+            continue
+        options, said = tyro.cli(Options, args=words[3:]), json.loads((folder / "config.json").read_text())
+        done, asked = said["training"], asdict(training_config(options)) | {"pull": options.pull}
+        differ = {name for name in done.keys() & asked.keys() if done[name] != asked[name]}
+        assert not differ, f"{folder}: {differ}"
+        shape = asdict(shape_for(task, options.kind, said["model"]["image_size"], options.width))
+        assert said["kind"] == options.kind and said["model"].items() <= shape.items()
+        assert options.start is None or (
+            options.start in made and list(made).index(options.start) < list(made).index(folder)
+        )
+
+
+def test_who_trains_everybody_leaves_whom_it_finds_and_stops_where_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there"
+    there.touch()
+    steps = [(there, ["python", "-c", "print('never')"]), (tmp_path / "new", ["python", "-c", "print('made')"])]
+    steps += [
+        (tmp_path / "fails", ["python", "-c", "raise SystemExit(7)"]),
+        (tmp_path / "after", ["python", "-c", "1"]),
+    ]
+    monkeypatch.setattr(everyone, "commands", lambda task: steps)
+    everyone.main(everyone.Options("PushT", dry_run=True))
+    assert "made\n" not in capfd.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        everyone.main(everyone.Options("PushT"))
+    told = capfd.readouterr().out
+    assert stopped.value.code == 7 and "\nmade\n" in told and "\nnever\n" not in told and "-c 1" not in told
+    with pytest.raises(BadInput, match="nobody is compared"):
+        everyone.main(everyone.Options("Cube"))
 
 
 def test_every_part_is_measured_once_and_costs_alone() -> None:

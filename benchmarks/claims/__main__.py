@@ -23,7 +23,7 @@ class Options:
 
     Attributes:
         parts: quality, noise, cost, energy, belief; all of them by default.
-        rivals: tasks on which rivals are measured beside ours: TwoRoom, Reacher.
+        rivals: tasks on which rivals are measured beside ours: TwoRoom, Reacher, PushT.
         quick: a look, in some three minutes.
         out: rows; those that are there are not measured again.
         fresh: measure them again all the same (as FRESH=1 does).

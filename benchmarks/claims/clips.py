@@ -49,8 +49,10 @@ def play_clips(env: Any, n: int, steps: int, seed: int = PROBED) -> Clips:
 
 
 def place(task: str, state: Tensor) -> Tensor:
-    """Where the robot is, metres, of states `[..., k]`: the middle of its disc, or its arm's fingertip, `[..., 2]`."""
-    return torch.from_numpy(tip(state.numpy())) if task == "Reacher" else state[..., :2]
+    """Where that is which goals are about, metres, of states `[..., k]`: disc, fingertip or block, `[..., 2]`."""
+    if task == "Reacher":
+        return torch.from_numpy(tip(state.numpy()))
+    return state[..., 2:4] if task == "PushT" else state[..., :2]
 
 
 def disturbed(pixels: Tensor, kind: str, severity: int, seed: int = 0) -> tuple[Tensor, Tensor]:

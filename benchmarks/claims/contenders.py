@@ -1,4 +1,7 @@
-"""Who is compared: our JEPA and its rivals, each trained with and without varied looks, for as many updates."""
+"""Who is compared: our JEPA and its rivals, each trained with and without varied looks, for as many updates.
+
+On PushT what ships was trained for longer, on more, and stands beside them.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,17 @@ from .weights import load
 from .worlds import InPixels
 
 WEIGHTS = Path(__file__).parent / "weights"
-TASKS = "TwoRoom", "Reacher"
+TASKS = "TwoRoom", "Reacher", "PushT"
 """Those that have rivals. The first is looked at most closely, and alone unless others are asked for."""
 SEEN = "drawn as seen"
 """Of rivals that draw pictures with their looks; the others are told what is nuisance, and draw without."""
 CLOUDS = "clouds too"
 """Of ours, with an encoder that was also taught clouds on the floor, and of rivals that saw such looks; those that did
 not stand beside them, a JEPA too where one ships that did."""
+LONGER = "trained for longer"
+"""Of ours, where what ships saw more updates and more data than the rivals did."""
+SHIPS = {"TwoRoom": "", "Reacher": CLOUDS, "PushT": LONGER}
+"""What sets what ships apart from the JEPA that was trained with varied looks as its rivals were."""
 CHUNK = 512
 """Candidates drawn at once where energies are in pixels: 12,288 numbers a picture add up."""
 
@@ -51,7 +58,7 @@ class Contender:
         return names | {"sha256": self.checkpoint.sha256}
 
     def planner(self, seed: int) -> MPC:
-        """A planner on it: the task's settings, but by distance alone, as no rival knows how many steps are left."""
+        """A planner on it: its settings, but by distance alone, as no rival knows how many steps are left."""
         settings, model = self.checkpoint.planner, self.checkpoint.model
         settings = replace(settings, metric=settings.without_head)
         if self.energy == "latent":
@@ -62,16 +69,20 @@ class Contender:
 
 
 def contenders(task: str, energy: str = "latent") -> Iterator[Contender]:
-    """Everybody on a task who has such an energy and weights; ours first, with varied looks as it ships."""
+    """Everybody on a task who has such an energy and weights, with the settings of what ships, which is the first."""
+    shipped, own = checkpoint.load(checkpoint.find(task, None), task=task), WEIGHTS / task.lower()
     if energy == "latent":
-        shipped, before = checkpoint.load(checkpoint.find(task, None), task=task), WEIGHTS / f"{task.lower()}-jepa-0.8"
-        yield Contender("jepa", 0.8, energy, shipped, CLOUDS if before.exists() else "")
+        yield Contender("jepa", 0.8, energy, shipped, SHIPS.get(task, ""))
         for augment, which, note in ((0.8, "-clouds", CLOUDS), (0.8, "", ""), (0.0, "", "")):
-            folder = WEIGHTS / f"{task.lower()}-jepa-{augment:g}{which}"
-            if folder.exists():
-                yield Contender("jepa", augment, energy, checkpoint.load(folder, task=task), note)
+            if (folder := own.with_name(f"{own.name}-jepa-{augment:g}{which}")).exists():
+                yield _planned_alike(
+                    Contender("jepa", augment, energy, checkpoint.load(folder, task=task), note), shipped
+                )
     for model in ("recurrent", "next_frame"):
         for augment, which, note in ((0.0, "", ""), (0.8, "", ""), (0.8, "-clouds", CLOUDS), (0.8, "-seen", SEEN)):
-            folder = WEIGHTS / f"{task.lower()}-{model}-{augment:g}{which}"
-            if (folder / "config.json").exists():
-                yield Contender(model, augment, energy, load(folder), note)
+            if ((folder := own.with_name(f"{own.name}-{model}-{augment:g}{which}")) / "config.json").exists():
+                yield _planned_alike(Contender(model, augment, energy, load(folder), note), shipped)
+
+
+def _planned_alike(one: Contender, shipped: checkpoint.Checkpoint) -> Contender:
+    return replace(one, checkpoint=replace(one.checkpoint, planner=shipped.planner))

@@ -24,7 +24,7 @@ from planner.types import Context, WorldModel
 from .clips import Clips, Probe, place, play_clips
 from .contenders import TASKS, Contender, contenders
 from .rows import Row, Rows
-from .weights import RIVALS
+from .weights import RIVALS, shape_for
 from .worlds import scaled, shown
 
 HORIZONS, CANDIDATES = (1, 3, 10, 30, 100), (1, 10, 100, 1000)
@@ -85,11 +85,11 @@ def everyone(task: str) -> list[Contender]:
 
 
 def as_large_as_ours(task: str) -> list[Contender]:
-    """Ours as shipped, and rivals of its size with no training: what a step costs does not depend on the weights."""
+    """Ours as it ships, and rivals of the shapes that are trained: what a step costs does not depend on weights."""
     ours = next(contenders(task))
     found, shape = [ours], ours.checkpoint.model.config
-    for kind, (make, size) in RIVALS.items():
-        model = make(size(image_size=shape.image_size, width=shape.width), ours.checkpoint.model.action)
+    for kind, (make, _) in RIVALS.items():
+        model = make(shape_for(task, kind, shape.image_size, shape.width), ours.checkpoint.model.action)
         model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         checkpoint = replace(ours.checkpoint, model=model, sha256="untrained")
         found += [Contender(kind, 0.0, energy, checkpoint) for energy in ("latent", "pixels")]

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from planner.data import write_atomically
 
 from . import expectation
-from .contenders import SEEN
+from .contenders import LONGER, SEEN
 from .nuisance import KINDS, SEVERITIES
 from .rows import Row
 
@@ -180,6 +180,8 @@ def _curve(panel: Axes, points: list[Row], who: str, shift: float) -> None:
     style |= {"linestyle": ":" if first["energy"] == "pixels" else "-" if first["augment"] else "--"}
     if first["note"]:
         style |= {"markersize": 8, "marker": "*", "alpha": 0.55 if first["note"] == SEEN else 1.0}
+    if first["note"] == LONGER:
+        style |= {"markersize": 6, "marker": "D"}
     low, high = ([100 * abs(p["interval"][end] - p["success_rate"]) for p in points] for end in (0, 1))
     severity = [p["severity"] + shift for p in points]
     rates = [100 * p["success_rate"] for p in points]
@@ -224,21 +226,26 @@ def _arm(row: Row) -> str:
 
 
 def draw_cost(rows: Sequence[Row]) -> Figure | None:
-    """CPU time over horizon and candidates on the task that was looked at most closely, and each one's errors."""
+    """CPU time over horizon and candidates on the task that was looked at most closely; below, each one's errors."""
     steps = pick(rows, part="cost", kind="step")
     if not steps:
         return None
     steps, ahead = pick(steps, task=steps[0]["task"]), _by_task(pick(rows, part="cost", kind="foresight"))
-    figure = Figure(figsize=(4.4 * (2 + len(ahead)), 3.8), layout="constrained")
-    over_t, over_s, *errors = figure.subplots(1, 2 + len(ahead))
+    figure = Figure(figsize=(12.5, 7.6 if ahead else 3.8), layout="constrained")
+    above, *below = figure.subfigures(2 if ahead else 1, 1, squeeze=False)[:, 0]
+    over_t, over_s = above.subplots(1, 2, sharey=True)
     _draw_times(over_t, steps, "T", {"S": 64}, "horizon, model steps (64 candidates)")
     _draw_times(over_s, steps, "S", {"T": 5}, "candidates (5 steps ahead)")
+    over_s.set_ylabel("")
+    errors = below[0].subplots(1, len(ahead), sharey=True, squeeze=False)[0] if below else []
     for panel, (task, found) in zip(errors, ahead.items(), strict=True):
         _draw_errors(panel, task, found)
     for panel in (over_t, over_s, *errors):
         panel.spines[["top", "right"]].set_visible(False)
     for panel in (over_t, *errors[:1]):
         panel.legend(frameon=False, fontsize=8)
+    for panel in errors[1:]:
+        panel.set_ylabel("")
     return figure
 
 
@@ -252,10 +259,10 @@ def _draw_times(panel: Axes, steps: Sequence[Row], axis: str, fixed: dict[str, i
 
 
 def _draw_errors(panel: Axes, task: str, rows: Sequence[Row]) -> None:
-    """Errors of where the robot is foreseen, metres, over the horizon."""
+    """Errors of the foreseen place of what goals are about (`clips.place`), metres, over the horizon."""
     for row in rows:
         style = {"color": COLOURS[row["model"]], "linestyle": "-" if row["augment"] else "--"}
-        if not row["note"]:
+        if row["note"] in ("", LONGER):
             best = row.get("redrawn_m") or row["error_m"]
             label = f"{_who(row)}{', drawn and seen again' if 'redrawn_m' in row else ''}"
             panel.plot(range(1, len(best) + 1), [math.nan if x is None else x for x in best], label=label, **style)

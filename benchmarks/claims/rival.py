@@ -31,7 +31,7 @@ from planner.training.run import run_stage, same_run
 from planner.types import Context
 from planner.versions import commit
 
-from .weights import RIVALS, load, save
+from .weights import RIVALS, load, save, shape_for
 from .worlds import Belief, Rival, divergence, scaled
 
 FREE_NATS = 1.0
@@ -201,10 +201,17 @@ class Options:
 def training_config(options: Options) -> TrainConfig:
     """The JEPA's settings for the task, in windows as the kind wants them."""
     batch, horizon = SHAPES[options.kind]
-    steps = options.steps or recipe_for(options.task).training.steps
-    looks = {"augment": options.augment, "repaint": options.clouds, "backdrop": options.clouds}
+    own = recipe_for(options.task).training
     return TrainConfig(
-        steps=steps, batch=batch, horizon=horizon, learning_rate=options.learning_rate, seed=options.seed, **looks
+        steps=options.steps or own.steps,
+        batch=batch,
+        horizon=horizon,
+        learning_rate=options.learning_rate,
+        moving=own.moving,
+        seed=options.seed,
+        augment=options.augment,
+        repaint=options.clouds,
+        backdrop=options.clouds,
     )
 
 
@@ -251,7 +258,7 @@ def main(options: Options) -> None:
     out = options.out or Path("runs/rivals") / name
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
-    shape = RIVALS[options.kind][1](image_size=store.info.size, width=options.width)
+    shape = shape_for(options.task, options.kind, store.info.size, options.width)
     start = load(options.start) if options.start else None
     model = train(store, options.kind, config, out, shape, targets=options.targets, pull=options.pull, start=start)
     if model is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from planner.checkpoint import Checkpoint
 from planner.data import write_atomically
 from planner.errors import BadInput
 from planner.models.jepa import JEPAConfig
+from planner.recipes import recipe_for
 from planner.settings import PlannerConfig
 
 from .worlds import NextFrame, Recurrent, RecurrentConfig, Rival
@@ -26,6 +27,23 @@ RIVALS: dict[str, tuple[type[Rival], type[JEPAConfig] | type[RecurrentConfig]]] 
     "next_frame": (NextFrame, JEPAConfig),
     "recurrent": (Recurrent, RecurrentConfig),
 }
+
+
+def shape_for(task: str, kind: str, image_size: int, width: int = 48) -> JEPAConfig | RecurrentConfig:
+    """A rival's shape: encoder, latent and predictor of the task's recipe, or a memory half as wide as that predictor.
+
+    Args:
+        task: whose recipe.
+        kind: name in `RIVALS`.
+        image_size: height and width of the pictures, pixels.
+        width: channels of the encoder's first layer.
+    """
+    own = recipe_for(task).model
+    own = replace(own, image_size=image_size, width=width, body=0, temporal=0, prior=0, prior_past=False, slow=0)
+    if kind == "next_frame":
+        return own
+    half = own.hidden // 2
+    return RecurrentConfig(image_size, width, own.latent_dim, own.history, half, half, own.encoder)
 
 
 def save(folder: Path, model: Rival, *, task: str, renderer: str, planner: PlannerConfig, notes: dict[str, Any]) -> str:

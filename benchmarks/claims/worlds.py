@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from planner.actions import ActionSpec
 from planner.errors import BadInput
-from planner.models.encoders import ConvEncoder
+from planner.models.encoders import ENCODERS
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.packed import Packed
 from planner.types import Context
@@ -89,6 +89,7 @@ class RecurrentConfig:
         history: H, frames that a rehearsal starts from.
         memory: deterministic features of the recurrent state.
         hidden: width of the layers into and out of the memory.
+        encoder: name in `ENCODERS`.
     """
 
     image_size: int = 64
@@ -97,9 +98,13 @@ class RecurrentConfig:
     history: int = 2
     memory: int = 192
     hidden: int = 192
+    encoder: str = "conv"
 
     def __post_init__(self) -> None:
-        if self.image_size % 16 or self.width % 4 or min(vars(self).values()) < 1:
+        if self.encoder not in ENCODERS:
+            raise BadInput("recurrent rival: unknown encoder", expected=" or ".join(ENCODERS), got=repr(self.encoder))
+        whole = [value for value in vars(self).values() if isinstance(value, int)]
+        if self.image_size % 16 or self.width % 4 or min(whole) < 1:
             expected = "whole numbers from 1, image_size a multiple of 16, width one of 4"
             raise BadInput("recurrent rival: its shape is off", expected=expected, got=str(self))
 
@@ -147,7 +152,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.config, self.action, self.history = config, action, config.history
         d, hidden, memory = config.latent_dim, config.hidden, config.memory
-        self.encoder = ConvEncoder(config.image_size, config.width, d)
+        self.encoder = ENCODERS[config.encoder](config.image_size, config.width, d)
         self.posterior = nn.Linear(d, 2 * d)
         self.enter = nn.Sequential(nn.Linear(d + action.dim, hidden), nn.SiLU(inplace=True))
         self.cell = nn.GRUCell(hidden, memory)
