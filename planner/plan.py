@@ -250,5 +250,6 @@ def _checked_proposals(
             expected=f"[{size[0]}, P, {size[1]}, {size[2]}]",
             got=str(tuple(proposals.shape)),
         )
-    known = next(iter(context.latent.values(True, True)))
-    return ActionSpec.project(proposals.to(torch.promote_types(known.dtype, context.actions.dtype)))
+    # Double ones, as numpy makes them, are none for a world in single precision; where it is double either may be.
+    known = {value.dtype for value in context.latent.values(True, True)} | {context.actions.dtype}
+    return ActionSpec.project(proposals if proposals.dtype in known else proposals.to(context.actions.dtype))

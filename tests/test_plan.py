@@ -401,6 +401,23 @@ def test_a_chunk_that_fails_leaves_the_slopes_of_others() -> None:
     torch.testing.assert_close(whole.actions, parts.actions)
 
 
+@pytest.mark.parametrize("world", [torch.float32, torch.float64])
+@pytest.mark.parametrize("proposed", [torch.float32, torch.float64])
+def test_proposals_may_be_of_any_precision(world: torch.dtype, proposed: torch.dtype) -> None:
+    """Numpy's are double, which a world in single precision refused; a planner's are single, also for a simulator."""
+    model = LinearModel(MODEL.transition.to(world), MODEL.control.to(world), SPEC)
+    if world == torch.float64 and proposed == torch.float32:
+        model.rollout = lambda context, actions: MODEL.rollout(context, actions.double())  # type: ignore[method-assign]
+    context = Context(TensorDict({"latent": START[:, None].to(world)}, batch_size=(E, 1)), torch.zeros(E, 0, A))
+    goal, generator = TensorDict({"latent": GOAL.to(world)}, batch_size=E), torch.Generator().manual_seed(0)
+    given = torch.zeros(E, 2, T, A, dtype=proposed)
+    found = plan(
+        model, context, goal, LatentDistance(), CEM(), iterations=2, horizon=T, generator=generator, proposals=given
+    )
+    expected = torch.float32 if world == torch.float32 else proposed
+    assert found.actions.dtype == expected and found.energy.isfinite().all()
+
+
 def test_whatever_an_optimizer_asks_for_is_legal() -> None:
     """One that forgot the bounds was planned with beyond them; what the robot then did had never been judged."""
 
