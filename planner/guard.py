@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -207,7 +207,8 @@ class Guard:
             self._goal, self._numbered, self._stopped = goal, numbered, np.zeros(size, dtype=np.bool_)
             return
         self._stopped = self._stopped & ~mask
-        if len(goal) != size or len(self._goal) != size:  # a policy of its own kind, which is not begun anew in between
+        if len(goal) != size or len(self._goal) != size:  # goals of the policy's own kind
+            self._goal, self._numbered = goal, numbered
             return
         rows = torch.from_numpy(mask)
         self._goal, self._numbered = self._goal.clone(), self._numbered.clone()
@@ -284,6 +285,8 @@ class Guard:
         anything in its episode with what another sees, and it begins anew as soon as it does.
         """
         sound = self._sound(obs)
+        if self._seen is not None and _layout(self._seen) != _layout(obs):  # another camera: what was seen fits no more
+            self._seen, self._known = None, np.zeros_like(sound)
         if (seeing := self._borrowed & sound).any():
             self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, seeing)
             self._borrowed &= ~seeing
@@ -316,7 +319,7 @@ class Guard:
         if (known := ~sound & self._known).any():
             assert self._seen is not None
             rows = torch.from_numpy(known)
-            mended[rows] = self._seen[rows].select(*obs.keys(True, True))
+            mended[rows] = self._seen[rows]
         return mended
 
     def _remember(self, obs: TensorDict, sound: np.ndarray) -> None:
@@ -390,6 +393,11 @@ class Guard:
         limited = np.clip(self._last + np.clip(inside - self._last, -fall, rise), self.low, self.high)
         self.interventions["rate"] += int((np.abs(limited - inside) > worth).any(1).sum())
         return limited
+
+
+def _layout(obs: TensorDict) -> dict[Any, Any]:
+    """What observations consist of: shape and type by key."""
+    return {key: (value.shape, value.dtype) for key, value in obs.items(True, True)}
 
 
 def _stoppable(room: np.ndarray, bend: float) -> np.ndarray:

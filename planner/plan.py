@@ -252,4 +252,5 @@ def _checked_proposals(
         )
     # Double ones, as numpy makes them, are none for a world in single precision; where it is double either may be.
     known = {value.dtype for value in context.latent.values(True, True)} | {context.actions.dtype}
-    return ActionSpec.project(proposals if proposals.dtype in known else proposals.to(context.actions.dtype))
+    dtype = proposals.dtype if proposals.dtype in known else context.actions.dtype
+    return ActionSpec.project(proposals.to(context.actions.device, dtype))

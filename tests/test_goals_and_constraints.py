@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -169,6 +171,17 @@ def test_several_goals_in_one_sum_are_visited_each_in_its_own_way() -> None:
     """The coarse term marked what the fine one had yet to reach."""
     way = driven(Goals("sequence", near=0.002) + 0.01 * Goals("all", near=0.3) + 0.01 * Goals("any"), 40)
     assert all(0 < first < second for first, second in first_met(way))
+
+
+def test_goals_that_mask_different_features_keep_their_own_marks() -> None:
+    """What one had visited the other had not, and both read the same mark."""
+    first, second = (
+        Goals("all", LatentDistance(over="min", weights=mask), near=0.1) for mask in ((1.0, 0.0), (0.0, 1.0))
+    )
+    energy, goal = first + second, TensorDict({"latent": torch.tensor([[[1.0, 5.0], [9.0, 9.0]]])}, batch_size=[1])
+    known = energy.looked(energy.begun(goal), TensorDict({"latent": torch.tensor([[1.0, 0.0]])}, batch_size=[1]))
+    assert known[first.visited].tolist() == [[True, False]] and known[second.visited].tolist() == [[False, False]]
+    assert first.visited == replace(first).visited and pickle.loads(pickle.dumps(first)).visited == first.visited
 
 
 def test_what_is_visited_by_hand() -> None:

@@ -339,12 +339,37 @@ def test_a_policy_that_takes_infinity_for_an_answer_is_left_alone(size: int) -> 
 
 
 def test_observations_that_change_their_shape_are_survived() -> None:
+    """What was seen before fits no more: the blind one is shown what another sees, and the others go on."""
     mpc = planner()
     guard = Guard(mpc, mpc.model.action)
-    guard.reset(look(2), TensorDict({"state": torch.zeros(2, 2)}, batch_size=[2]))
+    guard.reset(look(2), TensorDict({"state": torch.tensor([[1.0, -1.0]]).expand(2, -1)}, batch_size=[2]))
     guard.act(look(2, wind=torch.zeros(2, 3)))
-    odd = look(2, wind=torch.tensor([[0.0] * 5, [float("nan")] * 5]))
-    assert np.isfinite(guard.act(odd)).all() and guard.report()["error"] == 2
+    for wide in (5, 5, 4):
+        sent = guard.act(look(2, wind=torch.tensor([[0.0] * wide, [float("nan")] * wide])))
+        assert np.isfinite(sent).all() and sent[0, 0] > 0.2
+    assert guard.report()["stale"] == 3 and "error" not in guard.report()
+
+
+def test_a_goal_of_the_policy_s_own_kind_is_not_mixed_up_with_the_one_before() -> None:
+    """A robot that began blind was begun anew with the goal of the episode before."""
+    goals: list[float] = []
+
+    class One(Script):
+        def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+            goals.append(float(goal["at"]))
+
+        def act(self, obs: TensorDict) -> np.ndarray:
+            if not obs["state"].isfinite().all():
+                raise BadInput("cannot see")
+            return np.full((len(obs), 2), 0.2)
+
+    guard = Guard(One(), SPEC)
+    first, second = (TensorDict({"at": torch.tensor([at])}, batch_size=[1]) for at in (1.0, 2.0))
+    guard.reset(seen_at(0, 0), first)
+    guard.reset(seen_at(0, 0), second, np.array([True, False]))
+    guard.act(seen_at(float("nan"), 0))
+    guard.act(seen_at(0, 0))
+    assert goals == [1.0, 2.0, 2.0]
 
 
 class Clumsy(Script):

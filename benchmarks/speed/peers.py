@@ -69,7 +69,7 @@ def ours(optimizer: str, *, rounded: bool = False) -> Callable[[Problem], Run]:
     """Our loop; `rounded`, rehearsing in bfloat16, which is left out where it would be emulated."""
 
     def build(problem: Problem) -> Run:
-        if rounded and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if rounded and not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
             raise RuntimeError("this processor does not multiply bfloat16")
         budget, model = problem.budget, Packed(problem.model, torch.bfloat16 if rounded else torch.float32)
         search = {

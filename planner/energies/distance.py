@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -245,8 +246,8 @@ class Goals(Energy):
 
     @property
     def visited(self) -> str:
-        """Where the goal carries which of these were visited, bool `[E, G]`; `Goals` of another kind have their own."""
-        return f"visited {self.mode} {self.distance.key} {self.near}"
+        """Where the goal carries which of these were visited, bool `[E, G]`; other `Goals` in a sum have their own."""
+        return f"visited {zlib.crc32(repr(self).encode()):08x}"
 
     def begun(self, goal: TensorDict) -> TensorDict:
         """With none visited; `BadInput` for a sequence that no look would ever bring on."""
@@ -263,7 +264,8 @@ class Goals(Energy):
         """With those visited, too, that `latent` is near, of a sequence in its order; never the last one left."""
         if self.near is None:
             return goal
-        now, visited = latent[self.distance.key][:, None, None], goal[self.visited].clone()
+        known = goal if self.visited in goal.keys() else self.begun(goal)  # noqa: SIM118 - of a copy made in between
+        now, visited = latent[self.distance.key][:, None, None], known[self.visited].clone()
         for g, target in enumerate(goal[self.distance.key].unbind(1)):
             there = self.distance.steps(now, target)[:, 0, 0] <= self.near
             due = visited[:, :g].all(1) if self.mode == "sequence" else torch.ones_like(there)
