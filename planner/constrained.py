@@ -83,14 +83,8 @@ def plan_constrained(
     lagrangian = AugmentedLagrangian(energy, tuple(constraints), penalty)
     proposals = how.pop("proposals", None)  # of the first round; later ones start from the last plan
     still = context.actions.new_zeros(context.actions.shape[0], 1, horizon, model.action.dim)
-    start = torch.zeros_like(lagrangian.limited(model.rollout(context, still), goal, still)[:, 0])  # [E, K]
-    if multipliers is None:
-        multipliers = start
-    elif multipliers.shape != start.shape or not (multipliers.isfinite() & (multipliers >= 0)).all():
-        expected, got = f"{list(start.shape)}, finite and >= 0", f"{list(multipliers.shape)}, {multipliers.tolist()}"
-        raise BadInput("plan_constrained: multipliers are off", expected=expected, got=got)
-    multipliers = multipliers.to(start)
-    penalties = start.new_full((len(start),), penalty)
+    multipliers = _begun(multipliers, lagrangian.limited(model.rollout(context, still), goal, still)[:, 0])  # [E, K]
+    penalties = multipliers.new_full((len(multipliers),), penalty)
     kept: ConstrainedPlan | None = None
     complete = True
     for _ in range(rounds):
@@ -118,6 +112,16 @@ def plan_constrained(
         )
     assert kept is not None
     return replace(kept, plan=replace(kept.plan, complete=complete))
+
+
+def _begun(multipliers: Tensor | None, limited: Tensor) -> Tensor:
+    """The multipliers to start from, `[E, K]` as `limited` is: zeros where there are none."""
+    if multipliers is None:
+        return torch.zeros_like(limited)
+    if multipliers.shape != limited.shape or not (multipliers.isfinite() & (multipliers >= 0)).all():
+        expected, got = f"{list(limited.shape)}, finite and >= 0", f"{list(multipliers.shape)}, {multipliers.tolist()}"
+        raise BadInput("plan_constrained: multipliers are off", expected=expected, got=got)
+    return multipliers.to(limited)
 
 
 def _judged(found: Plan, energy: Tensor, limited: Tensor, multipliers: Tensor) -> ConstrainedPlan:
