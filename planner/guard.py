@@ -284,17 +284,19 @@ class Guard:
         them would brake. So it is asked again, with what that one saw last in its place; where it has yet to see
         anything in its episode with what another sees, and it begins anew as soon as it does.
         """
+        unseen = np.zeros_like(self._known)
+        if not self.limits.survive_errors:
+            return self.policy.act(obs), unseen
         sound = self._sound(obs)
         if self._seen is not None and _layout(self._seen) != _layout(obs):  # another camera: what was seen fits no more
             self._seen, self._known = None, np.zeros_like(sound)
         if (seeing := self._borrowed & sound).any():
             self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, seeing)
             self._borrowed &= ~seeing
-        unseen = np.zeros_like(sound)
         try:
             said = self.policy.act(obs)
         except FORGIVEN:
-            if not self.limits.survive_errors or sound.all() or not sound.any():
+            if sound.all() or not sound.any():
                 raise
             said, unseen = self.policy.act(self._mended(obs, sound)), ~sound
             self._borrowed |= unseen & ~self._known

@@ -13,7 +13,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from .energies.base import Energy
+from .energies.base import begun, looked
 from .errors import BadInput
 from .graph import CapturedPlan
 from .optimizers.noise import Streams
@@ -142,7 +142,7 @@ class MPC:
         _require_sound(goal, "goal", mask)
         self._clock[mask] = 0
         rows = torch.from_numpy(np.flatnonzero(mask))
-        self._goal[rows] = self._begun(self._encode(goal[rows])[:, 0])
+        self._goal[rows] = begun(self.energy, self._encode(goal[rows])[:, 0])
         self._plan[rows.to(self._plan.device)] = self._rest
         for row in rows.tolist():
             self._noise.restart(row, seeds[row])
@@ -162,7 +162,7 @@ class MPC:
             raise BadInput("MPC: the first reset has to be of every environment", do="leave the mask out")
         _require_sound(goal, "goal", everyone)
         encoded = self._encode(goal)[:, 0]
-        self._goal = self._begun(encoded).clone()  # [E]
+        self._goal = begun(self.energy, encoded).clone()  # [E]
         self._remembers = set(self._goal.keys()) != set(encoded.keys())  # is the energy to be told of every look?
         spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
         still = spec.still().to(device)
@@ -176,9 +176,6 @@ class MPC:
         self._search = self._make_search()
         self._acted = False  # since `applied` was told of a step
         self._clock = np.zeros(size, dtype=np.int64)
-
-    def _begun(self, goal: TensorDict) -> TensorDict:
-        return self.energy.begun(goal) if isinstance(self.energy, Energy) else goal
 
     @torch.no_grad()
     def act(self, obs: TensorDict) -> np.ndarray:
@@ -262,8 +259,7 @@ class MPC:
         self._latents = self._latents.clone()
         self._latents[index] = window[torch.arange(len(rows), device=new.device)[:, None], frames]
         if self._remembers:
-            assert isinstance(self.energy, Energy)
-            self._goal[index] = self.energy.looked(self._goal[index], fresh[:, 0])
+            self._goal[index] = looked(self.energy, self._goal[index], fresh[:, 0])
 
     def _replan(self, rows: np.ndarray) -> None:
         """New plans for `rows`, warm-started by what is left of the old ones."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from .actions import ActionSpec
 from .errors import BadInput
 from .optimizers.noise import best_candidate
-from .optimizers.wrapping import admitted
+from .optimizers.wrapping import admitted, slope_of, sloped
 from .types import Context, EnergyLike, Optimizer, WorldModel
 
 
@@ -129,7 +129,6 @@ class _Scorer:
     ) -> None:
         self.model, self.context, self.goal, self.energy = model, context, goal, energy
         self.limits = (horizon, chunk, max_bytes)
-        self.sizes = {False: rollout_size(model, len(context.actions), *self.limits)}
         self.ends, self.complete, self.begun = math.inf, True, False
 
     def late(self) -> bool:
@@ -137,11 +136,8 @@ class _Scorer:
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Candidates `[E, S, T, A]` to energies `[E, S]`."""
-        followed = actions.requires_grad
-        if followed not in self.sizes:
-            self.sizes[followed] = rollout_size(self.model, len(actions), *self.limits, followed=True)
-        width, rows = self.sizes[followed]
-        with torch.set_grad_enabled(followed):
+        width, rows = rollout_size(self.model, len(actions), *self.limits, followed=actions.requires_grad)
+        with torch.set_grad_enabled(actions.requires_grad):
             if width >= actions.shape[1] and rows >= len(actions):
                 return self._judge(actions, self.context, self.goal)
             return torch.cat([self._in_turn(part, rows) for part in actions.split(width, dim=1)], dim=1)
@@ -166,10 +162,7 @@ class _Scorer:
         cost = self._judge(inner, context, goal)
         if not cost.requires_grad:
             return cost
-        (slope,) = torch.autograd.grad(cost, inner, torch.ones_like(cost))
-        # Where it failed, 0: times 0, what is not finite would still spoil the energy itself.
-        slope = slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        return cost.detach() + ((part - part.detach()) * slope).sum((-2, -1))
+        return sloped(cost, slope_of(cost, inner, keep=False), part)
 
     def _judge(self, part: Tensor, context: Context, goal: TensorDict) -> Tensor:
         """Energies `[E, S]` of `part` `[E, S, T, A]`, in one rollout."""

@@ -73,9 +73,8 @@ def check_optimizer(optimizer: Optimizer[Any]) -> None:
     """Holds an optimizer to what `plan` relies on.
 
     Shapes and bounds, for one environment and for several; noise from the generator alone, and of each environment from
-    its own where the generator has one for each; purity of all four
-    functions; environments that do not disturb each other; failures, some or all, that leave it finite and, where all
-    fail, where it was; and progress on a quadratic.
+    its own where the generator has one for each; purity of all four functions; environments that do not disturb each
+    other; failures, some or all, that leave it finite and, where all fail, where it was; and progress on a quadratic.
 
     Raises:
         AssertionError: what does not hold.

@@ -130,7 +130,8 @@ def test_memory_grows_with_what_is_rehearsed(monkeypatch: pytest.MonkeyPatch) ->
     assert 2 < large["peak_mb"] / small["peak_mb"] < 5 and large["ms"] > 0
 
 
-def test_budgets_scale_the_least(shape: Shape = TOYS["mlp"]) -> None:
+def test_budgets_scale_the_least() -> None:
+    shape = TOYS["mlp"]
     problem = make_problem(make_model(shape), shape.frames, BUDGET, 1)
     thrice = replace(problem, budget=replace(BUDGET, iterations=3))
     assert least_flops(thrice) == 3 * least_flops(problem)

@@ -18,8 +18,6 @@ from .weights import load
 from .worlds import InPixels
 
 WEIGHTS = Path(__file__).parent / "weights"
-TASKS = "TwoRoom", "Reacher", "PushT"
-"""Those that have rivals. The first is looked at most closely, and alone unless others are asked for."""
 SEEN = "drawn as seen"
 """Of rivals that draw pictures with their looks; the others are told what is nuisance, and draw without."""
 CLOUDS = "clouds too"
@@ -29,6 +27,8 @@ LONGER = "trained for longer"
 """Of ours, where what ships saw more updates and more data than the rivals did."""
 SHIPS = {"TwoRoom": "", "Reacher": CLOUDS, "PushT": LONGER}
 """What sets what ships apart from the JEPA that was trained with varied looks as its rivals were."""
+TASKS = tuple(SHIPS)
+"""Those that have rivals. The first is looked at most closely, and alone unless others are asked for."""
 CHUNK = 512
 """Candidates drawn at once where energies are in pixels: 12,288 numbers a picture add up."""
 
@@ -72,7 +72,7 @@ def contenders(task: str, energy: str = "latent") -> Iterator[Contender]:
     """Everybody on a task who has such an energy and weights, with the settings of what ships, which is the first."""
     shipped, own = checkpoint.load(checkpoint.find(task, None), task=task), WEIGHTS / task.lower()
     if energy == "latent":
-        yield Contender("jepa", 0.8, energy, shipped, SHIPS.get(task, ""))
+        yield Contender("jepa", 0.8, energy, shipped, SHIPS[task])
         for augment, which, note in ((0.8, "-clouds", CLOUDS), (0.8, "", ""), (0.0, "", "")):
             if (folder := own.with_name(f"{own.name}-jepa-{augment:g}{which}")).exists():
                 yield _planned_alike(

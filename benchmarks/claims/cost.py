@@ -84,7 +84,7 @@ def everyone(task: str) -> list[Contender]:
     return list({(one.model, one.energy): one for one in sorted(both, key=lambda one: -one.augment)}.values())
 
 
-def as_large_as_ours(task: str) -> list[Contender]:
+def ours_and_untrained(task: str) -> list[Contender]:
     """Ours as it ships, and rivals of the shapes that are trained: what a step costs does not depend on weights."""
     ours = next(contenders(task))
     found, shape = [ours], ours.checkpoint.model.config
@@ -122,7 +122,7 @@ def rehearsals(env: Any, size: dict[str, int]) -> dict[tuple[str, str, str], Cal
         torch.rand(1, size["S"], size["T"], env.action_spec().dim, generator=torch.Generator().manual_seed(0)) * 2 - 1
     )
     runs: dict[tuple[str, str, str], Callable[[], object]] = {}
-    for one in as_large_as_ours(env.name):
+    for one in ours_and_untrained(env.name):
         planner = one.planner(0)
         runs[one.model, one.energy, one.checkpoint.sha256] = _rehearsal(planner.model, planner.energy, obs, plans)
     runs["simulator", "pixels", "-"] = _rehearsal(Renderer(env), LatentDistance(over="min", key="pixels"), obs, plans)

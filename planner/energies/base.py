@@ -51,6 +51,16 @@ class Energy(ABC):
         return Scaled(self, weight)
 
 
+def begun(energy: EnergyLike, goal: TensorDict) -> TensorDict:
+    """The goal, batch `[E]`, as an episode begins; a plain function as an energy remembers nothing."""
+    return energy.begun(goal) if isinstance(energy, Energy) else goal
+
+
+def looked(energy: EnergyLike, goal: TensorDict, latent: TensorDict) -> TensorDict:
+    """The goal after a look at `latent`, batch `[E]` both."""
+    return energy.looked(goal, latent) if isinstance(energy, Energy) else goal
+
+
 @dataclass(frozen=True)
 class Sum(Energy):
     """The sum of several energies.
@@ -70,12 +80,12 @@ class Sum(Energy):
 
     def begun(self, goal: TensorDict) -> TensorDict:
         for term in self.terms:
-            goal = term.begun(goal) if isinstance(term, Energy) else goal
+            goal = begun(term, goal)
         return goal
 
     def looked(self, goal: TensorDict, latent: TensorDict) -> TensorDict:
         for term in self.terms:
-            goal = term.looked(goal, latent) if isinstance(term, Energy) else goal
+            goal = looked(term, goal, latent)
         return goal
 
 
@@ -99,7 +109,7 @@ class Scaled(Energy):
         return self.weight * self.term(futures, goal, actions)
 
     def begun(self, goal: TensorDict) -> TensorDict:
-        return self.term.begun(goal) if isinstance(self.term, Energy) else goal
+        return begun(self.term, goal)
 
     def looked(self, goal: TensorDict, latent: TensorDict) -> TensorDict:
-        return self.term.looked(goal, latent) if isinstance(self.term, Energy) else goal
+        return looked(self.term, goal, latent)

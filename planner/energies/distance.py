@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from tensordict import TensorDict
@@ -244,7 +245,7 @@ class Goals(Energy):
             so_far = torch.cummin(so_far + distance, dim=-1).values
         return so_far[..., -1] / len(apart)
 
-    @property
+    @cached_property
     def visited(self) -> str:
         """Where the goal carries which of these were visited, bool `[E, G]`; other `Goals` in a sum have their own."""
         return f"visited {zlib.crc32(repr(self).encode()):08x}"

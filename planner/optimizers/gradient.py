@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from .noise import best_candidate, normal
+from .wrapping import slope_of
 
 METHODS = ("adam", "sgd")
 
@@ -135,5 +136,4 @@ class Gradient:
                 expected="a world model and an energy of torch operations on the actions",
                 do="use a sampling optimizer with this world model",
             )
-        (slope,) = torch.autograd.grad(energy, actions, torch.ones_like(energy), retain_graph=True)
-        return slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        return slope_of(energy, actions)
