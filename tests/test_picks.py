@@ -73,7 +73,7 @@ def test_true_futures_are_those_that_acting_leads_to(monkeypatch: pytest.MonkeyP
         env.step(action)
     look = torch.from_numpy(env.picture())[None, None]
     seen = watched.planner.model.encode(TensorDict({"pixels": look}, batch_size=[1, 1]))["latent"][0, 0]
-    assert torch.allclose(future, seen, atol=1e-5)
+    assert torch.allclose(future, seen, atol=1e-4)  # a batch of another size is rounded otherwise, by 2e-5 somewhere
 
 
 def test_noise_is_each_pairs_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
