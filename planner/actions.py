@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +58,11 @@ class ActionSpec:
     def means(self, normalised: Tensor) -> Tensor:
         """Model actions `[..., A]` to the mean of each one's environment actions, `[..., env_dim]`."""
         return normalised.unflatten(-1, (self.block, self.env_dim)).mean(-2)
+
+    def admits(self, physical: np.ndarray) -> bool:
+        """Whether environment actions `[..., env_dim]` are all within the bounds, but for rounding."""
+        low, high = np.array(self.low), np.array(self.high)
+        return bool((np.abs(physical - (low + high) / 2) <= (0.5 + 1e-5) * (high - low)).all())
 
     def encode(self, physical: Tensor) -> Tensor:
         """Physical environment actions `[..., block, env_dim]` to normalised model actions `[..., A]`."""

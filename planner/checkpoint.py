@@ -96,6 +96,13 @@ def load(path: Path | str, *, task: str | None = None) -> Checkpoint:
     return Checkpoint(model, config["task"], config["renderer"], planner, config["sha256"])
 
 
+def check_fits(env: Any, checkpoint: Checkpoint) -> None:
+    """Raises `BadInput` if the checkpoint plans actions of other bounds, units or block than the task has."""
+    if (spec := env.action_spec()) != checkpoint.model.action:
+        got = str(checkpoint.model.action)
+        raise BadInput("checkpoint and task differ in their actions", expected=str(spec), got=got)
+
+
 def weights_of(module: nn.Module) -> bytes:
     """A module's state as the content of a safetensors file."""
     # A copy of each, so that what two layers share is written twice: such a file knows of no sharing.

@@ -194,7 +194,8 @@ def collect(
     seldom shows. Workers import the main module anew, so a script calls this under `if __name__ == "__main__":`.
 
     Raises:
-        BadInput: if `path` holds a dataset that was made differently, the checkpoint cannot be used, or a worker died.
+        BadInput: if `path` holds a dataset that was made differently, the checkpoint cannot be used or is of other
+            actions than the task, or a worker died.
     """
     path = Path(path)
     planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
@@ -205,10 +206,11 @@ def collect(
         expected = f"pictures of {planned.model.config.image_size} pixels"
         raise BadInput("collect: the checkpoint sees another size", expected=expected, got=str(size), do="give --size")
     envs = load_envs()
-    env = envs.make(task, size=size)
-    spec, names, units = env.action_spec(), env.state_names, env.state_units
-    play_name, made_with = env.play_name, versions(*env.packages)
-    env.close()
+    with envs.make(task, size=size) as env:
+        if planned:
+            checkpoints.check_fits(env, planned)  # its actions would be stored under the task's bounds
+        spec, names, units = env.action_spec(), env.state_names, env.state_units
+        play_name, made_with = env.play_name, versions(*env.packages)
     info = DatasetInfo(
         task=task,
         episodes=episodes,

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from tensordict import TensorDict
 
 from .actions import ActionSpec
 from .errors import BadInput
+from .substitutes import Substitutes, finite, sound_rows
 from .types import Policy
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Guard:
     """A `Policy` around another one, whose every action is finite, in bounds, in the limits, fresh and in time.
 
     What it changes, it counts, and it tells the policy what was really done, through `applied(actions)` where the
-    policy has that. A policy with `upcoming()` lends its plan for the first fallback.
+    policy has that. A policy with `upcoming()` lends its plan for the first fallback, and one with `anew(mask)` is told
+    so where it is to plan anew in the midst of an episode; others are reset.
 
     Every step is either `act`, or, where an action has yet to get to the robot, `decide` and then `did`. Where there
     was nothing to decide from, or what was decided did not get there, it is `rested` that ends the step: the robot
@@ -92,6 +94,8 @@ class Guard:
 
     Attributes:
         alarms: environment steps that the monitor called "unusual" or "impossible", since construction.
+        judged: environment steps that the monitor could judge, since construction; the first ones of an episode it
+            cannot, nor those after a picture that was stale or not finite.
         interventions: how often an action was changed, by reason, in environment steps: "error" (the policy or the
             monitor raised; the latter changes no action), "late", "stale" (an observation that was too old, or not
             finite beside others that were), "not finite", "bounds", "rate" (rate or acceleration), "stopped" (after
@@ -111,10 +115,13 @@ class Guard:
         on_alarm: Callable[[np.ndarray], None] | None = None,
     ) -> None:
         self.policy, self.spec, self.limits, self.clock = policy, spec, limits or Limits(), clock
+        if monitor is None and self.limits.on_impossible != "warn":
+            do = "hand over a monitor, surprise.Monitor(model, thresholds), as nobody else tells what is impossible"
+            raise BadInput("Guard: on_impossible without a monitor", got=repr(self.limits.on_impossible), do=do)
         # As float32, which is what robots here are sent: 0.4 as float32 is more than 0.4, and still the bound.
         self.low, self.high = (np.array(bound, np.float32).astype(np.float64) for bound in (spec.low, spec.high))
         self.rest = np.clip(np.zeros_like(self.low), self.low, self.high)
-        self.monitor, self.alarms, self.on_alarm = monitor, Counter[str](), on_alarm
+        self.monitor, self.alarms, self.judged, self.on_alarm = monitor, Counter[str](), 0, on_alarm
         self.interventions: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.last_error: Exception | None = None
@@ -132,9 +139,8 @@ class Guard:
             self._change = np.zeros_like(self._last)  # [E, a], of the last action from the one before
             self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
             self._plan = np.full((size, 1, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
-            self._seen: TensorDict | None = None  # the last observations that were finite, where they have floats
-            self._known, self._borrowed = (np.zeros(size, dtype=np.bool_) for _ in range(2))  # [E]
-        self._known[mask] = self._borrowed[mask] = False  # what was seen in another episode is of no use
+            self._substitutes = Substitutes(size)
+        self._substitutes.forget(mask)
         self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
 
     def act(self, obs: TensorDict) -> np.ndarray:
@@ -153,8 +159,9 @@ class Guard:
         """As `act`, but nothing is taken to be done before `did` or `rested` says so; one of them ends the step."""
         if self._last is None:
             raise BadInput("Guard: act before reset", do="call reset(obs, goal) first")
-        self._watch(obs)
-        wanted, usable = self._ask(obs)
+        stale = self._stale(obs)
+        self._watch(obs, stale)
+        wanted, usable = self._ask(obs, stale)
         wanted = np.where(usable[:, None], wanted, self._fall_back(usable))
         wanted[self._stopped] = self.rest
         self.interventions["stopped"] += int(self._stopped.sum())
@@ -216,16 +223,23 @@ class Guard:
         if "episode" in numbered.keys() and "episode" in self._numbered.keys():  # noqa: SIM118 - rows, else
             self._numbered[rows] = numbered[rows]
 
-    def _watch(self, obs: TensorDict) -> None:
-        """Asks the monitor what it thinks of what is seen, and does what is to be done about it."""
+    def _watch(self, obs: TensorDict, stale: np.ndarray) -> None:
+        """Asks the monitor what it thinks of what is seen, but where that is `stale`, and does what is to be done."""
         if self.monitor is None:
             return
+        seen = ~stale & sound_rows(obs) if self.limits.survive_errors else ~stale
         try:
-            states = self.monitor.observe(obs)
-            self._respond(obs, self.monitor, states)
+            states = self.monitor.observe(obs if seen.all() else finite(obs), seen)
         except FORGIVEN as error:
             self._survive(error)
             return
+        self.judged += int(np.isfinite(self.monitor.energy).sum())
+        for index, name in ((1, "unusual"), (2, "impossible")):
+            self.alarms[name] += int((states == index).sum())
+        try:
+            self._respond(obs, self.monitor, states)
+        except FORGIVEN as error:
+            self._survive(error)
         if self.on_alarm is not None and states.any():
             try:
                 self.on_alarm(states)
@@ -240,20 +254,20 @@ class Guard:
         self.interventions["error"] += len(self._stopped)
 
     def _respond(self, obs: TensorDict, monitor: Monitor, states: np.ndarray) -> None:
-        for index, name in ((1, "unusual"), (2, "impossible")):
-            self.alarms[name] += int((states == index).sum())
         impossible = (states == 2) & ~self._stopped
         if self.limits.on_impossible == "stop":
             self._stopped |= impossible
         elif self.limits.on_impossible == "replan" and impossible.any():
             monitor.reset(len(states), impossible)  # what came before is no ground to foresee from
-            self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, impossible)
+            if hasattr(self.policy, "anew"):
+                self.policy.anew(impossible)
+            else:
+                self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, impossible)
 
-    def _ask(self, obs: TensorDict) -> tuple[np.ndarray, np.ndarray]:
-        """What the policy wants, `[E, a]`, and where that can be used, bool `[E]`."""
+    def _ask(self, obs: TensorDict, stale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the policy wants, `[E, a]`, and where that can be used, bool `[E]`: not where observations are stale."""
         assert self._last is not None
         size, began = len(self._last), self.clock()
-        stale = self._stale(obs, began)
         try:
             said, unseen = self._said(obs)
             wanted, stale = np.array(said, np.float64), stale | unseen
@@ -281,66 +295,31 @@ class Guard:
         """What the policy says, `[E, a]`, and for which it was shown something else than is seen, bool `[E]`.
 
         A policy that is asked for all environments at once refuses what is not finite, and for one broken sensor all of
-        them would brake. So it is asked again, with what that one saw last in its place; where it has yet to see
-        anything in its episode with what another sees, and it begins anew as soon as it does.
+        them would brake. So it is asked again, with a substitute for what that one sees; where that was another's, it
+        begins anew as soon as it sees something itself.
         """
-        unseen = np.zeros_like(self._known)
         if not self.limits.survive_errors:
-            return self.policy.act(obs), unseen
-        sound = self._sound(obs)
-        if self._seen is not None and _layout(self._seen) != _layout(obs):  # another camera: what was seen fits no more
-            self._seen, self._known = None, np.zeros_like(sound)
-        if (seeing := self._borrowed & sound).any():
+            return self.policy.act(obs), np.zeros(len(self._stopped), dtype=np.bool_)
+        sound, known = sound_rows(obs), self._substitutes
+        if (seeing := known.borrowed & sound).any():
             self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, seeing)
-            self._borrowed &= ~seeing
+            known.borrowed &= ~seeing
         try:
-            said = self.policy.act(obs)
+            said, unseen = self.policy.act(obs), np.zeros_like(sound)
         except FORGIVEN:
             if sound.all() or not sound.any():
                 raise
-            said, unseen = self.policy.act(self._mended(obs, sound)), ~sound
-            self._borrowed |= unseen & ~self._known
-        self._remember(obs, sound)
+            said, unseen = self.policy.act(known.instead(obs, sound)), ~sound
+        known.remember(obs, sound)
         return said, unseen
 
-    def _sound(self, obs: TensorDict) -> np.ndarray:
-        """Where all floats that are seen are finite, bool `[E]`."""
-        assert self._last is not None
-        sound = np.ones(len(self._last), dtype=np.bool_)
-        for value in obs.values(True, True) if len(obs) == len(sound) else ():
-            if value.is_floating_point():
-                sound &= torch.as_tensor(value).isfinite().reshape(len(sound), -1).all(1).numpy(force=True)
-        return sound
-
-    def _mended(self, obs: TensorDict, sound: np.ndarray) -> TensorDict:
-        """The observations with the last sound ones, or those of another, in place of those that are not."""
-        mended, blind = obs.clone(), ~sound & ~self._known
-        if blind.any():
-            first = int(np.flatnonzero(sound)[0])
-            mended[torch.from_numpy(blind)] = obs[first : first + 1].expand(int(blind.sum()))
-        if (known := ~sound & self._known).any():
-            assert self._seen is not None
-            rows = torch.from_numpy(known)
-            mended[rows] = self._seen[rows]
-        return mended
-
-    def _remember(self, obs: TensorDict, sound: np.ndarray) -> None:
-        """What is seen soundly now is what was seen last; of observations without floats nothing is needed."""
-        if not any(value.is_floating_point() for value in obs.values(True, True)):
-            return
-        if self._seen is None or sound.all():
-            self._seen = obs.clone()
-        else:
-            rows = torch.from_numpy(sound)
-            self._seen[rows] = obs[rows]
-        self._known |= sound
-
-    def _stale(self, obs: TensorDict, now: float) -> np.ndarray:
+    def _stale(self, obs: TensorDict) -> np.ndarray:
+        """Where what is seen is too old to act on, or of an unknown age, bool `[E]`."""
         if self.limits.max_age is None:
             return np.zeros(obs.batch_size[0], dtype=np.bool_)
         if "time" not in obs:
             raise BadInput("Guard: observations carry no time", expected="`time` [E], seconds", do="or max_age=None")
-        age = now - np.asarray(obs["time"], np.float64).reshape(-1)
+        age = self.clock() - np.asarray(obs["time"], np.float64).reshape(-1)
         # From the future, or NaN: a clock that cannot be trusted is no better than an old picture.
         return ~((age <= self.limits.max_age) & (age >= -self.limits.max_age))
 
@@ -395,11 +374,6 @@ class Guard:
         limited = np.clip(self._last + np.clip(inside - self._last, -fall, rise), self.low, self.high)
         self.interventions["rate"] += int((np.abs(limited - inside) > worth).any(1).sum())
         return limited
-
-
-def _layout(obs: TensorDict) -> dict[Any, Any]:
-    """What observations consist of: shape and type by key."""
-    return {key: (value.shape, value.dtype) for key, value in obs.items(True, True)}
 
 
 def _stoppable(room: np.ndarray, bend: float) -> np.ndarray:

@@ -62,7 +62,6 @@ class MPC:
         fallbacks: how often an environment was due and no candidate had a finite energy, since construction. It then
             does what is left of its last plan, and after that rests.
         plan_seconds: wall time from observation to action of each `act` that planned, seconds; the latest `KEPT`.
-        plan_rows: how many environments it planned for; as many.
         last_plan: what the last call of `plan` found, for the environments `last_rows`.
         last_rows: indices of these environments, `[n]`.
         last_context: what the model knew when it found that, E = n.
@@ -107,7 +106,6 @@ class MPC:
         self.deadline_ms, self.chunk, self.max_bytes = deadline_ms, chunk, max_bytes
         self.fallbacks = self.incomplete = 0
         self.plan_seconds: deque[float] = deque(maxlen=KEPT)
-        self.plan_rows: deque[int] = deque(maxlen=KEPT)
         self.last_plan: Plan | None = None
         self.last_rows = np.zeros(0, dtype=np.int64)
         self.last_context: Context | None = None
@@ -140,13 +138,23 @@ class MPC:
         if not mask.any():
             return
         _require_sound(goal, "goal", mask)
-        self._clock[mask] = 0
         rows = torch.from_numpy(np.flatnonzero(mask))
         self._goal[rows] = begun(self.energy, self._encode(goal[rows])[:, 0])
-        self._plan[rows.to(self._plan.device)] = self._rest
         for row in rows.tolist():
             self._noise.restart(row, seeds[row])
-        self._done[mask] = self._still
+        self.anew(mask)
+
+    def anew(self, mask: np.ndarray) -> None:
+        """Forgets, in the midst of an episode, what was seen, done and planned, to go on from what is seen next.
+
+        The goal stays, with what the energy remembers of it, such as which of several was visited.
+
+        Args:
+            mask: bool `[E]`, the environments.
+        """
+        assert self._clock is not None
+        self._clock[mask], self._done[mask] = 0, self._still
+        self._plan[torch.as_tensor(mask, device=self._plan.device)] = self._rest
 
     def _seeds(self, obs: TensorDict) -> list[int]:
         """Of the noise of each environment."""
@@ -201,7 +209,6 @@ class MPC:
             if len(rows := np.flatnonzero(self._clock % self.replan == 0)):
                 self._replan(rows)
                 self.plan_seconds.append(time.perf_counter() - began)
-                self.plan_rows.append(len(rows))
         except BaseException:
             self._latents = seen  # whoever survives this calls again, and must not find one frame there twice
             raise

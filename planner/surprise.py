@@ -5,7 +5,8 @@ thresholds are conformal (Vovk et al., 2005): of n held-out episodes the greates
 the k-th smallest, k = ceil((n + 1)(1 - alpha)). A further episode that is exchangeable with them, of the same length or
 shorter, then passes the threshold anywhere at all with a chance of at most alpha. Whole episodes are counted because
 the steps of one are not exchangeable with each other. Nothing is promised for other episodes, such as those of another
-policy, and nothing about how much of what is impossible is noticed; that is measured (`benchmarks/claims`).
+policy or longer ones, and nothing about how much of what is impossible is noticed; that is measured
+(`benchmarks/claims`), looking as far ahead as calibration clips say, 1 to 3 model steps; a monitor looks `STEPS`.
 """
 
 from __future__ import annotations
@@ -202,10 +203,14 @@ def fit(
         seed: episode k is made from (`CALIBRATE_STREAM`, seed, k), which no training or evaluation uses.
         steps: model steps ahead.
         progress: called with episodes done and in all.
+
+    Raises:
+        BadInput: if the checkpoint does not fit the task's actions, or episodes are too few, or too short to be judged.
     """
     model, scores = checkpoint.model, []
     check_length(model, steps, length, "episodes are")
     conformal(np.zeros(episodes), IMPOSSIBLE)  # too few would be told after minutes of play
+    checkpoints.check_fits(env, checkpoint)
     progress(0, episodes)
     for k in range(episodes):
         rng = np.random.default_rng([CALIBRATE_STREAM, seed, k])
@@ -283,7 +288,7 @@ class Monitor:
         thresholds: when to call a step what.
 
     Attributes:
-        energy: of the last `observe`, `[E]`, NaN where nothing was foreseen yet.
+        energy: of the last `observe`, `[E]`, NaN where nothing was judged.
     """
 
     def __init__(self, model: WorldModel, thresholds: Thresholds) -> None:
@@ -295,7 +300,7 @@ class Monitor:
     def reset(self, size: int, mask: np.ndarray | None = None) -> None:
         """New episodes in the rows of `mask`, bool `[size]`; in all when None or at the first call."""
         if mask is None or len(self._age) != size:
-            self._age = np.zeros(size, np.int64)
+            self._age, self.energy = np.zeros(size, np.int64), np.full(size, np.nan)
             self._latents: Tensor | None = None  # [E, span + 1, D], oldest first
             self._looked = False  # since `applied` was told of a step
             self._done = np.zeros((size, self._span, self.model.action.env_dim), np.float32)
@@ -303,8 +308,18 @@ class Monitor:
         self._age[mask] = 0
 
     @torch.no_grad()
-    def observe(self, obs: TensorDict) -> np.ndarray:
-        """What is seen now, batch `[E]`, to indices in `STATES`, `[E]`."""
+    def observe(self, obs: TensorDict, seen: np.ndarray | None = None) -> np.ndarray:
+        """What is seen now, batch `[E]`, to indices in `STATES`, `[E]`; what is not judged is normal.
+
+        Not judged, with an energy of NaN, are the first steps of an episode and those after a gap in what was seen.
+
+        Args:
+            obs: observations.
+            seen: bool `[E]`, of which environments they show what is there now; None: of all. A picture that came late
+                shows the past, which would look impossible: such a row is not judged, nor is anything foreseen from
+                what was seen there until then.
+        """
+        self.energy = np.full(len(self._age), np.nan)
         if len(self._age) != obs.batch_size[0]:
             expected, got = f"{len(self._age)} environments", str(obs.batch_size[0])
             raise BadInput("surprise: batch is off", expected=expected, got=got, do="call reset first")
@@ -313,6 +328,8 @@ class Monitor:
             self._latents = fresh.expand(-1, self._span + 1, *fresh.shape[2:]).clone()
         self._latents = torch.cat([self._latents[:, 1:], fresh], 1)
         self._age += 1
+        if seen is not None:
+            self._age[~seen] = 0
         self._looked = True
         found = [self._energy(row) if age > self._span else np.nan for row, age in enumerate(self._age)]
         self.energy = np.array(found)

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import toy_checkpoint
+from toys import SPEC, toy_checkpoint
 
 import planner.collect
 from planner import checkpoint
+from planner.actions import ActionSpec
 from planner.collect import (
     COLLECT_STREAM,
     PLANNED_STREAM,
@@ -449,6 +450,18 @@ def test_a_planner_with_other_settings_does_not_go_on_with_a_dataset(tmp_path: P
     checkpoint.save(tmp_path / "toy", loaded.model, planner=settings, **facts)
     with pytest.raises(BadInput, match="was made with another policy"):
         collect("TwoRoom", tmp_path / "d", **HOW | {"episodes": 1}, checkpoint=tmp_path / "toy")
+
+
+def test_a_planner_of_another_robot_collects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dataset had the task's bounds, and actions of twice as much, which were then trained on."""
+    half = ActionSpec((-0.6, -0.6), (0.6, 0.6), SPEC.units, SPEC.block)
+    room = type(load_envs().make("TwoRoom", size=SIZE))
+    monkeypatch.setattr(room, "action_spec", lambda self: half)
+    monkeypatch.setattr("planner.collect._work", lambda *_: pytest.fail("a worker was started"))
+    facts = HOW | {"checkpoint": toy_checkpoint(tmp_path / "toy")}
+    with pytest.raises(BadInput, match="checkpoint and task differ in their actions; expected .*0.6.*got .*1.2"):
+        collect("TwoRoom", tmp_path / "d", **facts)
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize("wrong", [(0, 3, 5), (4, 3, 5), (1, 1, 0), (1, 1, 1, -1), (1, 1, 5, 6)])

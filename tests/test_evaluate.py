@@ -22,6 +22,7 @@ from planner import checkpoint
 from planner.actions import ActionSpec
 from planner.checkpoint import Checkpoint
 from planner.errors import BadInput
+from planner.evaluate import run
 from planner.evaluate.own_goal import film, read_picture, write_picture
 from planner.evaluate.protocol import STANDARD, STRICT, Judge, NoopPolicy, RandomPolicy, held_out_pairs, play_pairs
 from planner.evaluate.run import Outcome, Protocol, card_figures, evaluate, write_results
@@ -64,6 +65,34 @@ def test_the_commit_is_asked_before_the_first_pair_is_played(loaded: Checkpoint,
     )
     assert measure(loaded, episodes=1).result["commit"] == "c0ffee"
     assert seen[0] == "asked" and "played" in seen
+
+
+@pytest.mark.parametrize("show", [(), (1, 3)])
+def test_only_films_that_can_be_shown_are_kept(show: tuple[int, ...], monkeypatch: Any) -> None:
+    """All were kept till the end: 200 long episodes were two gigabytes of pictures, of which eight are shown."""
+    monkeypatch.setattr(run, "MAX_CLIPS", 2)
+    room, protocol = load_envs().make("TwoRoom", SIZE), Protocol(episodes=6, distance=5, oracle=False)
+    pairs = held_out_pairs(room, 6, 5, 3)
+    judged = iter([True, False, True, True, False, False])
+    monkeypatch.setattr(run, "STANDARD", Judged(judged))
+    rest = NoopPolicy(np.array(SPEC.low), np.array(SPEC.high))
+    episodes = run._play("planner", rest, [room], pairs, protocol, lambda *_: None, show)
+    outcomes = [episode.success for episode in episodes]
+    assert outcomes == [True, False, True, True, False, False]
+    kept = [k for k, episode in enumerate(episodes) if episode.frames and episode.states]
+    assert kept == (list(show) or [0, 1, 2, 4]), "the first of either kind"
+    assert show or set(run.choose(outcomes, 2)) <= set(kept)
+    room.close()
+
+
+class Judged:
+    """Says of an episode's last step what it is told to, and of those before that they are not there yet."""
+
+    def __init__(self, says: Any) -> None:
+        self.says = says
+
+    def reached(self, distances: list[float]) -> bool:
+        return len(distances) == 10 and next(self.says)
 
 
 # Results -----------------------------------------------------------------------------------------------------------

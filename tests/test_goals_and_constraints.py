@@ -120,8 +120,11 @@ SLOW = LinearModel(torch.eye(2), 0.2 * torch.eye(2), ActionSpec((-1.0, -1.0), (1
 CORNERS = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, -1.0], [-1.0, 0.0]]])  # [E, G, D]
 
 
-def driven(energy: Any, steps: int, restart: int | None = None) -> Tensor:
-    """Where two robots that can go 0.2 a step go, from the origin, `[steps + 1, E, D]`; the first begins anew."""
+def driven(energy: Any, steps: int, restart: int | None = None, anew: int | None = None) -> Tensor:
+    """Where two robots that can go 0.2 a step go, from the origin, `[steps + 1, E, D]`.
+
+    The first begins a new episode at `restart`, and plans anew in the same one at `anew`.
+    """
     policy = MPC(SLOW, energy, CEM(samples=128, elites=16), horizon=8, iterations=4)
     at = torch.zeros(2, 2)
     look = partial(TensorDict, batch_size=[2])
@@ -131,6 +134,8 @@ def driven(energy: Any, steps: int, restart: int | None = None) -> Tensor:
         if step == restart:
             at = torch.where(torch.tensor([[True], [False]]), 0.0, at)
             policy.reset(look({"state": at}), look({"state": CORNERS}), np.array([True, False]))
+        if step == anew:
+            policy.anew(np.array([True, False]))
         at = at + 0.2 * torch.from_numpy(policy.act(look({"state": at})))
         way.append(at)
     return torch.stack(way)
@@ -159,6 +164,12 @@ def test_a_robot_that_begins_anew_has_visited_nothing() -> None:
     again, other = first_met(way[21:])
     assert 0 < again[0] < again[1], "both once more"
     assert other[0] == -1, "the other robot is not disturbed"
+
+
+def test_who_plans_anew_goes_on_to_the_next_goal() -> None:
+    """After a false alarm of the monitor a robot that was told to plan anew went back to its first goal."""
+    way = driven(Goals("sequence", near=0.01), 40, anew=20)
+    assert ((way[20:] - CORNERS[:, 1]).norm(dim=-1) < 0.5).all(), "1.4 apart"
 
 
 def test_all_goals_are_visited_in_any_order_and_without_near_none_is() -> None:

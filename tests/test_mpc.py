@@ -90,6 +90,11 @@ def drive(policy: MPC, cart: Cart, steps: int) -> np.ndarray:
     return np.stack(actions)
 
 
+def searched(policy: MPC, model: Watched) -> list[int]:
+    """How many environments each search was for, by what `model` rehearsed: a rollout an iteration, and the last."""
+    return [len(context.actions) for context in model.contexts[:: policy.iterations + 1]]
+
+
 def begin(policy: MPC) -> Cart:
     cart = Cart(torch.zeros(E, 2))
     policy.reset(cart.obs, GOAL)
@@ -175,8 +180,8 @@ def test_it_plans_when_due_and_looks_at_every_boundary(execute: int) -> None:
     assert len(model.frames) == 1, "the goal, once"
     drive(policy, cart, 12)
     assert len(model.frames) - 1 == 12 // BLOCK
-    assert list(policy.plan_rows) == [E] * (12 // (BLOCK * execute))
-    assert len(policy.plan_seconds) == len(policy.plan_rows) and min(policy.plan_seconds) > 0
+    assert searched(policy, model) == [E] * (12 // (BLOCK * execute))
+    assert len(policy.plan_seconds) == 12 // (BLOCK * execute) and min(policy.plan_seconds) > 0
     assert policy.last_plan is not None and policy.last_plan.actions.shape == (E, 8, BLOCK)
     assert policy.last_rows.tolist() == [0, 1, 2]
 
@@ -211,9 +216,10 @@ def test_a_robot_that_never_ends_does_not_fill_the_memory(monkeypatch: pytest.Mo
     """Times of searches were kept without end; now as many as the longest evaluation reads, the latest."""
     assert mpc.KEPT >= 100_000
     monkeypatch.setattr(mpc, "KEPT", 3)
-    policy = make(Watched())
+    model = Watched()
+    policy = make(model)
     drive(policy, begin(policy), 5 * BLOCK)
-    assert list(policy.plan_rows) == [E] * 3 and len(policy.plan_seconds) == 3
+    assert searched(policy, model) == [E] * 5 and len(policy.plan_seconds) == 3
 
 
 @pytest.mark.parametrize("replan", [1, 3, 4])
@@ -229,7 +235,7 @@ def test_steps_without_an_act_keep_to_the_plan(replan: int) -> None:
     assert policy._clock.tolist() == [waits] * E and (policy._done[:, -1] == 0.5).all()
     looks = len(model.frames)
     action = policy.act(cart.obs)
-    assert len(model.frames) == looks + 1 and len(policy.plan_rows) == (2 if waits == replan else 1)
+    assert len(model.frames) == looks + 1 and searched(policy, model) == [E] * (2 if waits == replan else 1)
     np.testing.assert_array_equal(action, policy._queue[:, waits % replan])
 
 
@@ -245,7 +251,7 @@ def test_plans_inside_a_block_see_frames_a_block_apart(history: int, replan: int
         states.append(cart.obs["state"])
         actions.append(policy.act(cart.obs))
         cart.step(actions[-1])
-    assert list(policy.plan_rows) == [E] * 6
+    assert searched(policy, model) == [E] * 6
     still = [np.zeros((E, 1))] * (history * BLOCK)
     per_plan = len(model.contexts) // 6
     for number, context in enumerate(model.contexts[::per_plan]):
@@ -295,12 +301,12 @@ def test_a_masked_reset_leaves_the_others_alone(late: int, execute: int) -> None
     goal = GOAL.clone()
     goal["state"][1, 0] = 0.8
     goal["state"][[0, 2]] = float("nan")  # rows that are not reset are not read
-    before, calls = policy._queue[[0, 2]].copy(), len(policy.plan_rows)
+    before, calls = policy._queue[[0, 2]].copy(), len(searched(policy, model))
     policy.reset(cart.obs, goal, np.array([False, True, False]))
-    assert len(policy.plan_rows) == calls and np.array_equal(before, policy._queue[[0, 2]])
+    assert len(searched(policy, model)) == calls and np.array_equal(before, policy._queue[[0, 2]])
     cart.step(policy.act(cart.obs))
     together = (4 + late) % (BLOCK * execute) == 0
-    assert list(policy.plan_rows)[calls:] == [E if together else 1]
+    assert searched(policy, model)[calls:] == [E if together else 1]
     row = 1 if together else 0
     torch.testing.assert_close(model.contexts[-1].latent["latent"][row, :, :2], elsewhere.expand(3, -1))
     torch.testing.assert_close(model.contexts[-1].actions[row], torch.full((2, BLOCK), REST))

@@ -324,7 +324,7 @@ def test_the_impossible_stops_the_robot_until_the_next_goal(tmp_path: Path, film
     asked.begin(film[20].tobytes())
     answers = [asked.act(picture.tobytes()) for picture in film[:20]]
     states = [answer["state"] for answer in answers]
-    assert states[0] == "normal" and answers[0]["surprise"] is None  # nothing was foreseen yet
+    assert states[0] is None and answers[0]["surprise"] is None  # nothing was foreseen yet
     first = states.index("impossible")
     assert answers[first]["surprise"] > 0
     assert all(answer["action"] == [0, 0] and answer["changed"] == {"stopped": 1} for answer in answers[first:])
@@ -333,6 +333,34 @@ def test_the_impossible_stops_the_robot_until_the_next_goal(tmp_path: Path, film
     assert len(status["surprise"]) == 20
     asked.begin(film[20].tobytes())
     assert asked.act(film[0].tobytes())["action"] != [0, 0]
+
+
+def test_who_plans_anew_is_told_why(tmp_path: Path, film: np.ndarray) -> None:
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    asked = Session(loaded, Limits(on_impossible="replan"), thresholds=watched(loaded, 1e-9, 1e-9))
+    asked.begin(film[20].tobytes())
+    answers = [asked.act(picture.tobytes()) for picture in film[:20]]
+    (known,) = [step for step, answer in enumerate(answers) if answer["state"]]  # the next would be 11 steps later
+    assert answers[known]["state"] == "impossible" and answers[known]["surprise"] > 0
+
+
+def test_what_could_not_be_judged_is_not_called_what_the_last_step_was(tmp_path: Path, film: np.ndarray) -> None:
+    """Where the encoder failed the answer said once more what the monitor had said before, and at the first look the
+    robot got no answer at all.
+    """
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    asked, encode = Session(loaded, Limits(), thresholds=watched(loaded, 1e-9, 1e-9)), loaded.model.encode
+    asked.begin(film[20].tobytes())
+    loaded.model.encode = broken  # type: ignore[method-assign]
+    first = asked.act(film[0].tobytes())
+    assert first["action"] == [0, 0] and first["state"] is None and first["changed"]["error"] == 2
+    loaded.model.encode = encode  # type: ignore[method-assign]
+    states = [asked.act(picture.tobytes())["state"] for picture in film[1:20]]
+    assert states[-1] == "impossible"
+    loaded.model.encode = broken  # type: ignore[method-assign]
+    answer = asked.act(film[20].tobytes())
+    assert answer["state"] is None and answer["surprise"] is None
+    assert asked.status()["alarms"]["impossible"] == states.count("impossible")
 
 
 def test_the_page_and_its_pictures(tmp_path: Path, film: np.ndarray) -> None:
@@ -379,8 +407,12 @@ def test_steps_are_done_one_after_the_other(tmp_path: Path, film: np.ndarray) ->
 
 
 def test_who_asks_nobody_is_told(film: np.ndarray) -> None:
+    """A port that is none was a bare `ValueError`, and port 0 became 80, unsaid."""
     with pytest.raises(BadInput, match=r"Remote: address is off; expected http://HOST:PORT; got 'localhost:8790'"):
         Remote("localhost:8790")
+    for port in ("99999", "0", "abc", "-1"):
+        with pytest.raises(BadInput, match=f"Remote: address is off; expected http://HOST:PORT; got 'http://h:{port}'"):
+            Remote(f"http://h:{port}")
     with pytest.raises(BadInput, match=r"no planner answers at http://127.0.0.1:9; .*start `jepa-mpc serve TASK`"):
         Remote("http://127.0.0.1:9").act(batch(film[0]))
     with pytest.raises(BadInput, match="one robot a server; expected E = 1; got E = 2"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from toys import SPEC, dot_store, toy_checkpoint, toy_model
 
 import envs
 from planner import checkpoint, surprise
+from planner.actions import ActionSpec
 from planner.cli import main
 from planner.collect import CALIBRATE_STREAM, COLLECT_STREAM, PLANNED_STREAM, play_episode
 from planner.errors import BadInput
@@ -196,6 +198,28 @@ def test_nothing_is_judged_from_frames_and_actions_that_are_not_a_step_apart(tmp
         np.testing.assert_allclose(energy[t], whole[t], rtol=1e-4)
 
 
+def test_a_picture_that_came_late_is_not_judged_nor_foreseen_from(tmp_path: Path) -> None:
+    """It was taken for a present one and called impossible: a robot whose camera stuttered once had stopped for good.
+
+    What is seen beside it is judged as ever.
+    """
+    store, model = dot_store(tmp_path / "dots"), toy_model()
+    pixels, actions = (torch.from_numpy(store.data[key].numpy()[:2]) for key in ("pixels", "actions"))
+    monitor, late, span, energy = Monitor(model, Thresholds(**GOOD)), 17, first_step(model, 2), []
+    monitor.reset(2)
+    for t in range(30):
+        shown = pixels[:, t].clone()
+        shown[0] = pixels[0, t - 5 * (t == late)]
+        states = monitor.observe(TensorDict({"pixels": shown}, batch_size=[2]), np.array([t != late, True]))
+        assert (states[np.isnan(monitor.energy)] == 0).all()
+        energy.append(monitor.energy)
+        monitor.applied(actions[:, t].numpy())
+    for row, judged in enumerate(([*range(span, late), *range(late + span + 1, 30)], range(span, 30))):
+        whole = film_energies(model, pixels[row].numpy(), actions[row].numpy(), 2)
+        assert np.flatnonzero(np.isfinite(np.array(energy)[:, row])).tolist() == list(judged)
+        np.testing.assert_allclose(np.array(energy)[list(judged), row], whole[list(judged)], rtol=1e-4)
+
+
 def test_a_monitor_wants_its_batch() -> None:
     with pytest.raises(BadInput, match="batch is off; expected 0 environments; got 1; call reset first"):
         Monitor(toy_model(), Thresholds(**GOOD)).observe(TensorDict(batch_size=[1]))
@@ -305,12 +329,14 @@ class Says:
     """A monitor that says what it is told to, a row of states an `observe`, and remembers what it was told."""
 
     def __init__(self, *says: list[int] | Exception) -> None:
-        self.says, self.resets, self.done = list(says), [], []
+        self.says, self.resets, self.done, self.seen = list(says), [], [], []
+        self.energy = np.zeros(2)
 
     def reset(self, size: int, mask: np.ndarray | None = None) -> None:
         self.resets.append(None if mask is None else mask.tolist())
 
-    def observe(self, obs: TensorDict) -> np.ndarray:
+    def observe(self, obs: TensorDict, seen: np.ndarray) -> np.ndarray:
+        self.seen.append(seen.tolist())
         said = self.says.pop(0)
         if isinstance(said, Exception):
             raise said
@@ -376,6 +402,43 @@ def test_an_alarm_that_nobody_can_hear_still_stops_the_robot() -> None:
     sent = [guard.act(look(0, 0)) for _ in range(3)]
     assert (np.array(sent)[1:, 0] == 0).all() and (np.array(sent)[:, 1] == 1).all()
     assert guard.report() == {"stopped": 2, "error": 4} and isinstance(guard.last_error, OSError)
+
+
+def test_an_alarm_is_told_though_the_policy_cannot_begin_anew() -> None:
+    """The alarm was counted, and the lamp stayed dark."""
+
+    class Tired(Steady):
+        def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
+            if mask is not None:
+                raise RuntimeError("no")
+
+    told: list[list[int]] = []
+    options: dict[str, Any] = {"monitor": Says([2, 0]), "on_alarm": lambda states: told.append(states.tolist())}
+    guard = Guard(Tired(), SPEC, Limits(on_impossible="replan"), **options)
+    guard.reset(look(0, 0), look(1, 2))
+    guard.act(look(0, 0))
+    assert told == [[2, 0]] and guard.alarms["impossible"] == 1 and guard.report() == {"error": 2}
+
+
+def test_who_is_to_act_on_the_impossible_needs_somebody_who_sees_it() -> None:
+    """A guard without a monitor took `on_impossible="stop"` and never stopped."""
+    for response in ("stop", "replan"):
+        with pytest.raises(BadInput, match=f"on_impossible without a monitor; got '{response}'; hand over a monitor"):
+            Guard(Steady(), SPEC, Limits(on_impossible=response))
+
+
+def test_what_is_stale_or_broken_is_not_judged() -> None:
+    """One sensor's NaN left the monitor without a word about the others, where the encoder refuses it."""
+    monitor = Says([0, 0], [0, 0], [0, 0])
+    monitor.energy = np.array([0.1, np.nan])
+    guard = Guard(Steady(), SPEC, Limits(max_age=1), clock=lambda: 10.0, monitor=monitor)  # type: ignore[arg-type]
+    guard.reset(look(0, 0), look(1, 2))
+    for is_, taken in (((0, 0), (10.0, 10.0)), ((0, 0), (3.0, 10.0)), ((0, math.nan), (10.0, 10.0))):
+        obs = look(*is_)
+        obs["time"] = torch.tensor(taken)
+        guard.act(obs)
+    assert monitor.seen == [[True, True], [False, True], [True, False]]
+    assert guard.judged == 3
 
 
 def test_an_episode_that_is_planned_anew_keeps_its_noise() -> None:
@@ -446,7 +509,8 @@ def test_an_evaluation_counts_alarms_if_asked(folder: Path) -> None:
     sharp = Thresholds(**GOOD | {"unusual": 0.0, "impossible": 1e9})
     result = evaluate(envs, "TwoRoom", loaded, loaded.planner, protocol, watch=sharp).result
     assert result["alarms"]["steps"] <= 40
-    assert result["alarms"]["unusual"] == max(0, result["alarms"]["steps"] - 2 * first_step(loaded.model, 2))
+    judged = max(0, result["alarms"]["steps"] - 2 * first_step(loaded.model, 2))  # the first ones cannot be
+    assert result["alarms"]["unusual"] == result["alarms"]["judged"] == judged
     assert result["alarms"]["impossible"] == 0
     assert "alarms" not in evaluate(envs, "TwoRoom", loaded, loaded.planner, protocol).result
     sharp = Thresholds(**GOOD | {"unusual": 0.0, "impossible": 1e-9})
@@ -490,6 +554,8 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "does not say what task it is of; give --task" in say("surprise ok.npz" + with_toy, capsys)
     assert "unknown task" in say("surprise Fly --fit", capsys)
     assert "episodes is off" in say("surprise TwoRoom --fit --episodes 0", capsys)
+    assert "--steps is not read without --fit; leave it out" in say("surprise dots --steps 7" + with_toy, capsys)
+    assert "--episode is not read with --fit; leave it out" in say("surprise TwoRoom --fit --episode 3", capsys)
     assert "has no monitor of surprise" in say("evaluate TwoRoom --surprise" + with_toy, capsys)
 
 
@@ -509,6 +575,33 @@ def test_a_clip_too_short_to_judge_is_told(
         else:
             main(words.split())
             assert "1 normal" in capsys.readouterr().out
+
+
+def test_actions_that_no_robot_does_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a recording in other units nothing could be foreseen: 0 steps of any kind were told, as a success."""
+    monkeypatch.chdir(tmp_path)
+    surprise.save(toy_checkpoint(tmp_path / "toy"), fitted(tmp_path / "toy"))
+    pixels, actions = np.zeros((31, 32, 32, 3), np.uint8), np.full((30, 2), SPEC.high[0])
+    words = "surprise clip.npz --task TwoRoom --checkpoint toy --out seen"
+    np.savez(tmp_path / "clip.npz", pixels=pixels, actions=actions.astype(np.float32))
+    main(words.split())
+    np.savez(tmp_path / "clip.npz", pixels=pixels, actions=np.where(np.arange(60).reshape(30, 2) == 7, 1e300, actions))
+    assert "clip.npz: actions are out of the task's bounds; expected " in say(words, capsys)
+
+
+def test_a_longer_clip_is_told_to_be_beyond_the_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of ordinary episodes six times as long as those that thresholds are from a quarter has an unusual step."""
+    monkeypatch.chdir(tmp_path)
+    surprise.save(toy_checkpoint(tmp_path / "toy"), fitted(tmp_path / "toy"))
+    for length in (30, 31):
+        pixels, actions = np.zeros((length + 1, 32, 32, 3), np.uint8), np.zeros((length, 2))
+        np.savez(tmp_path / "clip.npz", pixels=pixels, actions=actions)
+        main(["surprise", "clip.npz", "--task", "TwoRoom", "--checkpoint", "toy", "--out", "seen"])
+        assert ("rates of alarms hold for up to 30" in capsys.readouterr().out) == (length == 31)
 
 
 def test_fit_then_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -537,9 +630,19 @@ def test_an_evaluation_shows_alarms_and_the_episodes_that_are_asked_for(
     words = "evaluate TwoRoom --checkpoint toy --episodes 3 --distance 5 --no-oracle --out seen"
     main([*words.split(), "--surprise", "--show", "2"])
     alarms, page = json.loads(Path("seen/results.json").read_text())["alarms"], Path("seen/report.html").read_text()
-    told = f"of {alarms['steps']} steps the monitor of surprise called {alarms['unusual']} unusual"
+    steps = f"{alarms['judged']} steps that can be judged ({alarms['steps']} in all)"
+    told = f"of {steps} the monitor of surprise called {alarms['unusual']} unusual"
     assert f"TwoRoom: {told}" in " ".join(capsys.readouterr().out.split()) and f"Alarms: {told}" in page
     assert "Episode 2," in page and "Episode 0," not in page
     assert "no such episodes to show; expected up to 8 of 0 to 2; got [3]" in say(words + " --show 3", capsys)
     assert "on_impossible without a monitor" in say(words + " --on-impossible stop", capsys)
     assert "on_impossible and record" in say(words + " --surprise --on-impossible stop --record", capsys)
+
+
+def test_no_thresholds_of_another_robot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play far beyond the bounds that the model knows gave thresholds without a word."""
+    monkeypatch.setattr(surprise, "record_episode", lambda *_: pytest.fail("an episode was played"))
+    with envs.make("TwoRoom", size=32) as env:
+        monkeypatch.setattr(env, "action_spec", lambda: ActionSpec((-9.0, -9.0), (9.0, 9.0), SPEC.units, SPEC.block))
+        with pytest.raises(BadInput, match="checkpoint and task differ in their actions; expected .*9.0.*got .*1.2"):
+            surprise.fit(toy_loaded(), env)

@@ -10,6 +10,7 @@ from ..checkpoint import Checkpoint
 from ..errors import BadInput
 from ..guard import Guard, Limits
 from ..pictures import batch
+from ..surprise import Monitor, Thresholds
 
 
 class Agent:
@@ -23,14 +24,23 @@ class Agent:
         loaded: whose planner acts.
         limits: what its guard keeps; errors of the planner go through by default.
         seed: of its noise.
+        thresholds: of the checkpoint's monitor of surprise (`surprise.load`); None: nobody looks. An environment that
+            begins an episode by itself must tell so by `episode_start` or by another goal, else the jump is impossible.
+
+    Raises:
+        BadInput: `limits` say what to do about the impossible, and there are no thresholds.
 
     Attributes:
         guard: what stands between the planner and the robots, with what it counted.
     """
 
-    def __init__(self, loaded: Checkpoint, limits: Limits | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, loaded: Checkpoint, limits: Limits | None = None, seed: int = 0, thresholds: Thresholds | None = None
+    ) -> None:
         policy = loaded.planner.build(loaded.model, seed)
-        self.guard = Guard(policy, loaded.model.action, limits or Limits(survive_errors=False))
+        monitor = None if thresholds is None else Monitor(loaded.model, thresholds)
+        limits = limits or Limits(survive_errors=False)
+        self.guard = Guard(policy, loaded.model.action, limits, monitor=monitor)
         self._goal: np.ndarray | None = None  # [E, size, size, 3], of the episodes that run
 
     def predict(

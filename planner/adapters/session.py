@@ -38,7 +38,7 @@ class Session:
         clock: seconds; what ages of pictures and times are reckoned by.
 
     Raises:
-        BadInput: `deadline_ms` is none.
+        BadInput: `deadline_ms` is none, or `limits` say what to do about the impossible and there are no thresholds.
     """
 
     def __init__(
@@ -51,10 +51,6 @@ class Session:
         deadline_ms: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if (
-            deadline_ms is not None and not 0 < deadline_ms < math.inf
-        ):  # else every search would fail, and the guard brake
-            raise BadInput("serve: deadline_ms is off", expected="a number above 0", got=str(deadline_ms))
         self.loaded, self.limits, self.thresholds, self.clock = loaded, limits, thresholds, clock
         self.policy = loaded.planner.build(loaded.model, seed, deadline_ms=deadline_ms)
         self.monitor = None if thresholds is None else Monitor(loaded.model, thresholds)
@@ -101,9 +97,10 @@ class Session:
 
         Returns:
             `step` of the episode, from 0, those without an answer counted too; `action` `[a]`, physical units; `state`,
-            a name in `STATES`, and `surprise`, the energy that it follows from (None where no monitor is, or nothing
-            was foreseen yet); `energy` of the plan that is followed, None before there is one of finite energy;
-            `changed`, what the guard changed in this step; `ms`, the time it took.
+            a name in `STATES`, and `surprise`, the energy that it follows from (both None where no monitor is, or this
+            step could not be judged, as the first ones of an episode); `energy` of the plan that is followed, None
+            before there is one of finite energy; `changed`, what the guard changed in this step; `ms`, the time it
+            took.
 
         Raises:
             BadInput: there is no goal yet, or picture or age are none; the robot has to brake then.
@@ -158,9 +155,9 @@ class Session:
 
     def _watched(self) -> tuple[str | None, float | None]:
         """What the monitor called this step, and its energy."""
-        if self.monitor is None:
+        if self.monitor is None or not math.isfinite(energy := float(self.monitor.energy[0])):
             return None, None
-        return STATES[int(self.monitor.thresholds.judge(self.monitor.energy)[0])], _finite(self.monitor.energy[0])
+        return STATES[int(self.monitor.thresholds.judge(np.array(energy)))], energy
 
     def status(self) -> dict[str, Any]:
         """What acts, within which limits, and what happened since it began."""

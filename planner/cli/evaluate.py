@@ -99,9 +99,12 @@ class Evaluate:
         settings = _override(loaded.planner, self)
         folder = checkpoints.find(self.task, self.checkpoint)
         watch = surprise.load(folder, loaded.sha256) if self.surprise else None
-        if self.on_impossible != "warn" and self.record:
-            do = "leave out --record: a card tells what the planner reaches by itself"
-            raise BadInput("evaluate: on_impossible and record", got=self.on_impossible, do=do)
+        if self.record:
+            do = "leave out --record: a card tells what the checkpoint's own planner reaches by itself"
+            if self.on_impossible != "warn":
+                raise BadInput("evaluate: on_impossible and record", got=self.on_impossible, do=do)
+            if settings != loaded.planner or self.deadline_ms is not None:
+                raise BadInput("evaluate: settings of another planner and record", do=do)
         out = self.out or Path("runs/evaluate") / folder_name(self.task)
         for place in (out, folder) if self.record else (out,):
             _try_to_write(place)  # before hours of playing

@@ -32,8 +32,8 @@ class Plan:
     """Do not plan: draw a random state and write its picture to GOAL."""
 
     def run(self) -> None:
+        from ..checkpoint import check_fits
         from ..evaluate.own_goal import film, read_picture, write_picture
-        from ..evaluate.run import check_fits
 
         check_seed("plan", self.seed)
         if self.steps < 1:
@@ -141,6 +141,10 @@ class Surprise:
             if (value := getattr(self, name)) < 1:
                 raise BadInput(f"surprise: {name} is off", expected="at least 1", got=str(value))
         check_seed("surprise", self.seed)
+        unread = ("episode", "task", "out") if self.fit else ("episodes", "length", "steps", "seed")
+        if given := [name for name in unread if getattr(self, name) != getattr(type(self), name)]:
+            which, do = ("with", "leave it out") if self.fit else ("without", "leave it out, or add --fit TASK")
+            raise BadInput(f"surprise: --{given[0]} is not read {which} --fit", do=do)
         if not self.fit:
             self._score()
             return
@@ -167,6 +171,10 @@ class Surprise:
         if recording.spec not in (None, loaded.model.action):
             expected, got = str(loaded.model.action), str(recording.spec)
             raise BadInput("recording and checkpoint differ in their actions", expected=expected, got=got)
+        if not loaded.model.action.admits(recording.actions):
+            expected = f"{list(loaded.model.action.low)} to {list(loaded.model.action.high)}"
+            got = f"{recording.actions.min(0).tolist()} to {recording.actions.max(0).tolist()}"
+            raise BadInput(f"{recording.title}: actions are out of the task's bounds", expected=expected, got=got)
         surprise.check_length(loaded.model, thresholds.steps, len(recording.actions), f"{recording.title} is")
         energy = surprise.film_energies(loaded.model, recording.pixels, recording.actions, thresholds.steps)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -176,4 +184,7 @@ class Surprise:
         where = "" if first is None else f"; the first impossible step is {first}"
         said = ", ".join(f"{counts[name]} {name}" for name in surprise.STATES)
         console.print(f"{recording.title}: {said}{where}", highlight=False)
+        if len(recording.actions) > thresholds.length:
+            longer = f"it has {len(recording.actions)} steps, and rates of alarms hold for up to {thresholds.length}"
+            console.print(longer, highlight=False)
         console.print(f"picture {picture}\nnumbers {numbers}", highlight=False)

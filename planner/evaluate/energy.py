@@ -72,14 +72,17 @@ def read_recording(path: Path, episode: int) -> Recording:
 
 
 def write_energy(path: Path, energy: np.ndarray, thresholds: Thresholds) -> tuple[dict[str, int], int | None]:
-    """Writes energies and states as JSON; returns how many steps are in each state, and the first impossible one."""
-    states = thresholds.judge(energy)
-    judged = states[np.isfinite(energy)]
-    counts = {name: int((judged == index).sum()) for index, name in enumerate(STATES)}
+    """Writes energies and states as JSON, null where nothing was foreseen.
+
+    Returns:
+        How many steps are in each state, and the first impossible one.
+    """
+    states, judged = thresholds.judge(energy), np.isfinite(energy)
+    counts = {name: int((states[judged] == index).sum()) for index, name in enumerate(STATES)}
     first = int((states == 2).argmax()) if counts["impossible"] else None
     content = {
-        "energy": [round(float(value), 6) if np.isfinite(value) else None for value in energy],
-        "state": [STATES[state] for state in states],
+        "energy": [round(float(value), 6) if known else None for value, known in zip(energy, judged, strict=True)],
+        "state": [STATES[state] if known else None for state, known in zip(states, judged, strict=True)],
         "first_impossible": first,
         "thresholds": asdict(thresholds),
     }

@@ -97,6 +97,11 @@ class Episode:
         self.frames.append(look["pixels"])
         self.states.append(info["state"])
 
+    def forget(self) -> None:
+        """Drops the film."""
+        self.frames.clear()
+        self.states.clear()
+
 
 def held_out_pairs(env: Any, n: int, distance: int | None, seed: int, own: bool = False) -> Pairs:
     """`n` pairs that lie `distance` environment steps apart in held-out play, one an episode; or of random states.
@@ -154,7 +159,7 @@ def play_pairs(
     judge: Judge = STANDARD,
     privileged: bool = False,
     film: Callable[[int], bool] = lambda k: False,
-    progress: Callable[[bool], None] = lambda success: None,
+    progress: Callable[[Episode], None] = lambda episode: None,
 ) -> list[Episode]:
     """Plays every pair, `len(envs)` at a time in lockstep, `budget` environment steps at most.
 
@@ -167,7 +172,7 @@ def play_pairs(
         judge: says when a goal is reached, which ends the episode.
         privileged: hand the policy the true `state` too (for the oracle).
         film: whether to keep the frames of pair k.
-        progress: called with the outcome after each episode.
+        progress: called with each episode once its group is over.
     """
     episodes: list[Episode] = []
     for first in range(0, len(pairs), len(envs)):
@@ -175,7 +180,7 @@ def play_pairs(
         filmed = [film(first + i) for i in range(len(group))]
         for episode in _play_group(envs[: len(group)], policy, group, first, budget, judge, privileged, filmed):
             episodes.append(episode)
-            progress(episode.success)
+            progress(episode)
     return episodes
 
 

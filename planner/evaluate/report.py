@@ -118,7 +118,13 @@ def alarms_told(result: Record) -> str | None:
         return None
     counts = " and ".join(f"{alarms.get(name, 0):,} {name}" for name in ("unusual", "impossible"))
     then = {"replan": ", and planned anew", "stop": ", and stopped"}.get(result.get("on_impossible", ""), "")
-    return f"of {alarms['steps']:,} steps the monitor of surprise called {counts}{then}"
+    steps = f"{alarms['steps']:,} steps"
+    if "judged" in alarms:  # results of before it was counted do not say
+        steps = f"{alarms['judged']:,} steps that can be judged ({alarms['steps']:,} in all)"
+    told = f"of {steps} the monitor of surprise called {counts}{then}"
+    if (length := alarms.get("length", math.inf)) < (budget := result.get("budget", 0)):
+        told += f"; episodes may last {budget} steps, and its rates hold for up to {length}"
+    return told
 
 
 def _looks(result: Record, episodes: Sequence[Record]) -> list[dict[str, str]]:
@@ -156,7 +162,8 @@ def _settings(result: Record) -> list[tuple[str, str]]:
         "reached means": "half the tolerance, for five steps" if result.get("strict") else "the task's tolerance, once",
         "pairs removed (solved at the start)": result.get("removed_pairs"),
         "pairs ruled out by the task": result.get("ruled_out_pairs"),
-        "optimizer": result.get("optimizer"),
+        "planner": _told(result.get("planner") or {"optimizer": result.get("optimizer")}),
+        "deadline": _unit(result.get("deadline_ms"), "ms"),
         "seed": result.get("seed"),
         "environments at once": result.get("num_envs"),
         "digest of the pairs (SHA-256)": (result.get("protocol") or {}).get("digest"),
@@ -168,6 +175,11 @@ def _settings(result: Record) -> list[tuple[str, str]]:
         "date": result.get("date"),
     }
     return [(name, "–" if value in (None, "") else str(value)) for name, value in rows.items()]
+
+
+def _told(planner: Record) -> str:
+    """The planner's settings in words, those that say something: `samples 64, iterations 3, ...`."""
+    return ", ".join(f"{name} {value}" for name, value in planner.items() if value not in (None, ""))
 
 
 def _bars(result: Record) -> str:

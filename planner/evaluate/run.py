@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, check_fits
 from ..data import write_atomically
 from ..errors import BadInput, check_seed
 from ..guard import Guard, Limits
@@ -147,7 +147,7 @@ def evaluate(
         model, energy = envs.oracle(rooms[0])
         oracle = ORACLE.fitting(rooms[0].block)
         policies["oracle"] = oracle.build(model, protocol.seed, energy, apart=True)
-    played = {name: _play(name, policy, rooms, pairs, protocol, progress) for name, policy in policies.items()}
+    played = {name: _play(name, policy, rooms, pairs, protocol, progress, show) for name, policy in policies.items()}
     looks, changed = (
         _disguised(envs, task, rooms, checkpoint, settings, pairs, protocol, progress)
         if protocol.appearance
@@ -159,7 +159,8 @@ def evaluate(
         room.close()
     result = _result(envs, rooms[0], task, checkpoint, settings, protocol, pairs, played, planner, guard)
     if watch:
-        result["alarms"] = dict(guard.alarms) | {"steps": sum(e.steps for e in played["planner"])}
+        steps = {"steps": sum(episode.steps for episode in played["planner"]), "judged": guard.judged}
+        result["alarms"] = dict(guard.alarms) | steps | {"length": watch.length}
         result["on_impossible"] = on_impossible
     result["appearance"] = {
         name: _look(sum(e.success for e in one), len(one), result["success_rate"]) | {"changed_pixels": changed[name]}
@@ -251,21 +252,23 @@ def _guarded(
     return planner, Guard(planner, checkpoint.model.action, limits, monitor=monitor)
 
 
-def check_fits(env: Any, checkpoint: Checkpoint) -> None:
-    """Raises `BadInput` if the checkpoint plans actions of other bounds, units or block than the task has."""
-    if (spec := env.action_spec()) != checkpoint.model.action:
-        got = str(checkpoint.model.action)
-        raise BadInput("checkpoint and task differ in their actions", expected=str(spec), got=got)
-
-
 def _play(
-    name: str, policy: Policy, rooms: Sequence[Any], pairs: Pairs, protocol: Protocol, progress: Progress
+    name: str,
+    policy: Policy,
+    rooms: Sequence[Any],
+    pairs: Pairs,
+    protocol: Protocol,
+    progress: Progress,
+    show: Sequence[int] = (),
 ) -> list[Episode]:
     done = successes = 0
 
-    def count(success: bool) -> None:
+    def count(episode: Episode) -> None:
         nonlocal done, successes
-        done, successes = done + 1, successes + success
+        done, successes = done + 1, successes + episode.success
+        alike = successes if episode.success else done - successes
+        if done - 1 not in show if show else alike > MAX_CLIPS:  # a film is 12 kB a step, and nobody will see this one
+            episode.forget()
         progress(name, done, len(pairs.pairs), successes)
 
     progress(name, 0, len(pairs.pairs), 0)
