@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 VARIABLE = "JEPA_MPC_RENDERER"
 """Environment variable that forces a backend; the choice made is stored in it too, so that child processes agree."""
 
+_TRIED = "JEPA_MPC_RENDERER_TRIED"
+"""Environment variable that holds the choice made, as one that drew: child processes do not try it again."""
+
 BACKENDS = ("egl", "osmesa", "cgl", "wgl", "rays")
 SUPERSAMPLE = 2
 
@@ -82,10 +85,16 @@ def choose_backend() -> str:
                 expected=chosen,
                 do="import envs before mujoco",
             )
+        if named not in (None, os.environ.get(_TRIED)) and not works(chosen):
+            raise BadInput(
+                f"the renderer {named} draws nothing here",
+                expected=" or ".join(backend for backend in _candidates() if works(backend)),
+                do=f"unset {VARIABLE if VARIABLE in os.environ else 'MUJOCO_GL'}, and one that works is chosen",
+            )
         os.environ["MUJOCO_GL"] = chosen
-    else:
-        os.environ.setdefault("MUJOCO_GL", "disable")
-    os.environ[VARIABLE] = chosen
+    elif os.environ.get("MUJOCO_GL", "rays") == "rays":  # MuJoCo knows no such library
+        os.environ["MUJOCO_GL"] = "disable"
+    os.environ[VARIABLE] = os.environ[_TRIED] = chosen
     return chosen
 
 

@@ -93,8 +93,8 @@ def plan(
             actions = ActionSpec.project(optimizer.ask(state, generator))  # [E, S, T, A]
             if iteration == 0:
                 actions = torch.cat([proposals, actions], dim=1)  # [E, P + S, T, A]
-        cost = scorer(actions)  # [E, up to P + S]
-        best, least = _better(best, least, actions.detach()[:, : cost.shape[1]], cost.detach())
+        cost = scorer(actions)  # [E, P + S], then [E, S]
+        best, least = _better(best, least, actions.detach(), cost.detach())
         trace.append(least)
         last = iteration + 1 == iterations
         if not scorer.complete or scorer.late():  # telling may take as long as a rollout, where it differentiates
@@ -132,6 +132,7 @@ class _Scorer:
         self.ends, self.complete, self.begun = math.inf, True, False
 
     def late(self) -> bool:
+        """Whether time has run out."""
         return time.perf_counter() >= self.ends
 
     def __call__(self, actions: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class PlannerConfig:
         horizon: T, model steps to look ahead, >= 1.
         execute: model steps done of each plan before the next, 1 to `horizon`.
         replan: environment steps done of each plan before the next, in place of `execute`; 0 leaves it to that.
-        hold: environment steps that each action of a plan is held, a divisor of the block.
+        hold: environment steps that each action of a plan is held, >= 1, a divisor of the block.
         std: standard deviation of the first candidates, in normalised action units, above 0; not read by
             "categorical", whose candidates are choices.
         metric: of the latent distance: "l2", "l1", "huber" or "cosine"; or "temporal", the steps that a model with
@@ -70,6 +70,9 @@ class PlannerConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        for name, least in {"samples": 2, "iterations": 1, "horizon": 1, "hold": 1}.items():
+            if getattr(self, name) < least:
+                raise BadInput(f"planner: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))
         if self.precision not in ("float32", "bfloat16"):
             raise BadInput("planner: precision is off", expected="float32 or bfloat16", got=repr(self.precision))
         if not 0 < self.std < float("inf"):

@@ -23,14 +23,20 @@ def versions(*more: str) -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """The commit of the checkout, with "+" if it was changed since; "unknown" outside one.
+    """The commit of the checkout, with "+" if it was changed since; "unknown" outside one, as in an installed package.
 
     As it was when this process first asked: what is long asks as it begins, since what runs is not what lies there when
     it ends.
     """
-    here = Path(__file__).parent
+    here = Path(__file__)
     try:
-        shown = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(shown, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        # Somebody else's checkout may hold the environment that this is installed in: it does not track this file.
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        return _git(here.parent, "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def _git(folder: Path, *words: str) -> str:
+    said = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10)
+    return said.stdout.strip()

@@ -47,13 +47,37 @@ def test_other_pairs_are_refused(changes: dict[str, Any], tmp_path: Path) -> Non
         compare(*sides)
 
 
+@pytest.mark.parametrize(("goals", "refused"), [("own", False), ("any", False), ("play", True)])
+def test_a_distance_counts_where_goals_are_of_play(goals: str, refused: bool, tmp_path: Path) -> None:
+    """Two results with goals of the task's own, which read no `--distance`, were refused as they named two of them."""
+    sides = [read_side(write(tmp_path / str(d), [True, False], goals=goals, distance=d)) for d in (25, 50)]
+    if refused:
+        with pytest.raises(BadInput, match="not the same pairs; expected distance 25"):
+            compare(*sides)
+    else:
+        assert compare(*sides)["n"] == 2
+
+
+PLAYED = '{"policy": "planner", "episode": 0, "success": true, "initial_distance": 1}'
+
+
+@pytest.mark.parametrize("missing", ["policy", "episode", "success", "initial_distance", None])
+def test_records_of_something_else_are_refused(missing: str | None, tmp_path: Path) -> None:
+    """One that says nothing of success, or is no record, ended in a traceback."""
+    path = write(tmp_path / "a", [True])
+    record = {key: value for key, value in json.loads(PLAYED).items() if key != missing}
+    (path / "episodes.jsonl").write_text(json.dumps(record if missing else [record]))
+    with pytest.raises(BadInput, match=f"is no evaluation.*got (KeyError: '{missing}'|TypeError)"):
+        read_side(path)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
         ("results.json", "[]", "expected an evaluation of one task"),
         ("results.json", "{", "is no evaluation"),
         ("results.json", "{}", "is no evaluation"),
-        ("episodes.jsonl", '{"policy": "planner", "episode": 0, "success": true, "initial_distance": 1}', "2 episodes"),
+        ("episodes.jsonl", PLAYED, "2 episodes"),
         ("episodes.jsonl", '{"policy": ', "is no evaluation"),
     ],
 )

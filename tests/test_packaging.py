@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import planner
+from planner import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "planner", "envs")
@@ -133,3 +134,29 @@ print("made", type(env).__module__)
     done = subprocess.run([sys.executable, "-c", code], cwd=stranger, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["made", "envs.two_room"]
+
+
+def test_an_installed_package_names_no_commit_of_the_project_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an environment inside somebody's checkout results named that project's commit as ours."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # a hook that runs this has set them
+        monkeypatch.delenv(name, raising=False)
+    who = ["-c", "user.name=Somebody", "-c", "user.email=some@body", "-c", "commit.gpgsign=false"]
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    installed = tmp_path / ".venv" / "planner" / "versions.py"
+    installed.parent.mkdir(parents=True)
+    for file in (installed, tmp_path / "theirs.py"):
+        file.write_text("")
+    git("init")
+    git("add", "theirs.py")
+    git("commit", "-m", "theirs")
+    monkeypatch.setattr(versions, "__file__", str(installed))
+    asked = versions.commit.__wrapped__
+    assert asked() == "unknown"
+    git("add", "--force", ".venv")
+    git("commit", "-m", "a checkout that holds this very file")
+    assert re.fullmatch("[0-9a-f]{12}", asked())

@@ -44,8 +44,8 @@ print(json.dumps({
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """As on a fresh machine: no renderer chosen, by us or by whoever runs the tests."""
-    kept = {key: value for key, value in os.environ.items() if key not in (VARIABLE, "MUJOCO_GL", "PYOPENGL_PLATFORM")}
-    return kept | changes
+    chosen = (VARIABLE, rendering._TRIED, "MUJOCO_GL", "PYOPENGL_PLATFORM")
+    return {key: value for key, value in os.environ.items() if key not in chosen} | changes
 
 
 def fresh(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -258,7 +258,7 @@ def test_a_probe_that_hangs_or_crashes_is_a_no(monkeypatch: pytest.MonkeyPatch) 
 def undecided(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As before the first import of envs, on Linux; what is decided is undone afterwards."""
     # Set before they are deleted, so that what `choose_backend` stores is taken back as well.
-    for name in (VARIABLE, "MUJOCO_GL"):
+    for name in (VARIABLE, rendering._TRIED, "MUJOCO_GL"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.delitem(sys.modules, "mujoco")
@@ -293,9 +293,31 @@ def test_the_first_that_works_is_chosen_and_stored(
 
 @pytest.mark.parametrize("variable", [VARIABLE, "MUJOCO_GL"])
 def test_a_named_renderer_is_taken(undecided: pytest.MonkeyPatch, variable: str) -> None:
-    undecided.setattr(rendering, "works", lambda backend: backend == "egl")
+    undecided.setattr(rendering, "works", lambda backend: True)
     undecided.setenv(variable, "osmesa")
     assert choose() == "osmesa"
+    undecided.setattr(rendering, "works", lambda backend: False)
+    assert choose() == "osmesa", "a child process does not try again what drew"
+
+
+@pytest.mark.parametrize("variable", [VARIABLE, "MUJOCO_GL"])
+def test_a_named_renderer_that_draws_nothing_is_refused(undecided: pytest.MonkeyPatch, variable: str) -> None:
+    """It was never tried: MuJoCo's import ended in a traceback, or a black picture went unsaid."""
+    undecided.setattr(rendering, "works", lambda backend: backend in ("egl", "rays"))
+    undecided.setenv(variable, "osmesa")
+    wanted = f"^the renderer osmesa draws nothing here; expected egl or rays; unset {variable}, and one that works"
+    for _ in range(2):
+        with pytest.raises(BadInput, match=wanted):
+            choose()
+    undecided.setenv(rendering._TRIED, "egl")
+    with pytest.raises(BadInput, match=wanted):
+        choose()  # what was tried was another one
+
+
+def test_rays_named_to_mujoco_are_not_told_to_it() -> None:
+    """`MUJOCO_GL=rays` names one of ours; MuJoCo knows no such library, and its import ended in a traceback."""
+    done = fresh("import envs; print(envs.choose_backend())", MUJOCO_GL="rays")
+    assert (done.returncode, done.stdout.strip()) == (0, "rays"), done.stderr
 
 
 def test_our_variable_comes_before_mujocos(undecided: pytest.MonkeyPatch) -> None:
@@ -320,8 +342,14 @@ def test_mujoco_imported_with_another_library_is_refused(undecided: pytest.Monke
         choose()
 
 
-def test_the_command_refuses_an_unknown_renderer_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("named", "complaint"), [("vulkan", "unknown renderer"), ("wgl", "the renderer wgl draws nothing here; expected ")]
+)
+def test_the_command_refuses_a_wrong_renderer_in_one_line(named: str, complaint: str, tmp_path: Path) -> None:
+    """Windows' library, named on Linux, ended in a traceback."""
+    if named == "wgl" and sys.platform == "win32":
+        pytest.skip("it draws here")
     words = ["collect", "TwoRoom", "--episodes", "1", "--steps", "1", "--out", str(tmp_path / "data")]
-    done = fresh(f"import planner.cli; planner.cli.main({words})", **{VARIABLE: "vulkan"})
+    done = fresh(f"import planner.cli; planner.cli.main({words})", **{VARIABLE: named})
     assert done.returncode == 2
-    assert done.stderr.strip().count("\n") == 0 and "unknown renderer" in done.stderr
+    assert done.stderr.strip().count("\n") == 0 and complaint in done.stderr

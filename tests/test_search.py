@@ -42,7 +42,9 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def search(optimizer: Any, energy: Any, iterations: int, size: int = 2, dims: int = 2) -> Plan:
+def search(
+    optimizer: Any, energy: Any, iterations: int, size: int = 2, dims: int = 2, proposals: Tensor | None = None
+) -> Plan:
     """Plans where the future is the plan itself: `energy` of `[E, S, T, A]`."""
     spec = ActionSpec((-1.0,) * dims, (1.0,) * dims, ("m",) * dims, 1)
     model = LinearModel(torch.eye(dims), torch.eye(dims), spec)
@@ -59,6 +61,7 @@ def search(optimizer: Any, energy: Any, iterations: int, size: int = 2, dims: in
         iterations=iterations,
         horizon=T,
         generator=seeded(0),
+        proposals=proposals,
     )
 
 
@@ -97,6 +100,18 @@ def test_a_mixture_keeps_both_ways_around() -> None:
     means = state.mean.mean((-2, -1))  # [E, M]
     assert (means.max(1).values - 0.6).abs().max() < 0.05 and (means.min(1).values + 0.6).abs().max() < 0.05
     assert (optimizer.best(state).mean((-2, -1)).abs() - 0.6).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(("samples", "components"), [(17, 8), (256, 4), (30, 7), (16, 8), (5, 1)])
+def test_no_component_of_a_mixture_starves(samples: int, components: int) -> None:
+    """Of 17 candidates eight components had 3, 3, 3, 3, 2, 1, 1 and 1."""
+    optimizer = MixtureCEM(samples=samples, components=components, elites=2, init_std=1e-3, min_std=1e-3)
+    state = optimizer.init(torch.zeros(2, T, 2))
+    places = torch.linspace(-0.9, 0.9, components)
+    asked = optimizer.ask(state._replace(mean=state.mean + places[:, None, None]), seeded(0))
+    owner = (asked.mean((-2, -1))[0, :, None] - places).abs().argmin(1)
+    counts = owner.bincount(minlength=components)
+    assert counts.sum() == samples and counts.max() - counts.min() <= (samples % components > 0)
 
 
 def test_the_mean_of_two_ways_is_none() -> None:
@@ -199,6 +214,46 @@ def test_the_gradient_is_that_of_the_energy() -> None:
     torch.testing.assert_close(told.plans, torch.zeros(1, 1, T, 2))  # 0.5 - 0.5 * 2 * 0.5
 
 
+SMOOTH = Smooth(CEM(32, 4), limit=0.1)
+
+
+@pytest.mark.parametrize("switch", [2, 9], ids=["second", "first"])
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (SMOOTH, SMOOTH, "slow"),
+        (CEM(32, 4), SMOOTH, "slow"),
+        (Gradient(samples=4), SMOOTH, "slow"),
+        (CategoricalCEM(32, 4, levels=2), SMOOTH, "slow"),
+        (SMOOTH, CategoricalCEM(32, 4, levels=2), "choices"),
+        (CategoricalCEM(32, 4, levels=2), CategoricalCEM(32, 4, levels=2), "choices"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
+)
+def test_a_chain_keeps_what_its_second_promises(first: Any, second: Any, kept: str, switch: int) -> None:
+    """It admitted any plan and asked for whatever the first liked: jumps and half choices came out of a chain that
+    ends in an optimizer of neither."""
+    optimizer = Chain(first, second, switch=switch)
+    proposed = torch.tensor([0.5, -0.5, 0.5, -0.5])[:, None]
+
+    def keeps(plans: Tensor) -> bool:
+        return bool((plans.diff(dim=-2).abs() <= 0.1 + 1e-6).all() if kept == "slow" else (plans.abs() == 1).all())
+
+    def energy(actions: Tensor) -> Tensor:
+        assert keeps(actions.detach()), "nothing else is even rehearsed"
+        return (actions - proposed).square().mean((-2, -1))
+
+    for iterations in (1, 4):
+        assert keeps(search(optimizer, energy, iterations, proposals=proposed.expand(2, 1, T, 2)).actions)
+    assert keeps(optimizer.best(optimizer.init(proposed.expand(2, T, 2))))
+
+
+def test_choices_give_a_chain_nothing_to_descend() -> None:
+    """Between two of them an energy has no slope, and the first part would be told one that is none."""
+    with pytest.raises(BadInput, match="Gradient: the energies cannot be differentiated"):
+        search(Chain(Gradient(), CategoricalCEM()), lambda actions: actions.square().mean((-2, -1)), 2)
+
+
 def test_a_chain_ends_nearer_than_its_first_part() -> None:
     target = torch.rand(2, 1, T, 2, generator=seeded(3)) - 0.5
 
@@ -235,6 +290,15 @@ def test_icem_keeps_what_it_found_and_draws_less() -> None:
         state = optimizer.tell(state, actions, (actions - 0.3).square().mean((-2, -1)))
         assert state.energy.shape == (1, 3) and state.energy.amin() <= before
     assert sizes[0] == 100 and sizes[1] == 80 and sizes[-1] == 20 and sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("wrong", [{"samples": -5}, {"samples": 1}, {"iterations": 0}, {"horizon": 0}, {"hold": 0}])
+def test_settings_keep_their_ranges_whichever_the_optimizer(name: str, wrong: dict[str, Any]) -> None:
+    """Some optimizers made do with -5 candidates, and a hold of 0 ended in a division by it."""
+    (knob,) = wrong
+    with pytest.raises(BadInput, match=f"planner: {knob} is off; expected at least [12]; got {wrong[knob]}"):
+        PlannerConfig(optimizer=name, **wrong)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -24,14 +24,22 @@ class Remote:
 
     Attributes:
         answer: to the last `act`, as `session.Session.act` gives it.
+
+    Raises:
+        BadInput: the address is none, such as one whose port is not 1 to 65535; a port that is left out is 80.
     """
 
     def __init__(self, address: str, timeout: float = 10.0) -> None:
-        parts = urlsplit(address)
-        if parts.scheme != "http" or not parts.hostname:
-            raise BadInput("Remote: address is off", expected="http://HOST:PORT", got=repr(address))
+        off = BadInput("Remote: address is off", expected="http://HOST:PORT", got=repr(address))
+        try:
+            parts = urlsplit(address)
+            port = 80 if parts.port is None else parts.port
+        except ValueError:  # a port that is no number or too large, half an IPv6 address
+            raise off from None
+        if parts.scheme != "http" or not parts.hostname or port == 0:
+            raise off
         self.address, self.answer = address, dict[str, Any]()
-        self._connection = HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
+        self._connection = HTTPConnection(parts.hostname, port, timeout=timeout)
 
     def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
         """A new episode, with the noise of `episode` where `obs` has it; `goal` has `pixels` `[1, size, size, 3]`."""

@@ -12,8 +12,8 @@ import numpy as np
 from ..errors import BadInput
 from .statistics import paired
 
-SAME = ("task", "distance", "budget", "seed", "n", "pair_rule", "goals", "strict")
-"""What two evaluations have to share, so that pair k is the same in both."""
+SAME = ("task", "goals", "distance", "budget", "seed", "n", "pair_rule", "strict")
+"""What two evaluations have to share, so that pair k is the same in both; `distance` where the goals are of play."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,17 @@ def read_side(path: Path) -> Side:
         n = result["n"] if isinstance(result, dict) else 0
         lines = (path / "episodes.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
-    except (OSError, ValueError, KeyError) as error:
+        mine = [record for record in records if record["policy"] == "planner"]
+        played = sorted((r["episode"], r["success"], r["initial_distance"]) for r in mine)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         expected = "a folder with results.json and episodes.jsonl, as `jepa-mpc evaluate` writes them"
-        raise BadInput(f"compare: {path} is no evaluation", expected=expected, got=str(error)) from None
+        got = f"{type(error).__name__}: {error}"
+        raise BadInput(f"compare: {path} is no evaluation", expected=expected, got=got) from None
     if not isinstance(result, dict):
         raise BadInput(f"compare: {path} is off", expected="an evaluation of one task", got="one of several")
-    played = sorted((r for r in records if r.get("policy") == "planner"), key=lambda record: record["episode"])
-    if [record["episode"] for record in played] != list(range(n)):
+    if [episode for episode, _, _ in played] != list(range(n)):
         raise BadInput(f"compare: {path} is off", expected=f"{n} episodes", got=str(len(played)))
-    return Side(path, result, [r["success"] for r in played], [r["initial_distance"] for r in played])
+    return Side(path, result, [success for _, success, _ in played], [start for _, _, start in played])
 
 
 def compare(first: Side, second: Side) -> dict[str, Any]:
@@ -61,6 +63,8 @@ def compare(first: Side, second: Side) -> dict[str, Any]:
         BadInput: if they are not of the same pairs.
     """
     for key in SAME:
+        if key == "distance" and first.result.get("goals", "play") != "play":
+            continue  # nothing read it; of random states the budget follows from it, and that is compared
         if (a := first.result.get(key)) != (b := second.result.get(key)):
             expected = f"{key} {a}, as in {first.path}"
             raise BadInput("compare: not the same pairs", expected=expected, got=f"{b} in {second.path}")

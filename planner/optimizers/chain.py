@@ -12,6 +12,7 @@ from ..errors import BadInput
 from ..types import Optimizer
 from .cem import CEM
 from .gradient import Gradient
+from .wrapping import admitted
 
 
 class ChainState(NamedTuple):
@@ -25,8 +26,12 @@ class ChainState(NamedTuple):
 class Chain:
     """`first` for `switch` iterations, then `second`, which starts at the plan that the first one stands for.
 
+    What the second may not stand for, the first does not ask for either: whatever leaves here keeps what the second
+    promises. A second that may stand for any plan lifts what the first promised.
+
     Attributes:
-        first: the optimizer that finds the valley, by default CEM.
+        first: the optimizer that finds the valley, by default CEM; where the second's plans are choices, which have no
+            slope, none that differentiates (`BadInput` from its `tell`).
         second: the optimizer that goes down in it, by default gradient descent.
         switch: iterations of the first, >= 1.
     """
@@ -44,19 +49,26 @@ class Chain:
         return ChainState(self.first.init(plan), 0)
 
     def ask(self, state: ChainState, generator: torch.Generator) -> Tensor:
-        """Candidates `[E, S, T, A]` of the one at work."""
-        return self._at_work(state.round).ask(state.inner, generator)
+        """Candidates `[E, S, T, A]` of the one at work, as the second admits them."""
+        return self._kept(self._at_work(state.round).ask(state.inner, generator), state.round)
 
     def tell(self, state: ChainState, actions: Tensor, energy: Tensor) -> ChainState:
         """Hands the result on, and then, when it is time, the plan."""
         inner = self._at_work(state.round).tell(state.inner, actions, energy)
         if state.round + 1 == self.switch:
-            inner = self.second.init(self.first.best(inner))
+            inner = self.second.init(admitted(self.second, self.first.best(inner)))
         return ChainState(inner, state.round + 1)
 
     def best(self, state: ChainState) -> Tensor:
-        """The plan of the one at work, `[E, T, A]`."""
-        return self._at_work(state.round).best(state.inner)
+        """The plan of the one at work, `[E, T, A]`, as the second admits it."""
+        return self._kept(self._at_work(state.round).best(state.inner), state.round)
+
+    def admit(self, plans: Tensor) -> Tensor:
+        """Plans `[..., T, A]` that the second may stand for, nearest to those that the first may."""
+        return admitted(self.second, admitted(self.first, plans))
+
+    def _kept(self, plans: Tensor, done: int) -> Tensor:
+        return admitted(self.second, plans) if done < self.switch else plans
 
     def _at_work(self, done: int) -> Optimizer[Any]:
         return self.first if done < self.switch else self.second

@@ -64,11 +64,10 @@ class MixtureCEM:
         )
 
     def ask(self, state: MixtureState, generator: torch.Generator) -> Tensor:
-        """Candidates `[E, S, T, A]`, as many of each component as of the others; the means come first."""
-        share = -(-self.samples // self.components)
-        drawn = normal(state.mean[:, 0], self.samples - self.components, generator, self.shared_noise)
-        owner = torch.arange(self.samples - self.components, device=drawn.device) // max(1, share - 1)
-        owner = owner.clamp(max=self.components - 1)
+        """Candidates `[E, S, T, A]`, as many of each component as of the others, or one more; the means come first."""
+        rest = self.samples - self.components
+        drawn = normal(state.mean[:, 0], rest, generator, self.shared_noise)
+        owner = torch.arange(rest, device=drawn.device) * self.components // rest
         return torch.cat([state.mean, state.mean[:, owner] + state.std[:, owner] * drawn], dim=1).clamp(-1, 1)
 
     def tell(self, state: MixtureState, actions: Tensor, energy: Tensor) -> MixtureState:

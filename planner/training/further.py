@@ -148,6 +148,7 @@ def _train_on_latents(
 
 
 def check_haste(shape: JEPAConfig, config: TrainConfig) -> None:
+    """Refuses, with `BadInput`, a prior that is to hurry in a model that does not know how many steps are left."""
     if config.prior_haste and shape.prior and not shape.temporal:
         expected = "a model that knows how many steps are left (model.temporal above 0, or `jepa-mpc temporal`)"
         raise BadInput("training: prior_haste asks for steps left", expected=expected, do="set prior_haste to 0")
