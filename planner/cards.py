@@ -242,14 +242,14 @@ def card(
     store: EpisodeStore, shape: JEPAConfig, config: TrainConfig, out: Path, command: str, start: Pretrained | None
 ) -> str:
     """A checkpoint's `card.md`: what it was trained on and how, from which encoder, and its last validation figures."""
-    polished, checks = curves(out / "polish"), curves(out)
+    checks = curves(out)
     last = checks[max(checks)] if checks else {}
     figures = [(f"{key.removeprefix('val/')}", value) for key, value in sorted(last.items())]
-    if polished:
+    if config.polish_steps and (polished := curves(out / "polish")):
         ahead = polished[max(polished)].items()
         figures += [(f"{key.removeprefix('val/')}, polished", value) for key, value in ahead if "error" in key]
     for stage in ("temporal", "prior", "slow"):
-        later = curves(out / stage)
+        later = curves(out / stage) if getattr(shape, stage) else {}  # what was added later has a card of its own
         figures += [(key.removeprefix("val/"), value) for key, value in later.get(max(later, default=0), {}).items()]
     info = store.info
     lines = [

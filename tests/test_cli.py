@@ -150,6 +150,8 @@ BAD = [
         "train TwoRoom --model.encoder os.system",
         "unknown encoder; expected conv or .*; got 'os.system'",
     ),
+    Case("train PushT --training.repaint", "training: repaint without looks; expected augment above 0; got augment 0"),
+    Case("pretrain TwoRoom --training.augment 0 --training.backdrop", "training: backdrop without looks"),
     Case("train TwoRoom --model.width 7", "multiples of 16 and of 4; got 64 and 7"),
     Case("train TwoRoom --threads 0", "train: threads is off; expected at least 1; got 0"),
     Case("train TwoRoom --probe -1", "train: probe is off; expected at least 0; got -1"),
@@ -269,6 +271,26 @@ def test_help_of_train_shows_the_task_s_recipe(capsys: Any) -> None:
     assert f"(default: {RECIPES['PushT'].model.latent_dim})" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "augment"),
+    [
+        ("train TwoRoom --training.repaint", 0.8),
+        ("train --out PushT TwoRoom --training.repaint --training.backdrop", 0.8),  # of which two are names of tasks
+        ("train Reacher --training.augment 0.3 --training.backdrop", 0.3),
+        ("pretrain Reacher --training.repaint", 0.8),
+    ],
+)
+def test_options_are_held_against_the_task_s_recipe(
+    words: str, augment: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look that finds the task took the defaults of no task: "got augment 0", where the recipe has 0.8."""
+    seen: list[Any] = []
+    for command in ("Train", "Pretrain"):
+        monkeypatch.setattr(f"planner.cli.train.{command}.run", lambda self: seen.append(self.training))
+    main(words.split())
+    assert [training.augment for training in seen] == [augment] and (seen[0].repaint or seen[0].backdrop)
+
+
 @pytest.mark.parametrize("task", ["Cube", "ogbench/pointmaze-medium"])
 def test_a_narrow_terminal_shows_every_figure_whole(task: str, capsys: Any, monkeypatch: Any) -> None:
     """In 80 columns a rate was cut to `179/2` and three dots."""
@@ -340,6 +362,15 @@ def test_record_puts_the_figures_into_the_card(tmp_path: Path) -> None:
     folder = toy_checkpoint(tmp_path / "own")
     main(f"evaluate TwoRoom --checkpoint {folder} --episodes 1 --distance 25 --no-oracle --record --no-imagine".split())
     assert re.search(r"Goals reached: \*\*[01]/1\*\*", (folder / "card.md").read_text())
+
+
+@pytest.mark.parametrize("other", ["--samples 7", "--metric l1", "--deadline-ms 50"])
+def test_a_card_is_not_told_what_another_planner_reaches(other: str, tmp_path: Path, capsys: Any) -> None:
+    """It was, and named none of the settings."""
+    folder = toy_checkpoint(tmp_path / "own")
+    with pytest.raises(SystemExit):
+        main(f"evaluate TwoRoom --checkpoint {folder} --episodes 1 --record {other}".split())
+    assert "settings of another planner and record; leave out --record" in capsys.readouterr().err
 
 
 def test_plan_with_a_goal_of_one_s_own(room: Path, tmp_path: Path, capsys: Any) -> None:

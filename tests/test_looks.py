@@ -228,7 +228,7 @@ def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has too few episodes; expected at least 2"):
         learn(tmp_path / "c", episodes=1)
     store = dot_store(tmp_path / "b", size=48)
-    with pytest.raises(BadInput, match="does not fit the model: size; expected 32; got 48"):
+    with pytest.raises(BadInput, match=r"image sizes differ; expected 48 \(the dataset's\); got 32"):
         learn_looks(toy_model(), store, CONFIG, tmp_path / "out", weights="abc", tensorboard=False)
 
 
@@ -291,7 +291,7 @@ def test_strangers_are_not_joined(tmp_path: Path) -> None:
     """Latents that mean other things would lead the planner anywhere as soon as a lamp is lit."""
     with pytest.raises(BadInput, match=r"latents differ in meaning; expected .* 0.5 at most .*; got 1.1\d; .*looks"):
         joined(tmp_path / "a", wrong=1.0)
-    with pytest.raises(BadInput, match="does not fit the model: size; expected 32; got 48"):
+    with pytest.raises(BadInput, match=r"image sizes differ; expected 48 \(the dataset's\); got 32"):
         join(toy_model(), toy_model().adapted(), dot_store(tmp_path / "c", size=48), CONFIG)
 
 

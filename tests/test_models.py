@@ -23,7 +23,7 @@ from planner.models.losses import covariance, effective_rank, rollout_loss, sigr
 from planner.models.retina import Gaze, Retina, Surround
 from planner.plan import rollout_size
 from planner.testing import check_world_model
-from planner.training import JEPATraining
+from planner.training import JEPATraining, check_start
 from planner.types import Context
 
 D, A = SHAPE.latent_dim, SPEC.dim
@@ -265,6 +265,26 @@ def test_only_what_comes_with_a_retina_gets_one(monkeypatch: pytest.MonkeyPatch)
         toy_model(shape=ENCODERS["vit"]).adapted(surround=True)
     with pytest.raises(BadInput, match=r"got 'vit\+retina'; leave --surround out$"):
         toy_model(shape=ENCODERS["vit"]).adapted().adapted(surround=True)
+
+
+@pytest.mark.parametrize("name", encoders.BUILT_IN)
+def test_an_encoder_s_name_is_taken_apart_and_put_together(name: str) -> None:
+    """It was cut, and looked for words in, wherever somebody wanted to know one part of it."""
+    parts = encoders.EncoderName.parse(name)
+    assert parts.name == name and parts.base in ("conv", "keypoints", "vit")
+    assert not (parts.retina and parts.joined) and parts.adapted == ("+" in name)
+    said = {part for part in ("retina", "joined", "gaze", "surround") if getattr(parts, part)}
+    assert said == set(name.split("+")[1:])
+
+
+def test_a_stranger_s_name_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder called "mine+gazebo" was taken for one with a gaze, and not trained without shifted pictures."""
+    for name in ("mine+gazebo", "mine+gaze", "+retina", "retina", "mine+retina+more", ""):
+        assert encoders.EncoderName.parse(name) == encoders.EncoderName(name)
+    mine = encoders.EncoderName.parse("mine+own+joined+surround")
+    assert mine == encoders.EncoderName("mine+own", joined=True, surround=True)
+    monkeypatch.setitem(encoders.ENCODERS, "mine+gazebo", encoders.ConvEncoder)
+    check_start(replace(SHAPE, encoder="mine+gazebo"), replace(TRAINING, augment=0.0), None)
 
 
 def test_a_retina_takes_one_grey_for_another_under_another_light() -> None:

@@ -609,6 +609,36 @@ def test_a_run_that_begins_anew_forgets_its_later_stages(store: EpisodeStore, tm
     assert not (kept / "metrics.csv").exists() and (kept / "metrics-before.csv").exists(), "nothing is lost"
 
 
+def test_a_run_that_begins_anew_shows_nothing_of_the_one_before(store: EpisodeStore, tmp_path: Path) -> None:
+    """A new card said "polishing | 0 updates" and told how well a predictor foresaw that was polished before."""
+    shape = replace(SHAPE, temporal=4, prior=8, prior_horizon=2)
+    old = replace(TRAINING, steps=4, temporal_steps=4, prior_steps=4, polish_steps=4, polish_horizon=2, save_every=2)
+    train(store, shape, old, tmp_path, tensorboard=False)
+    figures = ("error_1, polished", "temporal_near", "prior")
+    told = card(store, shape, old, tmp_path, "train", None)
+    assert all(f"| {name} |" in told for name in figures)
+    (tmp_path / "last.ckpt").unlink()
+    new = replace(old, polish_steps=0)
+    train(store, SHAPE, new, tmp_path, tensorboard=False)
+    told = card(store, SHAPE, new, tmp_path, "train", None)
+    assert "| polishing | 0 updates" in told and not any(f"| {name} |" in told for name in figures)
+    for stage in ("polish", "temporal", "prior"):
+        assert not curves(tmp_path / stage) and not (tmp_path / stage / "last.ckpt").exists()
+        assert len(list((tmp_path / stage).glob("logs/*/metrics-before.csv"))) == 1, "nothing is lost"
+
+
+def test_a_card_shows_no_stage_that_a_run_has_not(tmp_path: Path, store: EpisodeStore) -> None:
+    """Whatever else learned in its folder since, as `jepa-mpc prior --out` does, is no part of the checkpoint."""
+    figures = {"polish": "val/error_1", "temporal": "val/temporal_near", "prior": "val/prior", "slow": "val/slow_mean"}
+    for stage, figure in figures.items():
+        log = tmp_path / stage / "logs/version_0/metrics.csv"
+        log.parent.mkdir(parents=True)
+        log.write_text(f"step,{figure}\n9,0.123\n")
+    whole = replace(SHAPE, temporal=4, prior=8, slow=4), but(polish_steps=4)
+    assert card(store, *whole, tmp_path, "train", None).count("0.123") == 4
+    assert "0.123" not in card(store, SHAPE, but(), tmp_path, "train", None)
+
+
 def test_a_card_reads_the_last_run_of_a_folder(tmp_path: Path) -> None:
     """Of a longer run before, later checks were told as the last; of one that went on, all of them count."""
     for version, steps in enumerate(([9, 19, 29], [14, 19], [24])):

@@ -11,7 +11,9 @@ from typing import Any
 import tyro
 
 from ..errors import BadInput
+from ..models.jepa import JEPAConfig
 from ..recipes import PRETRAIN, RECIPES, recipe_for
+from ..settings import TrainConfig
 from .data import Check, Collect
 from .evaluate import Compare, Demo, Evaluate
 from .further import Join, Looks, Polish, Prior, Slow, Temporal
@@ -42,6 +44,18 @@ COMMANDS: dict[str, type[Any]] = {
 }
 
 
+class _AnyModel(JEPAConfig):
+    """As it was typed, not judged: whether it is sound depends on defaults that are not known yet."""
+
+    def __post_init__(self) -> None: ...
+
+
+class _AnyTraining(TrainConfig):
+    """As `_AnyModel`."""
+
+    def __post_init__(self) -> None: ...
+
+
 def _parse(words: list[str]) -> Any:
     """The options as a dataclass; defaults of training are those of the task's recipe, so that --help shows them."""
     if not words or words[0] not in COMMANDS:
@@ -58,7 +72,8 @@ def _parse(words: list[str]) -> Any:
     if {"-h", "--help"} & set(options):
         task = next((word for word in options if word in RECIPES), "")
     else:
-        task = tyro.cli(command, prog=prog, args=options).task
+        anything = command(tyro.MISSING, model=_AnyModel(), training=_AnyTraining())
+        task = tyro.cli(command, prog=prog, args=options, default=anything).task
     recipe = recipe_for(task)
     training = recipe.training
     if command is Pretrain:

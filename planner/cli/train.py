@@ -81,7 +81,8 @@ class Train:
             stopped(out / "last.ckpt")
         folder = self.checkpoint or out / "checkpoint"
         card = cards.card(store, self.model, self.training, out, typed(), start)
-        warn_by_heart(out)
+        if model.config.prior:
+            warn_by_heart(out)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -236,17 +238,6 @@ def _image(pixels: Tensor) -> Tensor:
     return pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
 
 
-def _adapted(name: str, gaze: bool, surround: bool, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
-    bare = _BARE[name](image_size, width, latent_dim)
-    bare.surround = Surround(width) if surround else None
-    return AdaptedEncoder(bare, Gaze(image_size) if gaze else None)
-
-
-def _joined(name: str, gaze: bool, surround: bool, image_size: int, width: int, latent_dim: int) -> JoinedEncoder:
-    plain = _BARE[name](image_size, width, latent_dim)
-    return JoinedEncoder(plain, _adapted(name, gaze, surround, image_size, width, latent_dim))
-
-
 RETINA = "+retina"
 """What the name of an encoder behind a retina has after its own."""
 JOINED = "+joined"
@@ -255,6 +246,56 @@ GAZE = "+gaze"
 """What follows either where there is a gaze too."""
 SURROUND = "+surround"
 """What ends the name where there is a surround too."""
+_ENDINGS = re.compile(f"(.+)({re.escape(RETINA)}|{re.escape(JOINED)})({re.escape(GAZE)})?({re.escape(SURROUND)})?")
+
+
+@dataclass(frozen=True)
+class EncoderName:
+    """What an encoder's name in `ENCODERS` says of it.
+
+    Attributes:
+        base: name of the bare encoder; somebody else's whole name where it ends in none of ours.
+        retina: whether all of it stands behind a retina.
+        joined: whether it is the bare one joined with one behind a retina.
+        gaze: whether there is a gaze behind that retina.
+        surround: whether early layers behind it are told what is around each place.
+    """
+
+    base: str
+    retina: bool = False
+    joined: bool = False
+    gaze: bool = False
+    surround: bool = False
+
+    @classmethod
+    def parse(cls, name: str) -> EncoderName:
+        """Takes a name apart; `name` puts any one together again as it was."""
+        if (found := _ENDINGS.fullmatch(name)) is None:
+            return cls(name)
+        base, kind, gaze, surround = found.groups()
+        return cls(base, kind == RETINA, kind == JOINED, gaze is not None, surround is not None)
+
+    @property
+    def name(self) -> str:
+        kind = RETINA * self.retina + JOINED * self.joined
+        return f"{self.base}{kind}{GAZE * self.gaze}{SURROUND * self.surround}"
+
+    @property
+    def adapted(self) -> bool:
+        """Whether there is a retina: before all of it, or before what is joined."""
+        return self.retina or self.joined
+
+
+def _adapted(name: EncoderName, image_size: int, width: int, latent_dim: int) -> AdaptedEncoder:
+    bare = _BARE[name.base](image_size, width, latent_dim)
+    bare.surround = Surround(width) if name.surround else None
+    return AdaptedEncoder(bare, Gaze(image_size) if name.gaze else None)
+
+
+def _joined(name: EncoderName, image_size: int, width: int, latent_dim: int) -> JoinedEncoder:
+    plain = _BARE[name.base](image_size, width, latent_dim)
+    return JoinedEncoder(plain, _adapted(name, image_size, width, latent_dim))
+
 
 _BARE: dict[str, type[ConvEncoder] | type[KeypointEncoder] | type[ViTEncoder]] = {
     "conv": ConvEncoder,
@@ -264,12 +305,13 @@ _BARE: dict[str, type[ConvEncoder] | type[KeypointEncoder] | type[ViTEncoder]] =
 ENCODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     **_BARE,
     **{
-        f"{name}{kind}{GAZE * gaze}{SURROUND * surround}": partial(make, name, gaze, surround)
-        for kind, make in ((RETINA, _adapted), (JOINED, _joined))
+        name.name: partial(_joined if joined else _adapted, name)
+        for joined in (False, True)
         for gaze in (False, True)
-        for name in _BARE
+        for base in _BARE
         for surround in (False, True)
-        if _BARE[name].early or not surround
+        if _BARE[base].early or not surround
+        for name in [EncoderName(base, not joined, joined, gaze, surround)]
     },
 }
 """By name; each is made from image_size, width and latent_dim. Yours may join them, before checkpoints with it load."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..actions import ActionSpec
 from ..errors import BadInput
 from ..types import Context
-from .encoders import BUILT_IN, ENCODERS, GAZE, JOINED, RETINA, SURROUND
+from .encoders import BUILT_IN, ENCODERS, GAZE, JOINED, RETINA, SURROUND, EncoderName
 from .predictors import PREDICTORS, Predictor
 from .prior import ActionPrior
 from .slow import SlowFeatures
@@ -63,7 +63,7 @@ class JEPAConfig:
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
             do = "put one of your own into planner.models.encoders.ENCODERS first"
-            known = " or ".join(name for name in ENCODERS if "+" not in name or name not in BUILT_IN)
+            known = " or ".join(one for one in ENCODERS if one not in BUILT_IN or not EncoderName.parse(one).adapted)
             expected = f"{known}, ours also with {RETINA} or {JOINED} and, after these, {GAZE} and {SURROUND}"
             raise BadInput("unknown encoder", expected=expected, got=repr(self.encoder), do=do)
         if self.predictor not in PREDICTORS:
@@ -155,22 +155,21 @@ class JEPA(nn.Module):
         Raises:
             BadInput: for an encoder that does not come with one.
         """
-        name = self.config.encoder
-        has_one = RETINA in name or JOINED in name
-        start = (name if has_one else f"{name}{RETINA}").removesuffix(SURROUND).removesuffix(GAZE)
-        new = f"{start}{GAZE * (gaze or GAZE in name)}{SURROUND * (surround or SURROUND in name)}"
-        if new == name:
+        own = EncoderName.parse(self.config.encoder)
+        new = replace(own, retina=not own.joined, gaze=gaze or own.gaze, surround=surround or own.surround)
+        if new == own:
             return self
-        if new not in ENCODERS:
+        if new.name not in ENCODERS:
             extra = "surround" * surround or "gaze" * gaze
-            bare = not has_one and f"{name}{RETINA}" not in ENCODERS
+            bare = replace(new, gaze=False, surround=False).name not in ENCODERS
             do = f"leave --{extra} out" + ", and give --no-retina" * bare if extra else "leave it out: --no-retina"
-            expected = " or ".join(known for known in BUILT_IN if f"{known}{RETINA}{SURROUND * surround}" in ENCODERS)
+            known = {name: EncoderName(name, retina=True, surround=surround) for name in BUILT_IN}
+            expected = " or ".join(name for name, behind in known.items() if behind.name in ENCODERS)
             what = f"no {extra or 'retina'} for this encoder"
-            raise BadInput(what, expected=expected, got=repr(name), do=do)
+            raise BadInput(what, expected=expected, got=repr(self.config.encoder), do=do)
         kept = self.state_dict()
-        kept = kept if has_one else {_behind_retina(key): value for key, value in kept.items()}
-        return self._grown(replace(self.config, encoder=new), kept)
+        kept = kept if own.adapted else {_behind_retina(key): value for key, value in kept.items()}
+        return self._grown(replace(self.config, encoder=new.name), kept)
 
     def joined(self, taught: JEPA, apart: float) -> JEPA:
         """A copy whose encoder is joined with one that was taught its latents (`encoders.JoinedEncoder`).
@@ -183,11 +182,13 @@ class JEPA(nn.Module):
         Raises:
             BadInput: if it is of another shape, or this encoder is none that comes with a retina.
         """
-        if (behind := f"{self.config.encoder}{RETINA}") not in ENCODERS:
+        own, other = EncoderName.parse(self.config.encoder), EncoderName.parse(taught.config.encoder)
+        behind = replace(own, retina=True)
+        if own.adapted or behind.name not in ENCODERS:
             do = "start from the weights that were taught looks, as they were before"
             raise BadInput("no retina for this encoder", expected="a bare one", got=repr(self.config.encoder), do=do)
-        more = taught.config.encoder.removeprefix(behind) if taught.config.encoder.startswith(behind) else ""
-        wanted = replace(self.config, encoder=f"{behind}{more}")
+        behind = other if other.retina and other.base == own.base else behind
+        wanted = replace(self.config, encoder=behind.name)
         for name in ("encoder", "image_size", "width", "latent_dim"):
             if (got := getattr(taught.config, name)) != (want := getattr(wanted, name)):
                 do = "teach these weights looks: jepa-mpc looks"
@@ -196,7 +197,7 @@ class JEPA(nn.Module):
         for part, encoder in {"plain": self.encoder, "taught": taught.encoder}.items():
             kept |= {f"encoder.{part}.{name}": value for name, value in encoder.state_dict().items()}
         kept["encoder.apart"] = torch.tensor(apart)
-        return self._grown(replace(self.config, encoder=f"{self.config.encoder}{JOINED}{more}"), kept)
+        return self._grown(replace(self.config, encoder=replace(behind, retina=False, joined=True).name), kept)
 
     def _grown(self, config: JEPAConfig, kept: dict[str, Tensor]) -> JEPA:
         """A model of the shape `config` with these weights by name, and new ones where there are none."""

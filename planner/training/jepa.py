@@ -12,12 +12,11 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from ..data import DatasetInfo
-from ..errors import BadInput
 from ..models.jepa import JEPA
 from ..models.losses import covariance, rollout_loss, sigreg
 from ..settings import TrainConfig
 from .looks import varied
-from .stages import reseed, watch_rank
+from .stages import check_finite, reseed, watch_rank
 
 
 class JEPATraining(lightning.LightningModule):
@@ -89,10 +88,7 @@ class JEPATraining(lightning.LightningModule):
         terms = self.losses(batch)
         weights = self.weights()
         loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
-        if not torch.isfinite(loss):
-            raise BadInput(
-                f"training diverged at step {self.global_step}", got=f"loss {loss}", do="lower learning_rate"
-            )
+        check_finite(loss, "training", self.global_step)
         self.log("loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": terms[name] for name in weights})
         return loss

@@ -20,7 +20,7 @@ from ..errors import BadInput
 from ..models.encoders import BUILT_IN, AdaptedEncoder, FeatureEncoder, JoinedEncoder
 from ..models.jepa import JEPA
 from ..settings import TrainConfig
-from .batches import Pictures, data_of, pictures_of
+from .batches import Pictures, check_size, data_of, pictures_of
 from .run import modes_are_meant, run_stage, same_run
 from .stages import check_finite, one_cycle, reseed
 
@@ -124,7 +124,7 @@ def learn_looks(
     if isinstance(model.encoder, FeatureEncoder):
         do = "teach the backbone where it comes from"
         raise BadInput("looks: somebody else's encoder stands still", expected=" or ".join(BUILT_IN), do=do)
-    _check_pictures(store, model)
+    check_size(store, model.config)
     joined = model.encoder if isinstance(model.encoder, JoinedEncoder) else None
     if teacher:
         _check_teacher(model, teacher[0], store, config)
@@ -162,12 +162,6 @@ def _check_teacher(model: JEPA, teacher: JEPA, store: EpisodeStore, config: Trai
         raise BadInput("looks: the teacher's latents differ in meaning", expected=expected, got=f"{apart:.2f}", do=do)
 
 
-def _check_pictures(store: EpisodeStore, model: JEPA) -> None:
-    """Raises `BadInput` where pictures are of another size than the model's; actions may be any."""
-    if (got := store.info.size) != (want := model.config.image_size):
-        raise BadInput(f"dataset {store.path} does not fit the model: size", expected=str(want), got=str(got))
-
-
 @torch.no_grad()
 def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) -> tuple[JEPA, dict[str, float]]:
     """Joins a finished model's encoder with one that was taught its latents (`encoders.JoinedEncoder`).
@@ -189,7 +183,7 @@ def join(model: JEPA, taught: JEPA, store: EpisodeStore, config: TrainConfig) ->
         BadInput: if the two do not fit, their latents mean different things, dataset and model do not fit, or fewer
             than two episodes are held out.
     """
-    _check_pictures(store, model)
+    check_size(store, model.config)
     joined = model.joined(taught, 0.0)
     found = agreement(model.encoder, taught.encoder, store, config)
     joined.encoder.get_buffer("apart").fill_(found["apart"])

@@ -51,8 +51,7 @@ def run_stage(
     stop = _GracefulStop(last)
     trainer = _trainer(out, config, stop, tensorboard)
     if not last.exists():
-        for log in (out / "logs").glob("**/metrics.csv"):  # of a run that is gone: its checks would count as this one's
-            log.replace(log.with_name("metrics-before.csv"))
+        begin_anew(out)
     trainer.fit(
         training, _loader(_Stream(windows, training)), _loader(checks), ckpt_path=last if last.exists() else None
     )
@@ -60,6 +59,13 @@ def run_stage(
         # What was saved on the way leaves the last updates out, or all of a short run.
         trainer.save_checkpoint(last)
     return not stop.asked or trainer.global_step >= config.steps
+
+
+def begin_anew(out: Path) -> None:
+    """Leaves a stage in `out` nothing to resume from; what was logged there has another name since."""
+    (out / "last.ckpt").unlink(missing_ok=True)
+    for log in (out / "logs").glob("**/metrics.csv"):  # of a run that is gone: its checks would count as this one's
+        log.replace(log.with_name("metrics-before.csv"))
 
 
 class _Stream(IterableDataset[TensorDict]):

@@ -17,7 +17,7 @@ from ..actions import ActionSpec
 from ..checkpoint import weights_of
 from ..data import EpisodeStore
 from ..errors import BadInput
-from ..models.encoders import BUILT_IN, GAZE, JOINED, FeatureEncoder
+from ..models.encoders import BUILT_IN, EncoderName, FeatureEncoder
 from ..models.jepa import JEPA, JEPAConfig
 from ..pretrained import Pretrained, settle
 from ..settings import TrainConfig
@@ -27,7 +27,7 @@ from .body import check_body, find_body
 from .further import TRAINERS, check_haste
 from .jepa import JEPATraining, PredictorTraining
 from .masked import MaskedTraining
-from .run import modes_are_meant, run_stage, same_run
+from .run import begin_anew, modes_are_meant, run_stage, same_run
 
 
 def train(
@@ -75,7 +75,7 @@ def train(
     same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     if not (out / "last.ckpt").exists():
         for stage in ("polish", *TRAINERS):  # of a run whose first stage is gone: they know other latents
-            (out / stage / "last.ckpt").unlink(missing_ok=True)
+            begin_anew(out / stage)
     first: JEPATraining
     if config.freeze:
         _freeze(model.encoder, store, config, pretrained=start is not None)
@@ -116,7 +116,7 @@ def pretrain(
         BadInput: if `out` holds another run, the encoder is a joined one, or the loss is no longer finite.
     """
     check_size(store, shape)
-    if JOINED in shape.encoder:
+    if EncoderName.parse(shape.encoder).joined:
         do = "pretrain one of the two"
         raise BadInput("pretrain: a joined encoder stands still", expected="one encoder", got=shape.encoder, do=do)
     run = {"task": store.info.task, "data": data_of(store)}
@@ -134,15 +134,16 @@ def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None
     """Raises `BadInput` if `start` does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze
     is to learn where no picture lies aside, or a prior is to hurry where nothing says how many steps are left."""
     check_haste(shape, config)
+    name = EncoderName.parse(shape.encoder)
     if start:
         start.check(shape)
     elif config.freeze and shape.encoder in BUILT_IN:
         do = "give --encoder, from `jepa-mpc pretrain` or a checkpoint"
         raise BadInput("training: freeze would leave the encoder untrained", expected="a pretrained one", do=do)
-    if JOINED in shape.encoder and not config.freeze:
+    if name.joined and not config.freeze:
         do = "give --encoder and --training.freeze, or train a bare encoder, teach it looks and join the two"
         raise BadInput("training: a joined encoder stands still", expected="freeze", got=shape.encoder, do=do)
-    if GAZE in shape.encoder and not config.freeze and not (config.augment and config.shift):
+    if name.gaze and not config.freeze and not (config.augment and config.shift):
         got = f"augment {config.augment:g}" + (", shift" if config.shift else ", no shift")
         do = "give --training.augment and --training.shift, or an encoder without a gaze"
         raise BadInput("training: nothing to learn a gaze from", expected="shifted pictures", got=got, do=do)
