@@ -132,6 +132,17 @@ def test_training_resumes_and_minds_its_configuration(kind: str, tmp_path: Path)
 
 
 @each_rival
+def test_a_rival_that_is_told_no_action_draws_what_any_may_lead_to(kind: str, tmp_path: Path) -> None:
+    store = toys.dot_store(tmp_path, steps=60)
+    config = replace(training_config(Options("TwoRoom", kind=kind)), batch=8, horizon=3, cold_starts=0.0)
+    training = TRAININGS[kind](toy_rival(kind), config, store.info)
+    batch = draws_of(training.model, store, config)[0][0]
+    torch.testing.assert_close(training.draw(batch)[2], batch["actions"])
+    training.blind = True
+    assert (training.draw(batch)[2] == training.still).all() and len(training.draw(batch)[2]) == 8
+
+
+@each_rival
 def test_a_rival_goes_on_from_weights_that_it_is_given(kind: str, tmp_path: Path) -> None:
     store, start = toys.dot_store(tmp_path / "data", steps=60), toy_rival(kind)
     config = replace(training_config(Options("TwoRoom", kind=kind, steps=2)), batch=8, held_out=0.25, horizon=3)
@@ -327,6 +338,13 @@ def test_rows_that_are_there_are_not_measured_again(tmp_path: Path) -> None:
     noise.play(contender, "light", 1, 2, Rows(out, fresh=True))
     rows = read(out)
     assert [row["severity"] for row in rows] == [1, 2, 1, 1]
+    hurried = replace(contender, checkpoint=replace(checkpoint, planner=replace(checkpoint.planner, samples=5)))
+    noise.play(hurried, "light", 2, 2, Rows(out))
+    assert len(read(out)) == 5, "another planner's figures were taken for its own, as weights alone told rows apart"
+    untold = {key: value for key, value in rows[0].items() if key != "planner"}
+    out.write_text(json.dumps(untold) + "\n")
+    noise.play(contender, "light", 1, 2, Rows(out))
+    assert len(read(out)) == 1, "rows of before settings were told are of those that ship"
     assert all({"date", "hardware", "commit", "interval"} <= set(row) for row in rows)
     assert len(report.latest(rows)) == 2, "of the same measurement the last counts"
 

@@ -15,7 +15,7 @@ import torch
 from tensordict import TensorDict
 
 import envs
-from benchmarks.claims import belief, expectation
+from benchmarks.claims import belief, expectation, forks
 from benchmarks.claims.detection import (
     auroc,
     auroc_interval,
@@ -314,7 +314,7 @@ def test_forks_are_where_there_are_two_ways_or_more() -> None:
     """Every way leads into a free cell and every shut direction into a block or off the maze."""
     from envs.point_maze import CELL, MIDDLES
 
-    found = belief.forks()
+    found = forks.places()
     assert len(found) > 10
     for middle, ways, shut in found:
         assert len(ways) >= 2 and len(shut) >= 1 and len(ways) + len(shut) == 4
@@ -323,17 +323,54 @@ def test_forks_are_where_there_are_two_ways_or_more() -> None:
             assert (near < 1e-9) == free
 
 
+class Places(LinearModel):
+    """A world that is known exactly: the latent is the place, and a picture shows it in its first two values."""
+
+    history = 1
+
+    def __init__(self) -> None:
+        super().__init__(torch.eye(2), torch.eye(2, 10), ActionSpec((-1.0, -1.0), (1.0, 1.0), ("m/s", "m/s"), 5))
+
+    def encode(self, obs: TensorDict) -> TensorDict:
+        place = obs["pixels"].flatten(2)[..., :2].float() / 127.5 - 1
+        return TensorDict({"latent": place}, batch_size=obs.batch_size)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents[..., None, :1].expand(*latents.shape[:-1], 1, 1).unsqueeze(-1)
+
+
+def pictured(*places: tuple[float, float]) -> np.ndarray:
+    return np.array([[[[round((x + 1) * 127.5)], [round((y + 1) * 127.5)]]] for x, y in places], np.uint8)
+
+
 def test_a_sought_action_keeps_both_ways_open_and_a_mean_does_not() -> None:
-    """On a world that is known exactly: the latent is the place, one to the right or to the left."""
-    start = torch.zeros(1, 1, 2)
-    model = LinearModel(torch.eye(2), torch.eye(2, 10), ActionSpec((-1.0, -1.0), (1.0, 1.0), ("m/s", "m/s"), 5))
-    speeds = np.array([[-1.0, 0], [0, 0], [1, 0]])
-    foreseen = belief._foreseen(model, start, speeds)
-    torch.testing.assert_close(foreseen, torch.tensor([[-1.0, 0], [0, 0], [1, 0]]))
-    seen = torch.tensor([[-1.0, 0], [1, 0], [0, 1], [0, 0]])
-    torch.testing.assert_close(belief._energy(foreseen, seen).min(0).values, torch.tensor([0, 0, 0.5, 0]))
-    mean = foreseen[[0, 2]].mean(0, keepdim=True)
-    torch.testing.assert_close(belief._energy(mean, seen)[0], torch.tensor([0.5, 0.5, 0.5, 0]))
+    """One to the right or one to the left, of which nobody says which; up there is a wall."""
+    futures = pictured((1, 0), (-1, 0), (0, 1), (0, 0))
+    ways = [np.array([1.0, 0]), np.array([-1.0, 0])]
+    fork = forks.Fork(np.zeros(2), ways, pictured((0, 0))[0], futures, ["mode", "mode", "wall", "ghost"])
+    judged = {name: judge(fork) for name, judge in forks.judges(Places()).items()}
+    np.testing.assert_allclose(judged["jepa, latents averaged"], [0.5, 0.5, 0.5, 0], atol=0.01)
+    assert judged["jepa, action sought"][:2].max() < 0.05, "both ways"
+    np.testing.assert_allclose(judged["pixels averaged"], [0.5, 0.5, 0.5, 0], atol=0.01)
+    row = forks.row([(fork.kinds, judged["jepa, latents averaged"])])
+    assert row["auroc_ghost"] == 0 and row["counts"] == {"mode": 2, "wall": 1, "ghost": 1}
+
+
+def test_who_draws_is_asked_for_the_likeliest_picture_and_who_is_blind_has_one() -> None:
+    futures = pictured((1, 1), (-1, -1), (0, 0))
+    ways = [np.array([1.0, 0]), np.array([-1.0, 0])]
+    fork = forks.Fork(np.zeros(2), ways, pictured((0, 0))[0], futures, ["mode", "mode", "ghost"])
+    np.testing.assert_allclose(forks.in_pixels(Places(), blind=True)(fork), [1, 1, 0], atol=0.01)
+    assert forks.in_pixels(Places(), blind=False)(fork).max() < 0.05
+
+
+def test_a_fork_of_the_maze_is_drawn(tmp_path: Path) -> None:
+    found = forks.forks(32)
+    assert len(found) == len(forks.places()) and found[0].futures.dtype == np.uint8
+    moved = [np.abs(picture.astype(int) - found[0].here).max() for picture in found[0].futures]
+    assert min(moved) > 30 and found[0].kinds[-1] == "ghost", "every future is another picture"
+    around = forks._around(found[0], found[0].here, reach=6)
+    assert around.shape == (12, 12, 3)
 
 
 def test_episodes_keep_their_pairs_though_they_are_played_in_order_of_their_ends(monkeypatch: Any) -> None:

@@ -233,6 +233,16 @@ def _caught(row: dict[str, Any]) -> str:
     return f"{row['ap']:.3f}; {low['flagged']}, {high['flagged']} of {high['of']}; {late}"
 
 
+def test_runs_into_walls_that_are_called_impossible_are_those_that_were_counted() -> None:
+    """The rows had them from the start, and no page said so."""
+    rows = {task: claims_of(task)["blocked"] for task in ("TwoRoom", "PointMaze")}
+    (here, there), (more, as_many) = ([row[at]["flagged"] for row in rows.values()] for at in ("at_0.01", "at_0.05"))
+    assert all(row[at]["of"] == 80 for row in rows.values() for at in ("at_0.01", "at_0.05"))
+    assert f"a disc into a wall that stops it {here} were called impossible on TwoRoom, {there} on PointMaze" in README
+    told = f"{here} of 80 are called impossible on TwoRoom and {there} on PointMaze"
+    assert f"{told}, at that for 5 % {more} and {as_many}" in CLAIMS
+
+
 def test_figures_of_forks_are_those_that_were_measured() -> None:
     lines = (ROOT / "benchmarks/results/claims.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row.get("kind") == "fork"]

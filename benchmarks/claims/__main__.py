@@ -16,6 +16,8 @@ from .parts import PARTS, Part, jobs, measure
 from .processes import side_by_side
 from .rows import Rows, read
 
+RESULTS = Path("benchmarks/results/claims.jsonl")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -45,8 +47,7 @@ def main(options: Options) -> None:
     if strange := [task for task in options.rivals if task not in TASKS]:
         raise BadInput("claims: no rivals were trained", expected=" or ".join(TASKS), got=", ".join(strange))
     began, fresh = time.monotonic(), options.fresh or bool(os.environ.get("FRESH"))
-    out = options.out or Path("runs/claims" if options.quick else "benchmarks/results") / "claims.jsonl"
-    before = len(read(out)) if fresh and out.exists() else 0
+    out = options.out or (Path("runs/claims/claims.jsonl") if options.quick else RESULTS)
     if "cost" in options.parts:
         for task in options.rivals:
             measure("cost", task, options.rivals, options.quick, out, fresh)
@@ -55,8 +56,8 @@ def main(options: Options) -> None:
     if fresh and set(options.parts) == set(PARTS):
         row = {"part": "run", "quick": options.quick, "rivals": options.rivals}
         Rows(out)(row | {"wall_seconds": round(time.monotonic() - began)})
-    known = read(out)[before:] if out.exists() else []
-    write(known, options.page, frames=out.parent, pictures=None if options.quick else Path("docs"))
+    known = read(out) if out.exists() else []  # all of them: a task that was not asked for keeps its place on the page
+    write(known, options.page, frames=out.parent, pictures=Path("docs") if out == RESULTS else None)
     print(f"{out}: {len(known)} rows; {options.page}")
 
 

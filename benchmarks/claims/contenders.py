@@ -13,7 +13,9 @@ from typing import Any
 from planner import checkpoint
 from planner.energies import LatentDistance
 from planner.mpc import MPC
+from planner.settings import PlannerConfig
 
+from .rows import digest
 from .weights import load
 from .worlds import InPixels
 
@@ -57,10 +59,20 @@ class Contender:
         names = {"model": self.model, "augment": self.augment, "energy": self.energy, "note": self.note}
         return names | {"sha256": self.checkpoint.sha256}
 
+    @property
+    def settings(self) -> PlannerConfig:
+        """Its planner's, but by distance alone, as no rival knows how many steps are left."""
+        own = self.checkpoint.planner
+        return replace(own, metric=own.without_head)
+
+    @property
+    def planned(self) -> dict[str, Any]:
+        """What a row says of it where it plans: `key`, and by which settings."""
+        return self.key | {"planner": digest(self.settings)}
+
     def planner(self, seed: int) -> MPC:
-        """A planner on it: its settings, but by distance alone, as no rival knows how many steps are left."""
-        settings, model = self.checkpoint.planner, self.checkpoint.model
-        settings = replace(settings, metric=settings.without_head)
+        """A planner on it."""
+        settings, model = self.settings, self.checkpoint.model
         if self.energy == "latent":
             return settings.build(model, seed)
         planner = settings.build(InPixels(model), seed, LatentDistance(over=settings.over, key="pixels"))

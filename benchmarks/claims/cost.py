@@ -23,7 +23,7 @@ from planner.types import Context, WorldModel
 
 from .clips import Clips, Probe, place, play_clips
 from .contenders import TASKS, Contender, contenders
-from .rows import Row, Rows
+from .rows import Row, Rows, digest
 from .weights import RIVALS, shape_for
 from .worlds import scaled, shown
 
@@ -167,17 +167,18 @@ def episodes(contender: Contender, n: int, report: Rows) -> None:
     """Time of a plan and CPU seconds of planning a success, one environment at a time."""
     if contender.energy == "pixels":
         n = max(1, n // 3)
-    row: Row = {"part": "cost", "kind": "episode", "task": contender.checkpoint.task, **contender.key, "n": n}
+    row: Row = {"part": "cost", "kind": "episode", "task": contender.checkpoint.task, **contender.planned, "n": n}
     if not report.has(row):
         report(row | _play(envs.make(contender.checkpoint.task), contender.planner(0), n, privileged=False))
 
 
 def episodes_of_renderer(env: Any, n: int, report: Rows) -> None:
     """The same with the simulator and its renderer in the model's place, and pictures compared."""
+    settings = next(contenders(env.name)).settings
     row: Row = {"part": "cost", "kind": "episode", "task": env.name, "model": "simulator", "energy": "pixels", "n": n}
+    row |= {"planner": digest(settings)}
     if report.has(row):
         return
-    settings = next(contenders(env.name)).checkpoint.planner
     planner = settings.build(Renderer(envs.make(env.name)), 0, LatentDistance(over=settings.over, key="pixels"))
     report(row | _play(env, planner, n, privileged=True))
 

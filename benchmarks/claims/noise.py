@@ -51,7 +51,7 @@ def settings(severities: tuple[int, ...]) -> Iterator[tuple[str, int]]:
 def play(contender: Contender, kind: str, severity: int, n: int, report: Rows) -> None:
     """Success of a contender on `n` held-out pairs under a nuisance, ten environments at once."""
     together, task = min(10, n), contender.checkpoint.task
-    row: Row = {"part": "noise", "kind": "success", "task": task, **contender.key, "nuisance": kind}
+    row: Row = {"part": "noise", "kind": "success", "task": task, **contender.planned, "nuisance": kind}
     row |= {"severity": severity, "n": n, "distance": DISTANCE, "seed": SEED, "num_envs": together}
     if report.has(row):
         return

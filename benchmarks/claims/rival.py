@@ -47,6 +47,7 @@ class _InPixels(JEPATraining):
 
     targets = "plain"
     pull = 0.5
+    blind = False
 
     def draw(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures to see, each with a look of its own, pictures to draw, both uint8 `[B, F, ...]`, and actions.
@@ -60,7 +61,8 @@ class _InPixels(JEPATraining):
         pixels = torch.cat([first[:, None], pixels[:, 1:]], 1)
         looks = varied(pixels, self.config) if self.config.augment else pixels
         targets = pixels if self.targets == "plain" else looks
-        return looks, targets, torch.cat([rest[:, None], actions[:, 1:]], 1)
+        told = torch.cat([rest[:, None], actions[:, 1:]], 1)
+        return looks, targets, self.still.expand_as(told) if self.blind else told
 
     def validation_step(self, batch: TensorDict, _: int) -> None:
         """Logs PSNR (dB) of pictures drawn from what is seen and from what is foreseen k steps ahead, open loop."""
@@ -168,6 +170,7 @@ class Options:
             JEPA is told; "seen" to draw it as it looks.
         pull: weight of the divergence that draws a recurrent rival's posterior to its prior; 0.5 pulls the prior
             towards the posterior as much, DreamerV3 has 0.1. The next-frame rival has none.
+        blind: hide the actions, so that what comes is as open as the data leave it, and its mean is what is drawn.
         start: weights to go on from, as they were saved; fresh ones by default. With varied looks from the first update
             on, rivals keep to the mean picture; those trained on plain pictures have something to lose.
         steps: updates; as many as the JEPA's by default.
@@ -187,6 +190,7 @@ class Options:
     clouds: bool = False
     targets: str = "plain"
     pull: float = 0.5
+    blind: bool = False
     start: Path | None = None
     steps: int | None = None
     width: int = 48
@@ -224,11 +228,12 @@ def train(
     *,
     targets: str = "plain",
     pull: float = 0.5,
+    blind: bool = False,
     start: Checkpoint | None = None,
 ) -> Rival | None:
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
     described = {"kind": kind, "targets": targets, "pull": pull} | asdict(shape)
-    described |= {"start": start.sha256 if start else None}
+    described |= {"start": start.sha256 if start else None} | ({"blind": True} if blind else {})
     run = {"task": store.info.task, "data": data_of(store), "model": described, "training": asdict(config)}
     same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
@@ -240,7 +245,7 @@ def train(
         with torch.no_grad():
             model.decoder.backdrop.copy_(scaled(store.data["pixels"][fit_rows[::8], ::10].flatten(0, 1)).mean(0))
     training = TRAININGS[kind](model, config, store.info)
-    training.targets, training.pull = targets, pull
+    training.targets, training.pull, training.blind = targets, pull, blind
     done = run_stage(training, config, out, False, lambda: draws_of(model, store, config))
     return model.eval().requires_grad_(False) if done else None
 
@@ -254,20 +259,21 @@ def main(options: Options) -> None:
     store = EpisodeStore.open(options.data or Path("data") / folder_name(options.task))
     store.verify()
     name = f"{folder_name(options.task)}-{options.kind}-{options.augment:g}"
-    name += "-clouds" * options.clouds + "-seen" * (options.targets == "seen")
+    name += "-clouds" * options.clouds + "-seen" * (options.targets == "seen") + "-blind" * options.blind
     out = options.out or Path("runs/rivals") / name
     out.parent.mkdir(parents=True, exist_ok=True)
     config = training_config(options)
     shape = shape_for(options.task, options.kind, store.info.size, options.width)
     start = load(options.start) if options.start else None
-    model = train(store, options.kind, config, out, shape, targets=options.targets, pull=options.pull, start=start)
+    told = {"targets": options.targets, "pull": options.pull, "blind": options.blind}
+    model = train(store, options.kind, config, out, shape, **told, start=start)
     if model is None:
         print(f"stopped after a whole step; the same command goes on from {out / 'last.ckpt'}")
         raise SystemExit(130)
     checks = curves(out)
     notes = {
         "command": f"python -m benchmarks.claims.rival {shlex.join(sys.argv[1:])}",
-        "training": asdict(config) | {"targets": options.targets, "pull": options.pull},
+        "training": asdict(config) | told,
         "validation": checks[max(checks)] if checks else {},
         "commit": commit(),
     }

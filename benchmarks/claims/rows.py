@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +45,18 @@ class Rows:
         self.known.append(row)
 
     def has(self, wanted: Row) -> bool:
-        """Whether a row agrees with `wanted` in all that it says: what was measured, of which weights, with what."""
+        """Whether a row agrees with `wanted` in all that it says: what was measured, of which weights, with what.
+
+        Rows that do not say by which settings was planned are from before that was told: they were by those that ship.
+        """
         wanted = json.loads(json.dumps(wanted))  # tuples become lists, as they do in the file
-        return any(all(row.get(key) == value for key, value in wanted.items()) for row in self.known)
+        untold = {"planner": wanted.get("planner")}
+        return any(all((untold | row).get(key) == value for key, value in wanted.items()) for row in self.known)
+
+
+def digest(settings: Any) -> str:
+    """A planner's settings in eight digits, so that rows of other ones are not taken for its own."""
+    return hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def read(path: Path) -> list[Row]:
