@@ -204,9 +204,9 @@ class MPC:
         _require_sound(obs, "observation", np.ones_like(self._clock, dtype=np.bool_))
         seen = self._latents
         try:
-            if len(rows := np.flatnonzero(self._clock % self._look == 0)):
+            if len(rows := np.flatnonzero(self._due(self._look))):
                 self._observe(obs, rows)
-            if len(rows := np.flatnonzero(self._clock % self.replan == 0)):
+            if len(rows := np.flatnonzero(self._due(self.replan))):
                 self._replan(rows)
                 self.plan_seconds.append(time.perf_counter() - began)
         except BaseException:
@@ -234,8 +234,14 @@ class MPC:
             self._done[:, -1:] = actions[:, None]
         else:
             self._did(actions)
-            self._clock[self._clock % self._look != 0] += 1
+            self._clock[~self._due(self._look)] += 1
         self._acted = False
+
+    def _due(self, every: int) -> np.ndarray:
+        """Whose step it is to do what is done in every so many environment steps, bool `[E]`."""
+        assert self._clock is not None
+        due: np.ndarray = self._clock % every == 0
+        return due
 
     def _did(self, actions: np.ndarray) -> None:
         """`actions` `[E, env_dim]` are the newest that were done; nothing is kept where H is 1."""
