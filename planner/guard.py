@@ -161,7 +161,7 @@ class Guard:
             raise BadInput("Guard: act before reset", do="call reset(obs, goal) first")
         stale = self._stale(obs)
         self._watch(obs, stale)
-        wanted, usable = self._ask(obs, stale)
+        wanted, usable = self._ask(obs, stale | self._stale(obs))  # watching takes its time, too
         wanted = np.where(usable[:, None], wanted, self._fall_back(usable))
         wanted[self._stopped] = self.rest
         self.interventions["stopped"] += int(self._stopped.sum())
@@ -227,13 +227,13 @@ class Guard:
         """Asks the monitor what it thinks of what is seen, but where that is `stale`, and does what is to be done."""
         if self.monitor is None:
             return
-        seen = ~stale & sound_rows(obs) if self.limits.survive_errors else ~stale
         try:
+            seen = ~stale & sound_rows(obs)
             states = self.monitor.observe(obs if seen.all() else finite(obs), seen)
         except FORGIVEN as error:
             self._survive(error)
             return
-        self.judged += int(np.isfinite(self.monitor.energy).sum())
+        self.judged += int((~np.isnan(self.monitor.energy)).sum())
         for index, name in ((1, "unusual"), (2, "impossible")):
             self.alarms[name] += int((states == index).sum())
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("jepa-mpc", "torch", "mujoco", "gymnasium", "numpy")
 
@@ -38,5 +40,7 @@ def commit() -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    said = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10)
-    return said.stdout.strip()
+    # Where git itself runs this, as a hook, it says by GIT_DIR and the like which checkout it means.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    told: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10, "env": own}
+    return str(subprocess.run(["git", "-C", str(folder), *words], **told).stdout).strip()

@@ -16,6 +16,7 @@ from planner import checkpoint
 from planner.adapters.agent import Agent
 from planner.errors import BadInput
 from planner.guard import Guard, Limits
+from planner.surprise import Thresholds, first_step
 
 
 @pytest.fixture
@@ -47,6 +48,20 @@ def test_actions_are_those_of_the_planner(tmp_path: Path, films: np.ndarray) -> 
         want = policy.act(batch(pictures))
         assert np.array_equal(told.predict(seen(pictures, goals), episode_start=starts)[0], want), step
         assert np.array_equal(noticed.predict(seen(pictures, goals))[0], want), step
+
+
+def test_it_stops_at_the_impossible_where_it_is_given_thresholds(tmp_path: Path, films: np.ndarray) -> None:
+    """It took `on_impossible="stop"`, had nobody who looked, and never stopped."""
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
+    facts = {"renderer": "none", "policy": "play", "seed": 0, "episodes": 99, "length": 100, "steps": 1}
+    known = Thresholds(sha256=loaded.sha256, task=loaded.task, unusual=1e-9, impossible=1e-9, **facts)
+    agent = Agent(loaded, Limits(on_impossible="stop"), thresholds=known)
+    actions = np.stack([agent.predict(seen(pictures, films[20]))[0] for pictures in films[:20]])
+    first = first_step(loaded.model, 1)
+    assert (actions[:first] != 0).any((1, 2)).all() and (actions[first:] == 0).all()
+    assert agent.guard.alarms["impossible"] > 0
+    with pytest.raises(BadInput, match="on_impossible without a monitor"):
+        Agent(loaded, Limits(on_impossible="stop"))
 
 
 def test_one_environment_alone_is_a_batch_of_one(tmp_path: Path, films: np.ndarray) -> None:

@@ -77,6 +77,7 @@ def test_records_of_something_else_are_refused(missing: str | None, tmp_path: Pa
         ("results.json", "[]", "expected an evaluation of one task"),
         ("results.json", "{", "is no evaluation"),
         ("results.json", "{}", "is no evaluation"),
+        ("results.json", '{"n": 2}', "is off; expected results with successes; got"),
         ("episodes.jsonl", PLAYED, "2 episodes"),
         ("episodes.jsonl", '{"policy": ', "is no evaluation"),
     ],

@@ -468,6 +468,21 @@ def test_replanning_starts_the_policy_anew_with_the_same_goal() -> None:
     assert monitor.resets == [None, [False, True]]
 
 
+def test_who_can_plan_anew_in_the_midst_of_an_episode_is_not_reset() -> None:
+    """A reset forgets what was visited of several goals."""
+
+    class Planner(Steady):
+        def anew(self, mask: np.ndarray) -> None:
+            told.append(mask.tolist())
+
+    told: list[list[bool]] = []
+    policy = Planner()
+    guard = Guard(policy, SPEC, Limits(on_impossible="replan"), monitor=Says([0, 2]))  # type: ignore[arg-type]
+    guard.reset(look(0, 0), look(1, 2))
+    guard.act(look(0, 0))
+    assert told == [[False, True]] and len(policy.resets) == 1
+
+
 def test_a_safe_stop_lasts_until_the_reset() -> None:
     guard, _, monitor = watched([0, 0], [0, 2], [0, 0], [0, 0], on_impossible="stop", rate=0.75)
     sent = [guard.act(look(0, 0)) for _ in range(3)]
@@ -589,6 +604,8 @@ def test_actions_that_no_robot_does_are_refused(
     main(words.split())
     np.savez(tmp_path / "clip.npz", pixels=pixels, actions=np.where(np.arange(60).reshape(30, 2) == 7, 1e300, actions))
     assert "clip.npz: actions are out of the task's bounds; expected " in say(words, capsys)
+    np.savez(tmp_path / "clip.npz", pixels=pixels, actions=np.zeros((30, 3)))
+    assert "clip.npz: actions are off; expected [L, 2]; got [L, 3]" in say(words, capsys)
 
 
 def test_a_longer_clip_is_told_to_be_beyond_the_promise(

@@ -155,9 +155,9 @@ class Session:
 
     def _watched(self) -> tuple[str | None, float | None]:
         """What the monitor called this step, and its energy."""
-        if self.monitor is None or not math.isfinite(energy := float(self.monitor.energy[0])):
+        if self.monitor is None or math.isnan(energy := float(self.monitor.energy[0])):
             return None, None
-        return STATES[int(self.monitor.thresholds.judge(np.array(energy)))], energy
+        return STATES[int(self.monitor.thresholds.judge(np.array(energy)))], _finite(energy)
 
     def status(self) -> dict[str, Any]:
         """What acts, within which limits, and what happened since it began."""

@@ -171,6 +171,8 @@ class Surprise:
         if recording.spec not in (None, loaded.model.action):
             expected, got = str(loaded.model.action), str(recording.spec)
             raise BadInput("recording and checkpoint differ in their actions", expected=expected, got=got)
+        if (got := recording.actions.shape[1]) != (wanted := loaded.model.action.env_dim):
+            raise BadInput(f"{recording.title}: actions are off", expected=f"[L, {wanted}]", got=f"[L, {got}]")
         if not loaded.model.action.admits(recording.actions):
             expected = f"{list(loaded.model.action.low)} to {list(loaded.model.action.high)}"
             got = f"{recording.actions.min(0).tolist()} to {recording.actions.max(0).tolist()}"

@@ -48,6 +48,8 @@ def read_side(path: Path) -> Side:
         raise BadInput(f"compare: {path} is no evaluation", expected=expected, got=got) from None
     if not isinstance(result, dict):
         raise BadInput(f"compare: {path} is off", expected="an evaluation of one task", got="one of several")
+    if missing := [name for name in ("successes", "interval", "plan_ms") if name not in result]:
+        raise BadInput(f"compare: {path} is off", expected=f"results with {missing[0]}", got=str(sorted(result)))
     if [episode for episode, _, _ in played] != list(range(n)):
         raise BadInput(f"compare: {path} is off", expected=f"{n} episodes", got=str(len(played)))
     return Side(path, result, [success for _, success, _ in played], [start for _, _, start in played])

@@ -77,11 +77,11 @@ def write_energy(path: Path, energy: np.ndarray, thresholds: Thresholds) -> tupl
     Returns:
         How many steps are in each state, and the first impossible one.
     """
-    states, judged = thresholds.judge(energy), np.isfinite(energy)
+    states, judged = thresholds.judge(energy), ~np.isnan(energy)
     counts = {name: int((states[judged] == index).sum()) for index, name in enumerate(STATES)}
     first = int((states == 2).argmax()) if counts["impossible"] else None
     content = {
-        "energy": [round(float(value), 6) if known else None for value, known in zip(energy, judged, strict=True)],
+        "energy": [round(float(value), 6) if np.isfinite(value) else None for value in energy],
         "state": [STATES[state] if known else None for state, known in zip(states, judged, strict=True)],
         "first_impossible": first,
         "thresholds": asdict(thresholds),
