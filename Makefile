@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PEERS := .venv-peers
 PIP_PEERS := $(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install
 # Whose rivals `train-rivals` trains.
-RIVAL_TASKS ?= TwoRoom Reacher PushT
+RIVAL_TASKS ?= TwoRoom Reacher PushT PointMaze
 # A look must not overwrite what was measured in full.
 SPEED_RESULTS := $(if $(QUICK),runs/speed/speed.jsonl,benchmarks/results/speed.jsonl)
 SPEED_PICTURES := $(if $(QUICK),runs/speed,docs)

@@ -25,7 +25,7 @@ import tyro
 from tensordict import TensorDict
 
 import envs
-from benchmarks.claims import contenders, ensemble, everyone, expectation, noise, parts, quality, report
+from benchmarks.claims import contenders, cost, ensemble, everyone, expectation, noise, parts, quality, report
 from benchmarks.claims.clips import Probe, disturbed, place, play_clips, readable, variance_share
 from benchmarks.claims.cost import Renderer, in_turn
 from benchmarks.claims.impossible import SCENES, Film
@@ -318,6 +318,13 @@ def test_the_renderer_imagines_what_then_happens() -> None:
     env.close()
 
 
+def test_an_error_in_latents_is_told_beside_that_of_no_change() -> None:
+    now, then = torch.zeros(3, 1, 2), torch.tensor([1.0, 2.0]).view(1, 2, 1).expand(3, 2, 2)
+    assert cost.beside_no_change(then, then, now) == [0, 0]
+    assert cost.beside_no_change(now.expand_as(then), then, now) == [1, 1]
+    assert cost.beside_no_change(torch.full((3, 2, 2), 3.0), then, now) == [4, 0.25]
+
+
 def test_costs_are_counted() -> None:
     weight, inputs = torch.ones(64, 32), torch.ones(10, 32)
     (found,) = in_turn({"product": lambda: inputs @ weight.T}, repeats=2).values()
@@ -523,6 +530,14 @@ def test_the_page_stands_alone_and_leaves_out_what_was_not_measured(tmp_path: Pa
     report.write(rows.known, tmp_path / "page.html", tmp_path, tmp_path)
     page = (tmp_path / "page.html").read_text()
     assert "3 of 4" in page and "<svg" in page and 'src="http' not in page and (tmp_path / "claims.png").exists()
+
+
+def test_rows_of_weights_that_are_gone_leave_the_page() -> None:
+    """Rivals that were trained anew stood there twice, and one that is compared no longer stood there for ever."""
+    (shipped, *_) = contenders.contenders("TwoRoom")
+    for row in ({"sha256": shipped.checkpoint.sha256}, {"checkpoint_sha256": shipped.checkpoint.sha256}):
+        gone = dict.fromkeys(row, "0" * 64)
+        assert report.present([row, gone, {"sha256": "untrained"}, {}]) == [row, {"sha256": "untrained"}, {}]
 
 
 def test_a_row_names_the_commit_that_the_work_began_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def foresight(contender: Contender, clips: Clips, report: Rows) -> None:
 
     The probe is fitted on encoded frames of the even episodes; the odd ones are foreseen from their first H frames.
     What a rival foresees is also drawn and looked at again (`redrawn_m`): nothing holds its foreseen latents to those
-    of pictures.
+    of pictures, and `latent_error` says how far they are from these, beside predicting no change.
     """
     (n, length), task = clips.actions.shape[:2], contender.checkpoint.task
     row: Row = {"part": "cost", "kind": "foresight", "task": task, **contender.key, "n": n, "steps": length}
@@ -232,7 +232,14 @@ def foresight(contender: Contender, clips: Clips, report: Rows) -> None:
         return [round(x, 4) if math.isfinite(x) else None for x in errors]
 
     found = {"error_m": apart(probe(futures)), "seen_m": apart(probe(odd[:, history:]))}
+    found["latent_error"] = beside_no_change(futures, odd[:, history:], odd[:, history - 1 : history])
     if hasattr(model, "decode"):
         drawn = (model.embed(shown(model.decode(episode).nan_to_num(0.0, 1.0, -1.0))) for episode in futures)
         found["redrawn_m"] = apart(probe(torch.stack(list(drawn))))
     report(row | found | {"still_m": apart(truth[:, history - 1 : history].expand_as(ahead))})
+
+
+def beside_no_change(foreseen: Tensor, then: Tensor, now: Tensor) -> list[float]:
+    """Mean square distance of latents `[n, T, D]` to those that then came, over that of the last before `[n, 1, D]`."""
+    errors, moved = ((one - then).square().mean((0, 2)) for one in (foreseen, now))
+    return [round(float(x), 3) for x in errors / moved]

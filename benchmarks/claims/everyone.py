@@ -1,7 +1,8 @@
 """Trains everybody who is compared on a task, one after the other: `python -m benchmarks.claims.everyone PushT`.
 
 The same encoder, data and number of updates for all. Whoever is trained already is left as is; what was interrupted
-goes on where it stopped. What ships is not among them, nor Reacher's JEPA with varied looks, which shipped before.
+goes on where it stopped. What ships is not among them, which was taught clouds on Reacher and PushT, nor Reacher's JEPA
+with varied looks, which shipped before.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import tyro
 from planner.errors import BadInput
 from planner.tasks import folder_name
 
+from . import forks
 from .contenders import TASKS, WEIGHTS
 
 PROGRAMS = {"jepa-mpc": [str(Path(sys.executable).with_name("jepa-mpc"))], "python": [sys.executable]}
 KINDS = "recurrent", "next_frame"
 BRIEF = ["--steps", "2500"]
-"""Updates of those with clouds; on PushT, whose recipe has 9,000, of everybody."""
+"""Updates of those with clouds, after those of the recipe."""
 LOOSE = {"recurrent": ["--pull", "0.1"], "next_frame": []}
 """With varied looks a posterior that is drawn to its prior as much as on plain pictures keeps to the mean picture."""
 
@@ -34,7 +36,7 @@ class Options:
     """Train everybody who is compared on a task.
 
     Attributes:
-        task: TwoRoom, Reacher or PushT.
+        task: TwoRoom, Reacher or PushT; or PointMaze, whose rivals are asked about forks alone.
         dry_run: print the commands that are left, and leave it at that.
     """
 
@@ -45,7 +47,6 @@ class Options:
 def commands(task: str) -> Iterator[tuple[Path, list[str]]]:
     """What is to be there, and the command that makes it, in an order in which each finds what it starts from."""
     data, own = Path("data") / folder_name(task), Path(os.path.relpath(WEIGHTS)) / task.lower()
-    brief = BRIEF if task == "PushT" else []
 
     def weights(name: str) -> Path:
         return own.with_name(f"{own.name}-{name}")
@@ -66,28 +67,31 @@ def commands(task: str) -> Iterator[tuple[Path, list[str]]]:
         ]
 
     yield data / "dataset.json", ["jepa-mpc", "collect", task]
+    if task == forks.TASK:  # where a future forks, pictures alone are asked for
+        yield rival("next_frame-blind", None, "--blind")
+        yield rival("next_frame-0", None)
+        return
     for kind in KINDS:
-        yield rival(f"{kind}-0", None, *brief)
+        yield rival(f"{kind}-0", None)
     yield weights("jepa-0"), ["jepa-mpc", "train", task, "--threads", "1", *_plain(task, weights("jepa-0"))]
-    if not brief:
-        for kind in KINDS:
-            yield rival(f"{kind}-0.8", f"{kind}-0", "--augment", "0.8")
+    if task == "PushT":  # looks and clouds would be taught rivals that reach nothing by the distance of their latents
+        return
     for kind in KINDS:
-        yield rival(f"{kind}-0.8-clouds", f"{kind}-{0 if brief else 0.8}", "--augment", "0.8", "--clouds", *BRIEF)
-    if task != "Reacher":  # what ships there is that already
-        start = ["--checkpoint", str(weights("jepa-0"))] if brief else []
+        yield rival(f"{kind}-0.8", f"{kind}-0", "--augment", "0.8")
+    for kind in KINDS:
+        yield rival(f"{kind}-0.8-clouds", f"{kind}-0.8", "--augment", "0.8", "--clouds", *BRIEF)
+    if task == "TwoRoom":
         more = ["--training.backdrop", "--training.shift", "--training.steps", "2500", "--threads", "1"]
         clouds = weights("jepa-0.8-clouds")
         run = ["--out", f"runs/rivals/{clouds.name}", "--save", str(clouds)]
-        yield clouds, ["jepa-mpc", "looks", task, *start, *more, *run]
-    if task == "TwoRoom":
+        yield clouds, ["jepa-mpc", "looks", task, *more, *run]
         yield weights("ensemble"), ["python", "-m", "benchmarks.claims.ensemble", task]
 
 
 def _plain(task: str, folder: Path) -> list[str]:
     """Options of a JEPA that sees plain pictures, and has no head that the others lack."""
     if task == "PushT":
-        less = ["--training.steps", BRIEF[1], "--training.polish-steps", "0", "--probe", "0"]
+        less = ["--training.polish-steps", "0", "--probe", "0"]
     else:
         less = ["--training.augment", "0", "--model.temporal", "0"]
     return [*less, "--out", f"runs/rivals/{folder.name}", "--checkpoint", str(folder)]
@@ -95,8 +99,8 @@ def _plain(task: str, folder: Path) -> list[str]:
 
 def main(options: Options) -> None:
     """Trains, or says what would be."""
-    if options.task not in TASKS:
-        raise BadInput("claims: nobody is compared there", expected=" or ".join(TASKS), got=options.task)
+    if options.task not in (known := (*TASKS, forks.TASK)):
+        raise BadInput("claims: nobody is compared there", expected=" or ".join(known), got=options.task)
     for made, words in commands(options.task):
         if made.exists():
             print(f"{made}: there already", flush=True)

@@ -1,11 +1,12 @@
 """Where a future forks: does an energy keep every way open, and what does a regression draw in their place?
 
-A disc of PointMaze rests where there are two ways out or more, and nobody says which it takes.
+A disc of PointMaze rests where there are two ways out or more, and nobody says which it takes. `python -m
+benchmarks.claims.forks` draws some of these places; `python -m benchmarks.claims --parts belief` measures all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from envs.point_maze import FREE, MAZE, MIDDLES
+from planner import checkpoint
 from planner.checkpoint import Checkpoint
 from planner.tasks import load_envs
 from planner.types import Context
 
+from . import worlds
 from .detection import auroc
 from .weights import load
 from .worlds import scaled
@@ -32,8 +35,9 @@ TASK = "PointMaze"
 SPEEDS = np.linspace(-1.2, 1.2, 13)
 WAYS = {"east": (0, 1), "west": (0, -1), "north": (-1, 0), "south": (1, 0)}
 WEIGHTS = Path(__file__).parent / "weights"
+BLIND = "next-frame rival that is told no action"
 RIVALS = {
-    "next-frame rival that is told no action": WEIGHTS / "pointmaze-next_frame-blind",
+    BLIND: WEIGHTS / "pointmaze-next_frame-blind",
     "next-frame rival, action sought": WEIGHTS / "pointmaze-next_frame-0",
 }
 """Rivals that draw what comes next: one whose training hid the actions, and the ordinary one."""
@@ -184,7 +188,7 @@ def measure(loaded: Checkpoint, report: Callable[[Row], None]) -> None:
     for name, folder in RIVALS.items():
         if folder.exists():
             rival = load(folder)
-            everybody.append((name, in_pixels(rival.model, "blind" in folder.name), rival.sha256))
+            everybody.append((name, in_pixels(rival.model, name == BLIND), rival.sha256))
     facts = {"part": "energy", "task": TASK, "kind": "fork", "group": "fork"}
     has, found = getattr(report, "has", lambda row: False), forks(loaded.model.config.image_size)
     for name, judge, sha256 in everybody:
@@ -207,29 +211,30 @@ def row(judged: list[tuple[list[str], np.ndarray]]) -> Row:
 # Picture -----------------------------------------------------------------------------------------------------------
 
 
-def draw(model: Any, rivals: dict[str, Any], shown: list[Fork]) -> Figure:
-    """A row a fork: now, the ways and a wall with our energy and the blind rival's, and what it draws itself."""
-    columns = 6
-    figure = Figure(figsize=(2.1 * columns, 2.5 * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), columns, squeeze=False)
-    ours, blind = judges(model)["jepa, action sought"], rivals["next-frame rival that is told no action"]
+@torch.no_grad()
+def draw(model: Any, blind: Any, shown: list[Fork]) -> Figure:
+    """A row a fork: now, two ways, a wall and the mean of the ways, with our energy of each and that of a rival that is
+    told no action; and what that one draws.
+    """
+    titles = "now", "one way", "another way", "inside a wall", "the ways' mean", "what the rival draws"
+    figure = Figure(figsize=(2 * len(titles), 2.45 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), len(titles), squeeze=False)
+    ours, theirs = judges(model)["jepa, action sought"], in_pixels(blind, blind=True)
     for line, fork in zip(panels, shown, strict=True):
-        for panel in line:
-            panel.axis("off")
-        for panel, (title, picture) in zip(line, _strip(fork, ours(fork), blind), strict=False):
+        first, second = [i for i, kind in enumerate(fork.kinds) if kind == "mode"][:2]
+        chosen = [first, second, fork.kinds.index("wall"), len(fork.kinds) - 1]
+        drawn = worlds.shown(draws(blind, fork, blind=True)[0]).numpy()
+        told = [f"ours {a:.2f}, theirs {1000 * b:.2f}" for a, b in zip(ours(fork), theirs(fork), strict=True)]
+        pictures = [fork.here, *fork.futures[chosen], drawn]
+        for panel, title, picture, below in zip(
+            line, titles, pictures, ["", *(told[i] for i in chosen), ""], strict=True
+        ):
             panel.imshow(_around(fork, picture), interpolation="nearest")
-            panel.set_title(title, fontsize=9)
+            panel.set(xticks=[], yticks=[], xlabel=below)
+            panel.xaxis.label.set_size(9)
+            panel.spines[:].set_visible(False)
+            panel.set_title(title if fork is shown[0] else "", fontsize=10)
     return figure
-
-
-def _strip(fork: Fork, ours: np.ndarray, blind: Any) -> Iterator[tuple[str, np.ndarray]]:
-    theirs = in_pixels(blind, blind=True)(fork)
-    drawn = ((draws(blind, fork, blind=True)[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    yield "now", fork.here
-    modes, wall = [i for i, kind in enumerate(fork.kinds) if kind == "mode"][:2], fork.kinds.index("wall")
-    for name, i in (("one way", modes[0]), ("another", modes[1]), ("into a wall", wall), ("all ways' mean", -1)):
-        yield f"{name}\nours {ours[i]:.2f}, pixels {1e3 * theirs[i]:.2f}e-3", fork.futures[i]
-    yield "what the pixel model draws", drawn
 
 
 def _around(fork: Fork, picture: np.ndarray, reach: int = 14) -> np.ndarray:
@@ -239,3 +244,15 @@ def _around(fork: Fork, picture: np.ndarray, reach: int = 14) -> np.ndarray:
     middle = [np.average(np.arange(size), weights=changed.sum(1 - axis)) for axis in (0, 1)]
     top, left = (int(np.clip(round(at), reach, size - reach)) for at in middle)
     return picture[top - reach : top + reach, left - reach : left + reach]
+
+
+def main(path: Path = Path("docs/forks.png"), places_shown: int = 3) -> None:
+    """Draws the first places where three ways lead on, or else two."""
+    loaded = checkpoint.load(checkpoint.find(TASK, None), task=TASK)
+    found = sorted(forks(loaded.model.config.image_size), key=lambda fork: -len(fork.ways))
+    draw(loaded.model, load(RIVALS[BLIND]).model, found[:places_shown]).savefig(path, dpi=110)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from planner.checkpoint import SHIPPED
 from planner.data import write_atomically
 
 from . import expectation
-from .contenders import LONGER, SEEN
+from .contenders import LONGER, SEEN, WEIGHTS
 from .nuisance import KINDS, SEVERITIES
 from .rows import Row
 
@@ -43,7 +45,7 @@ def write(rows: Sequence[Row], page: Path, frames: Path, pictures: Path | None =
         frames: folder of the sample frames.
         pictures: folder for `claims.png` and `claims-cost.png`.
     """
-    rows = latest(rows)
+    rows = latest(present(rows))
     parts = [part(rows, frames) for part in (_quality, _noise, _cost, _energy)]
     run = max((row["date"] for row in rows), default="")[:10]
     head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>jepa-mpc: claims</title><style>{STYLE}</style>"
@@ -57,7 +59,19 @@ def write(rows: Sequence[Row], page: Path, frames: Path, pictures: Path | None =
 
 MEASURED = {"successes", "success_rate", "interval", "closest", "cpu_seconds", "plan_ms", "state_r2", "nuisance_r2"}
 MEASURED |= {"nuisance_share", "ms", "cpu_s", "flops", "peak_bytes", "plans", "cpu_s_per_success", "error_m", "seen_m"}
-MEASURED |= {"still_m", "redrawn_m", "date", "hardware", "load", "commit", "n", "sha256", "planner"}
+MEASURED |= {"still_m", "redrawn_m", "latent_error", "date", "hardware", "load", "commit", "n", "sha256", "planner"}
+
+
+def present(rows: Sequence[Row]) -> list[Row]:
+    """Rows but for those of weights that are not here any more, as who was trained anew or is compared no longer."""
+    files = [file for root in (SHIPPED, WEIGHTS) for file in root.glob("*/config.json")]
+    here = {json.loads(file.read_text())["sha256"] for file in files}
+
+    def gone(row: Row) -> bool:
+        sha256 = row.get("sha256", row.get("checkpoint_sha256", ""))
+        return len(sha256) == 64 and sha256 not in here  # others are of no weights, or of untrained ones
+
+    return [row for row in rows if not gone(row)]
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:

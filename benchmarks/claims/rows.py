@@ -55,8 +55,13 @@ class Rows:
 
 
 def digest(settings: Any) -> str:
-    """A planner's settings in eight digits, so that rows of other ones are not taken for its own."""
-    return hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:8]
+    """A planner's settings in eight digits, so that rows of other ones are not taken for its own.
+
+    Those that are not the defaults: a setting that is added leaves the digits of planners that do not use it.
+    """
+    usual = asdict(type(settings)())
+    changed = {name: value for name, value in asdict(settings).items() if value != usual[name]}
+    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def read(path: Path) -> list[Row]:
