@@ -267,8 +267,9 @@ def _play(
         nonlocal done, successes
         done, successes = done + 1, successes + episode.success
         alike = successes if episode.success else done - successes
-        if done - 1 not in show if show else alike > MAX_CLIPS:  # a film is 12 kB a step, and nobody will see this one
-            episode.forget()
+        filmed = done - 1 in show if show else alike <= MAX_CLIPS  # `choose` takes the first ones of either kind
+        if not filmed:
+            episode.forget()  # 12 kB a step
         progress(name, done, len(pairs.pairs), successes)
 
     progress(name, 0, len(pairs.pairs), 0)
