@@ -347,7 +347,7 @@ def test_a_sought_action_keeps_both_ways_open_and_a_mean_does_not() -> None:
     """One to the right or one to the left, of which nobody says which; up there is a wall."""
     futures = pictured((1, 0), (-1, 0), (0, 1), (0, 0))
     ways = [np.array([1.0, 0]), np.array([-1.0, 0])]
-    fork = forks.Fork(np.zeros(2), ways, pictured((0, 0))[0], futures, ["mode", "mode", "wall", "ghost"])
+    fork = forks.Fork(ways, pictured((0, 0))[0], futures, ["mode", "mode", "wall", "ghost"])
     judged = {name: judge(fork) for name, judge in forks.judges(Places()).items()}
     np.testing.assert_allclose(judged["jepa, latents averaged"], [0.5, 0.5, 0.5, 0], atol=0.01)
     assert judged["jepa, action sought"][:2].max() < 0.05, "both ways"
@@ -359,18 +359,36 @@ def test_a_sought_action_keeps_both_ways_open_and_a_mean_does_not() -> None:
 def test_who_draws_is_asked_for_the_likeliest_picture_and_who_is_blind_has_one() -> None:
     futures = pictured((1, 1), (-1, -1), (0, 0))
     ways = [np.array([1.0, 0]), np.array([-1.0, 0])]
-    fork = forks.Fork(np.zeros(2), ways, pictured((0, 0))[0], futures, ["mode", "mode", "ghost"])
+    fork = forks.Fork(ways, pictured((0, 0))[0], futures, ["mode", "mode", "ghost"])
     np.testing.assert_allclose(forks.in_pixels(Places(), blind=True)(fork), [1, 1, 0], atol=0.01)
     assert forks.in_pixels(Places(), blind=False)(fork).max() < 0.05
 
 
-def test_a_fork_of_the_maze_is_drawn(tmp_path: Path) -> None:
+def test_futures_at_a_fork_of_the_maze_differ_and_are_cut_out_around_it() -> None:
     found = forks.forks(32)
     assert len(found) == len(forks.places()) and found[0].futures.dtype == np.uint8
     moved = [np.abs(picture.astype(int) - found[0].here).max() for picture in found[0].futures]
     assert min(moved) > 30 and found[0].kinds[-1] == "ghost", "every future is another picture"
     around = forks._around(found[0], found[0].here, reach=6)
     assert around.shape == (12, 12, 3)
+
+
+def test_forks_are_drawn_and_those_that_were_measured_are_not_rendered_again(tmp_path: Path, monkeypatch: Any) -> None:
+    loaded, blind = (
+        checkpoint.load(checkpoint.find("PointMaze", None)),
+        forks.load(forks.RIVALS[forks.BLIND]),
+    )
+    found = forks.forks(loaded.model.config.image_size)[:2]
+    panels = forks.draw(loaded.model, blind.model, found).axes
+    assert len(panels) == 2 * 6 and [len(panel.images) for panel in panels] == [1] * 12
+    assert [panel.get_title() for panel in panels[6:]] == [""] * 6 != [panel.get_title() for panel in panels[:6]]
+    assert all(panel.get_xlabel().startswith("ours ") for panel in panels[1:5])
+    rows = Rows(tmp_path / "claims.jsonl")
+    monkeypatch.setattr(forks, "forks", lambda size: found)
+    forks.measure(loaded, rows)
+    assert len(rows.known) == 3 + len(forks.RIVALS) and all(row["n"] == len(forks.places()) for row in rows.known)
+    monkeypatch.setattr(forks, "forks", lambda size: pytest.fail("rendered"))
+    forks.measure(loaded, rows)
 
 
 def test_episodes_keep_their_pairs_though_they_are_played_in_order_of_their_ends(monkeypatch: Any) -> None:

@@ -206,9 +206,15 @@ def test_what_is_told_of_pusht_s_rivals_is_what_was_measured() -> None:
     apart = {name: row["latent_error"][0] for name, row in found(kind="foresight").items()}
     assert f"are {apart['recurrent']:.1f} and {apart['next_frame']:.1f} times as far" in CLAIMS
     assert f"(the JEPA's {apart['jepa']:.2f})" in CLAIMS
+    spent = {(row["model"], row["energy"]): row["cpu_s_per_success"] for row in rows if row["kind"] == "episode"}
+    each, own = [spent[name, "pixels"] for name in rivals], spent["jepa", "latent"]
+    assert f"a plain JEPA {own:.2f} s of the processor" in CLAIMS
+    times = f"{each[0] / own:.0f} and {each[1] / own:.0f} times as much"
+    assert f"they take {each[0]:.0f} and {each[1]:.0f} (1 and 2 of 3), {times}" in CLAIMS
+    assert f"of 10 on PushT, at {min(each) / own:.0f} times and more" in README
     angles = [made[name]["validation"]["probe/block_angle"] for name in rivals]
-    (own,) = re.findall(r"probe/block_angle \| ([\d.]+)", (weights / names["jepa"] / "card.md").read_text())
-    assert f"a linear R2 of {angles[0]:.2f} and {angles[1]:.2f} (the JEPA's {float(own):.2f};" in CLAIMS
+    (card,) = re.findall(r"probe/block_angle \| ([\d.]+)", (weights / names["jepa"] / "card.md").read_text())
+    assert f"a linear R2 of {angles[0]:.2f} and {angles[1]:.2f} (the JEPA's {float(card):.2f};" in CLAIMS
     assert all(made[name]["training"]["steps"] == 9000 for name in rivals)
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -23,18 +22,21 @@ from planner.checkpoint import Checkpoint
 from planner.tasks import load_envs
 from planner.types import Context
 
-from . import worlds
+from .contenders import WEIGHTS
 from .detection import auroc
 from .weights import load
-from .worlds import scaled
+from .worlds import scaled, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 Judge = Callable[["Fork"], np.ndarray]
 
 TASK = "PointMaze"
 SPEEDS = np.linspace(-1.2, 1.2, 13)
-WAYS = {"east": (0, 1), "west": (0, -1), "north": (-1, 0), "south": (1, 0)}
-WEIGHTS = Path(__file__).parent / "weights"
+WAYS = (0, 1), (0, -1), (-1, 0), (1, 0)
+"""East, west, north and south: rows down and columns to the right."""
 BLIND = "next-frame rival that is told no action"
 RIVALS = {
     BLIND: WEIGHTS / "pointmaze-next_frame-blind",
@@ -48,7 +50,7 @@ def places() -> list[tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]]:
     found = []
     for (row, column), middle in zip(FREE, MIDDLES, strict=True):
         open_ways, shut = [], []
-        for down, right in WAYS.values():
+        for down, right in WAYS:
             inside = 0 <= row + down < 6 and 0 <= column + right < 6
             free = inside and MAZE[row + down][column + right] == "."
             (open_ways if free else shut).append(np.array([right, -down], float))
@@ -62,7 +64,6 @@ class Fork:
     """A place, and the futures one model step later.
 
     Attributes:
-        middle: the place, metres.
         ways: directions that lead out.
         here: the picture before, uint8 `[size, size, 3]`.
         futures: pictures of each way ("mode"), of each walk into a wall ("wall"), and last the mean of the pictures of
@@ -70,7 +71,6 @@ class Fork:
         kinds: of each of them.
     """
 
-    middle: np.ndarray
     ways: list[np.ndarray]
     here: np.ndarray
     futures: np.ndarray
@@ -85,7 +85,7 @@ def forks(size: int) -> list[Fork]:
         modes = [_after(env, middle, way, through=False) for way in ways]
         walls = [_after(env, middle, way, through=True) for way in shut]
         futures = np.stack([*modes, *walls, np.mean(modes, axis=0).round().astype(np.uint8)])
-        found.append(Fork(middle, ways, here, futures, ["mode"] * len(modes) + ["wall"] * len(walls) + ["ghost"]))
+        found.append(Fork(ways, here, futures, ["mode"] * len(modes) + ["wall"] * len(walls) + ["ghost"]))
     env.close()
     return found
 
@@ -127,8 +127,8 @@ def judges(model: Any) -> dict[str, Judge]:
         return distances(mean, seen(fork))[0].numpy()
 
     def regressed(fork: Fork) -> np.ndarray:
-        best = np.mean([scaled(torch.from_numpy(one)).numpy() for one in fork.futures[: len(fork.ways)]], axis=0)
-        return np.square(scaled(torch.from_numpy(fork.futures)).numpy() - best).mean((1, 2, 3))
+        futures = scaled(torch.from_numpy(fork.futures))
+        return (futures - futures[: len(fork.ways)].mean(0)).square().mean((1, 2, 3)).numpy()
 
     return {"jepa, action sought": sought, "jepa, latents averaged": averaged, "pixels averaged": regressed}
 
@@ -190,11 +190,14 @@ def measure(loaded: Checkpoint, report: Callable[[Row], None]) -> None:
             rival = load(folder)
             everybody.append((name, in_pixels(rival.model, name == BLIND), rival.sha256))
     facts = {"part": "energy", "task": TASK, "kind": "fork", "group": "fork"}
-    has, found = getattr(report, "has", lambda row: False), forks(loaded.model.config.image_size)
-    for name, judge, sha256 in everybody:
-        wanted = facts | {"scorer": name, "checkpoint_sha256": sha256, "n": len(found)}
-        if not has(wanted):
-            report(wanted | row([(fork.kinds, judge(fork)) for fork in found]))
+    facts |= {"n": len(places())}
+    asked = [(facts | {"scorer": name, "checkpoint_sha256": sha256}, judge) for name, judge, sha256 in everybody]
+    has = getattr(report, "has", lambda row: False)
+    if not (missing := [(wanted, judge) for wanted, judge in asked if not has(wanted)]):
+        return
+    found = forks(loaded.model.config.image_size)
+    for wanted, judge in missing:
+        report(wanted | row([(fork.kinds, judge(fork)) for fork in found]))
 
 
 def row(judged: list[tuple[list[str], np.ndarray]]) -> Row:
@@ -212,28 +215,34 @@ def row(judged: list[tuple[list[str], np.ndarray]]) -> Row:
 
 
 @torch.no_grad()
-def draw(model: Any, blind: Any, shown: list[Fork]) -> Figure:
-    """A row a fork: now, two ways, a wall and the mean of the ways, with our energy of each and that of a rival that is
-    told no action; and what that one draws.
+def draw(model: Any, blind: Any, chosen: list[Fork]) -> Figure:
+    """A row a fork: now, two ways, a wall and the mean of the ways, and what a rival draws that is told no action.
+
+    Below each future our energy of it and, times 1000, the rival's.
+
+    Args:
+        model: our JEPA.
+        blind: that rival.
+        chosen: the forks, in pictures of the size that both see.
     """
+    from matplotlib.figure import Figure
+
     titles = "now", "one way", "another way", "inside a wall", "the ways' mean", "what the rival draws"
-    figure = Figure(figsize=(2 * len(titles), 2.45 * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), len(titles), squeeze=False)
+    figure = Figure(figsize=(2 * len(titles), 2.45 * len(chosen)), layout="constrained")
+    panels = figure.subplots(len(chosen), len(titles), squeeze=False)
     ours, theirs = judges(model)["jepa, action sought"], in_pixels(blind, blind=True)
-    for line, fork in zip(panels, shown, strict=True):
+    for line, fork in zip(panels, chosen, strict=True):
         first, second = [i for i, kind in enumerate(fork.kinds) if kind == "mode"][:2]
-        chosen = [first, second, fork.kinds.index("wall"), len(fork.kinds) - 1]
-        drawn = worlds.shown(draws(blind, fork, blind=True)[0]).numpy()
+        futures = [first, second, fork.kinds.index("wall"), len(fork.kinds) - 1]
+        drawn = shown(draws(blind, fork, blind=True)[0]).numpy()
         told = [f"ours {a:.2f}, theirs {1000 * b:.2f}" for a, b in zip(ours(fork), theirs(fork), strict=True)]
-        pictures = [fork.here, *fork.futures[chosen], drawn]
-        for panel, title, picture, below in zip(
-            line, titles, pictures, ["", *(told[i] for i in chosen), ""], strict=True
-        ):
+        pictures, notes = [fork.here, *fork.futures[futures], drawn], ["", *(told[i] for i in futures), ""]
+        for panel, title, picture, below in zip(line, titles, pictures, notes, strict=True):
             panel.imshow(_around(fork, picture), interpolation="nearest")
             panel.set(xticks=[], yticks=[], xlabel=below)
             panel.xaxis.label.set_size(9)
             panel.spines[:].set_visible(False)
-            panel.set_title(title if fork is shown[0] else "", fontsize=10)
+            panel.set_title(title if fork is chosen[0] else "", fontsize=10)
     return figure
 
 
@@ -246,11 +255,12 @@ def _around(fork: Fork, picture: np.ndarray, reach: int = 14) -> np.ndarray:
     return picture[top - reach : top + reach, left - reach : left + reach]
 
 
-def main(path: Path = Path("docs/forks.png"), places_shown: int = 3) -> None:
-    """Draws the first places where three ways lead on, or else two."""
+def main() -> None:
+    """Draws three places into `docs/forks.png`, first those where three ways lead on, then those of two."""
     loaded = checkpoint.load(checkpoint.find(TASK, None), task=TASK)
     found = sorted(forks(loaded.model.config.image_size), key=lambda fork: -len(fork.ways))
-    draw(loaded.model, load(RIVALS[BLIND]).model, found[:places_shown]).savefig(path, dpi=110)
+    path = Path("docs/forks.png")
+    draw(loaded.model, load(RIVALS[BLIND]).model, found[:3]).savefig(path, dpi=110)
     print(path)
 
 

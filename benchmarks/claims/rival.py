@@ -233,7 +233,8 @@ def train(
 ) -> Rival | None:
     """Trains a rival, resuming from `out/last.ckpt` if there is one; None if it was interrupted."""
     described = {"kind": kind, "targets": targets, "pull": pull} | asdict(shape)
-    described |= {"start": start.sha256 if start else None} | ({"blind": True} if blind else {})
+    described |= {"start": start.sha256 if start else None}
+    described |= {"blind": True} if blind else {}  # not said otherwise, as runs from before it could be asked go on
     run = {"task": store.info.task, "data": data_of(store), "model": described, "training": asdict(config)}
     same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
