@@ -392,14 +392,18 @@ def test_forks_are_drawn_and_those_that_were_measured_are_not_rendered_again(tmp
 
 
 def test_episodes_keep_their_pairs_though_they_are_played_in_order_of_their_ends(monkeypatch: Any) -> None:
-    """Thirteen that do nothing: each energy is of its own last picture and its own goal, as one alone shows them."""
+    """Thirteen that do nothing: each energy is of its own last picture and its own goal, as one alone shows them.
+
+    And each has the noise of its own number; all used to have that of one episode.
+    """
     loaded = checkpoint.load(checkpoint.find("TwoRoom", None), task="TwoRoom")
-    monkeypatch.setattr(belief, "_play", partial(_rest, belief._play))
+    numbered: list[int] = []
+    monkeypatch.setattr(belief, "_play", partial(_rest, belief._play, numbered))
     found, reached = belief.outcomes(loaded, 13, seed=5, budget=4)
     assert 0 < reached.sum() < 13
     room = envs.make("TwoRoom", 64)
     pairs, ends = held_out_pairs(room, 13, 25, 5).pairs, np.random.default_rng([5, 13]).integers(1, 5, 13)
-    assert len(set(ends)) == 4
+    assert len(set(ends)) == 4 and numbered == np.argsort(ends, kind="stable").tolist()
     energy = loaded.planner.energy(loaded.model)
     for k, (pair, end) in enumerate(zip(pairs, ends, strict=True)):
         obs, info = room.reset(options={"start": pair.start, "goal": pair.goal})
@@ -415,16 +419,18 @@ def _put_there(pair: Any) -> bool:
     return bool(pair.goal[0] > pair.start[0])
 
 
-def _rest(play: Any, rooms: Any, policy: Any, pairs: Any, ends: Any) -> Any:
+def _rest(play: Any, numbered: list[int], rooms: Any, policy: Any, pairs: Any, ends: Any, numbers: Any) -> Any:
     """Plays with zeros in the place of what the policy says, and puts every other one at its goal when it is over."""
 
     class Rest:
-        reset = policy.reset
+        def reset(self, seen: TensorDict, goals: TensorDict) -> None:
+            policy.reset(seen, goals)
+            numbered.extend(seen["episode"].tolist())
 
         def act(self, seen: TensorDict) -> np.ndarray:
             return np.zeros((len(seen), 2), np.float32)
 
-    looks, states, goals = play(rooms, Rest(), pairs, ends)
+    looks, states, goals = play(rooms, Rest(), pairs, ends, numbers)
     return looks, [p.goal if _put_there(p) else s for p, s in zip(pairs, states, strict=True)], goals
 
 

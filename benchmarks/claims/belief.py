@@ -46,7 +46,7 @@ def outcomes(loaded: Checkpoint, n: int, seed: int, budget: int = 50) -> tuple[n
     policy, energy = settings.build(loaded.model, seed), settings.energy(loaded.model)
     found, reached, order = np.zeros(n), np.zeros(n), np.argsort(ends, kind="stable")
     for rows in track(np.split(order, range(TOGETHER, n, TOGETHER)), f"{loaded.task}, seed {seed}"):
-        looks, states, goals = _play(rooms[: len(rows)], policy, [pairs[k] for k in rows], ends[rows])
+        looks, states, goals = _play(rooms[: len(rows)], policy, [pairs[k] for k in rows], ends[rows], rows)
         latents, aims = (loaded.model.encode(_seen(one)) for one in (looks, goals))
         futures = TensorDict({"latent": latents["latent"][:, None]}, batch_size=[len(rows), 1, 1])
         nothing = torch.zeros(len(rows), 1, 1, loaded.model.action.dim)
@@ -67,12 +67,18 @@ def _seen(pictures: list[np.ndarray]) -> TensorDict:
     return TensorDict({"pixels": torch.from_numpy(np.stack(pictures))[:, None]}, batch_size=[len(pictures), 1])
 
 
-def _play(rooms: list[Any], policy: Any, pairs: list[Pair], ends: np.ndarray) -> tuple[list[Any], list[Any], list[Any]]:
-    """Last pictures, last states and goal pictures of episodes that end after `ends` steps."""
+def _play(
+    rooms: list[Any], policy: Any, pairs: list[Pair], ends: np.ndarray, numbers: np.ndarray
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """Last pictures, last states and goal pictures of episodes that end after `ends` steps.
+
+    By their `numbers` each has noise of its own, however they are grouped: with the same for all, 640 episodes would be
+    as alike as their pairs are, and a draw of noise that is bad luck would be so in each.
+    """
     starts = [room.reset(options={"start": p.start, "goal": p.goal}) for room, p in zip(rooms, pairs, strict=True)]
     looks, goals = [obs["pixels"] for obs, _ in starts], [obs["goal"] for obs, _ in starts]
     states = [info["state"] for _, info in starts]
-    policy.reset(_seen(looks)[:, 0], _seen(goals)[:, 0])
+    policy.reset(_seen(looks)[:, 0].set("episode", torch.from_numpy(numbers)), _seen(goals)[:, 0])
     for step in range(int(ends.max())):
         actions = policy.act(_seen(looks)[:, 0])
         for i, room in enumerate(rooms):
@@ -106,7 +112,7 @@ def measure(task: str, n: int, report: Callable[[Row], None]) -> None:
     if task == forks.TASK:
         forks.measure(loaded, report)
     facts = {"part": "energy", "task": task, "scorer": "jepa", "checkpoint_sha256": loaded.sha256, "kind": "success"}
-    facts |= {"planner": digest(_settings(loaded))}
+    facts |= {"planner": digest(_settings(loaded)), "noise": "of each episode"}
     if not getattr(report, "has", lambda row: False)(facts | {"n": n}):
         report(facts | success_row(loaded, n))
 
