@@ -94,7 +94,7 @@ def test_it_learns_which_way_the_goal_lies(tmp_path: Path) -> None:
     here, noise = torch.zeros(1, 2, 1), torch.randn(1, 200, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         right, left = (prior.propose(here, torch.tensor([[x]]), RESTED, noise)[0, :, 0, 0] for x in (0.15, -0.15))
-    assert right.mean() > 0.3 and left.mean() < -0.3
+    assert right.mean() > 0.25 and left.mean() < -0.25
 
 
 def test_in_haste_detours_count_less() -> None:
@@ -193,6 +193,19 @@ class Fork(Hindsight):
             | {"latents": 0 * batch["latents"], "goal": 0 * batch["goal"], "plan": (0.7 * side).expand(-1, 3)},
             batch_size=[self.batch],
         )
+
+
+def test_the_flow_is_followed_by_midpoints() -> None:
+    """Where it shrinks everything at its own size, to 0.391 in four looks; the exact 0.368, and 0.316 by Euler's steps.
+
+    Steps of Euler's damped every plan: Cube's had a standard deviation of 0.46 where its flow has 0.49.
+    """
+    prior, looks = ActionPrior(4, 2, 1, 3, 8), []
+    prior.forward = lambda point, time, condition: looks.append(float(time.flatten()[0])) or -point  # type: ignore
+    noise = torch.linspace(-1, 1, 6).reshape(1, 2, 3)
+    plans = prior.propose(torch.zeros(1, 2, 4), torch.zeros(1, 4), torch.zeros(1, 1, 1), noise)
+    assert torch.allclose(plans[..., 0], noise * (1 - 1 / 2 + 1 / 8) ** 2)
+    assert looks == [0, 0.25, 0.5, 0.75]
 
 
 def test_a_fork_stays_a_fork(tmp_path: Path) -> None:
