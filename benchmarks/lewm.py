@@ -21,6 +21,7 @@ from planner.data import EpisodeStore
 from planner.errors import BadInput
 from planner.evaluate.compare import Side, compare, read_side
 from planner.evaluate.run import Protocol, write_results
+from planner.evaluate.statistics import paired
 from planner.models.jepa import JEPAConfig
 from planner.recipes import recipe_for
 from planner.settings import PlannerConfig, TrainConfig
@@ -47,6 +48,7 @@ class Options:
         threads: CPU threads.
         folder: of its run and of both evaluations.
         out: rows, one a task.
+        recorded: do not train it: set what ships now beside what the last row of the task says that it reached.
     """
 
     task: tyro.conf.Positional[str]
@@ -57,6 +59,7 @@ class Options:
     threads: int = 1
     folder: Path = Path("runs/lewm")
     out: Path = Path("benchmarks/results/lewm.jsonl")
+    recorded: bool = False
 
 
 def main(options: Options) -> None:
@@ -64,19 +67,20 @@ def main(options: Options) -> None:
     console, folder = Console(), options.folder / folder_name(options.task)
     torch.set_num_threads(options.threads)
     ours = checkpoint.load(checkpoint.find(options.task, None), task=options.task)
-    theirs = trained(options, folder)
-    if theirs is None:
+    known = options.out.read_text() if options.out.exists() else ""
+    sides = {"ours": (ours, ours.planner)}
+    if options.recorded:
+        before = last_row(options, known)
+    elif (theirs := trained(options, folder)) is None:
         console.print("stopped after a whole step; the same command goes on")
         raise SystemExit(130)
-    sides = {
-        "ours": (ours, ours.planner),
-        "lewm": (theirs, replace(PLANNER, precision=options.precision)),
-    }
+    else:
+        sides["lewm"] = (theirs, replace(PLANNER, precision=options.precision))
     for name, (loaded, settings) in sides.items():
         play(options, name, loaded, settings, folder / name, console)
-    row = facts(options, *(read_side(folder / name) for name in sides))
+    played = [read_side(folder / name) for name in sides]
+    row = beside(before, *played) if options.recorded else facts(options, *played)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    known = options.out.read_text() if options.out.exists() else ""
     if (line := json.dumps(row)) not in known.splitlines():
         options.out.write_text(f"{known}{line}\n")
     console.print(told(row), highlight=False)
@@ -113,17 +117,54 @@ def play(
 
 def facts(options: Options, ours: Side, theirs: Side) -> dict[str, Any]:
     """The row: both sides, pair by pair, so that others can be tested against them later, and the paired test."""
-    kept = ("successes", "interval", "plan_ms", "checkpoint_sha256", "planner")
     found = compare(ours, theirs)
-    shared = ("n", "distance", "budget", "seed", "hardware", "versions", "commit", "date")
     return {
         "task": options.task,
         "updates": options.updates,
-        **{key: ours.result[key] for key in shared},
-        "ours": {key: ours.result[key] for key in kept} | {"reached": ours.successes},
-        "lewm": {key: theirs.result[key] for key in kept} | {"reached": theirs.successes},
+        **_measured(ours),
+        "ours": _side(ours),
+        "lewm": _side(theirs),
         **{key: found[key] for key in ("only_first", "only_second", "p", "times_faster")},
     }
+
+
+def last_row(options: Options, known: str) -> dict[str, Any]:
+    """Of the task and as many pairs, from the lines `known`; `BadInput` where none tells who reached which."""
+    rows = [row for row in map(json.loads, known.splitlines()) if row["task"] == options.task and "pairs" in row]
+    if mine := [row for row in rows if row["n"] == options.episodes]:
+        return mine[-1]
+    got = f"rows of {' and '.join(str(n) for n in sorted({row['n'] for row in rows}))} pairs" if rows else "none"
+    expected, do = f"a row of {options.episodes} pairs in {options.out}", "say --episodes, or train it: --no-recorded"
+    raise BadInput(f"no record of LeWM's recipe on {options.task}", expected=expected, got=got, do=do)
+
+
+def beside(before: dict[str, Any], ours: Side) -> dict[str, Any]:
+    """The row `before` with ours played anew; its times are of another day and compared with nothing."""
+    now = _measured(ours)
+    for key in ("n", "distance", "budget", "seed", "pairs"):
+        if before[key] != now[key]:
+            expected, got = f"{key} {before[key]}, as its recipe was played on", str(now[key])
+            raise BadInput("lewm: not the same pairs", expected=expected, got=got, do="train it: --no-recorded")
+    found = paired(ours.successes, before["lewm"]["reached"])
+    tested = {key: found[key] for key in ("only_first", "only_second", "p")}
+    played = before["lewm"].get("played", before["date"])
+    return (
+        before
+        | now
+        | {"ours": _side(ours), "lewm": before["lewm"] | {"played": played}}
+        | tested
+        | {"times_faster": None}
+    )
+
+
+def _measured(ours: Side) -> dict[str, Any]:
+    shared = ("n", "distance", "budget", "seed", "hardware", "versions", "commit", "date")
+    return {key: ours.result[key] for key in shared} | {"pairs": (ours.result["protocol"] or {}).get("name")}
+
+
+def _side(side: Side) -> dict[str, Any]:
+    kept = ("successes", "interval", "plan_ms", "checkpoint_sha256", "planner")
+    return {key: side.result[key] for key in kept} | {"reached": side.successes}
 
 
 def told(row: dict[str, Any]) -> str:

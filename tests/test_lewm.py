@@ -58,3 +58,29 @@ def test_both_sides_play_the_same_pairs_and_nothing_is_done_twice(
         lewm.main(replace(small, updates=3))
     with pytest.raises(BadInput, match="is of another task"):
         lewm.main(replace(small, task="PushT"))
+
+
+def test_what_ships_now_is_set_beside_what_the_recipe_was_recorded_to_reach(
+    small: lewm.Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table had `weights of then` for as long as nobody trained the recipe again."""
+    again = replace(small, recorded=True)
+    with pytest.raises(BadInput, match="no record of LeWM's recipe on TwoRoom; expected a row of 2 pairs.*got none"):
+        lewm.main(again)
+    lewm.main(small)
+    first = json.loads(small.out.read_text())
+    then = first | {"date": "then", "ours": first["ours"] | {"checkpoint_sha256": "0" * 64}}
+    then["lewm"] |= {"reached": [False, True], "successes": 1}
+    small.out.write_text(f"{json.dumps(then)}\n")
+    monkeypatch.setattr(lewm, "trained", lambda *_: pytest.fail("trained"))
+    lewm.main(again)
+    now = json.loads(small.out.read_text().splitlines()[-1])
+    assert now["ours"] == first["ours"] and now["date"] == first["date"] and now["pairs"] == "TwoRoom-v1"
+    assert now["lewm"] == then["lewm"] | {"played": "then"} and now["times_faster"] is None
+    assert now["only_second"] == (not first["ours"]["reached"][1])
+    assert now["only_first"] == first["ours"]["reached"][0]
+    with pytest.raises(BadInput, match="got rows of 2 pairs; say --episodes"):
+        lewm.main(replace(again, episodes=3))
+    small.out.write_text(f"{json.dumps(then | {'pairs': 'TwoRoom-v0'})}\n")
+    with pytest.raises(BadInput, match="not the same pairs; expected pairs TwoRoom-v0"):
+        lewm.main(again)
