@@ -1,8 +1,10 @@
 """LeWM's recipe beside ours: its losses, predictor and planner with our encoder, on the same play and the same pairs.
 
-The recipe is that of arXiv 2603.19312: one-step prediction and SIGReg, a transformer with adaptive layer norms over
-three frames, and CEM with 300 candidates and 30 iterations, five model steps ahead, all of them done before it looks
-again. A row a task is appended; training resumes, and what is measured is not measured again.
+The recipe is that of arXiv 2603.19312: prediction of one step from one, two and three frames, and SIGReg; a transformer
+with adaptive layer norms over three frames; CEM with 300 candidates and 30 iterations, five model steps ahead, all of
+them done before it looks again. Ours are the encoder, pictures of 64 pixels, windows whose history is hidden (as our
+planner begins an episode), and the learning rate, as 5,000 updates of 32 windows stand for its 100 epochs of 128. A row
+a task is appended; training resumes, and what is measured is not measured again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from .bars import watched
 
 SHAPE = JEPAConfig(predictor="transformer", latent_dim=192, history=3, hidden=2048, depth=6, heads=16, dropout=0.1)
 """Of its model; the encoder is the one that our recipe of the task has."""
-TRAINING = TrainConfig(batch=32, horizon=1, inverse_weight=0, sigreg_directions=1024)
+TRAINING = TrainConfig(batch=32, horizon=1, growing=True, inverse_weight=0, sigreg_weight=0.18, sigreg_directions=1024)
+"""Its weight of SIGReg, 0.09, is of twice our statistic; four frames of 32 windows are as many latents as its 128."""
 PLANNER = PlannerConfig(optimizer="cem", samples=300, iterations=30, horizon=5, execute=5, hold=1, std=1.0, over="last")
 
 

@@ -219,6 +219,8 @@ class TrainConfig:
             variances are 1 here by themselves: encoders normalise each feature over the batch.
         inverse_weight: weight of the action decoded from the latents, >= 0.
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
+        growing: whether a predictor that may see fewer frames than its history, a "transformer", also learns from those
+            at the start of a window, one step ahead, every number of frames counting alike (LeWM, arXiv 2603.19312).
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
         symmetric: whether training sees every episode also as each of the task's symmetries shows it, with equal
             shares of every batch (whole windows, rounded down, one at least); of looks and of masked pretraining it is
@@ -260,6 +262,7 @@ class TrainConfig:
     covariance_weight: float = 0.0
     inverse_weight: float = 1.0
     cold_starts: float = 0.15
+    growing: bool = False
     moving: float = 0.0
     symmetric: bool = False
     augment: float = 0.0

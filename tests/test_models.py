@@ -23,7 +23,7 @@ from planner.models.losses import covariance, effective_rank, rollout_loss, sigr
 from planner.models.retina import Gaze, Retina, Surround
 from planner.plan import rollout_size
 from planner.testing import check_world_model
-from planner.training import JEPATraining, check_start
+from planner.training import JEPATraining, check_shape, check_start
 from planner.types import Context
 
 D, A = SHAPE.latent_dim, SPEC.dim
@@ -416,6 +416,20 @@ def test_sigreg_is_its_formula(latents: Tensor) -> None:
     assert sigreg(latents, 7, seeded(4)).dtype == torch.float32
 
 
+def test_sigreg_is_half_the_published_one() -> None:
+    """LeJEPA integrates over all t, by knots from 0 on that count twice: a published weight is to be doubled."""
+    latents = noise(64, 8)
+    axes = torch.randn(8, 5, generator=seeded(4))
+    t, step = torch.linspace(0, 3, 17), 3 / 16
+    knots = torch.full((17,), 2 * step)
+    knots[0] = knots[-1] = step
+    seen = (latents @ (axes / axes.norm(dim=0))).unsqueeze(-1) * t
+    normal = torch.exp(-t.square() / 2)
+    gap = (seen.cos().mean(0) - normal).square() + seen.sin().mean(0).square()
+    published = (64 * gap @ (knots * normal)).mean()
+    torch.testing.assert_close(2 * sigreg(latents, 5, seeded(4)), published)
+
+
 def test_sigreg_of_a_standard_normal_does_not_depend_on_how_many_there_are() -> None:
     """In expectation it is the integral of (1 - exp(-t^2)) exp(-t^2 / 2) over [0, 3], which is 0.526."""
     for n in (64, 512, 2048):
@@ -540,6 +554,27 @@ def test_cold_starts_hide_the_history() -> None:
         foreseen = training.model.predictor.unroll(seen, rest, coming.unsqueeze(1))[:, 0]
         for k, expected in enumerate(foreseen.unbind(1)):
             torch.testing.assert_close(predicted[k][:, start], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_growing_window_is_learned_from_at_every_length() -> None:
+    """LeWM's loss has a target after one, two and three frames; ours had the last of them alone, and was called its."""
+    shape = JEPAConfig(SHAPE.encoder, "transformer", SIZE, 8, D, history=3, hidden=16, depth=1, heads=1)
+    config = replace(TRAINING, horizon=1, cold_starts=0.0, growing=True)
+    training = JEPATraining(toy_model(shape=shape), config, info()).eval()
+    latents, actions = noise(5, 4, D), noise(5, 3, A, seed=1)
+    ahead = [training.model.predictor(latents[:, :n], actions[:, :n]) for n in (1, 2, 3)]
+    expected = torch.stack([(one - latents[:, n]).square().mean() for n, one in enumerate(ahead, 1)]).mean()
+    torch.testing.assert_close(training.error(latents, actions), expected)
+    training.config = replace(config, growing=False)
+    torch.testing.assert_close(training.error(latents, actions), (ahead[2] - latents[:, 3]).square().mean())
+
+
+def test_a_growing_window_is_refused_where_the_history_has_one_length() -> None:
+    config = replace(TRAINING, growing=True)
+    with pytest.raises(BadInput, match='growing windows do not fit the predictor.*such as "transformer"; got \'mlp\''):
+        JEPATraining(toy_model(), config, info())
+    with pytest.raises(BadInput, match="growing windows do not fit"):
+        check_shape(SHAPE, config, SPEC, 1000)
 
 
 def test_validation_has_no_cold_starts() -> None:

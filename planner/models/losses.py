@@ -11,6 +11,8 @@ def sigreg(latents: Tensor, directions: int, generator: torch.Generator | None =
 
     Sketched isotropic Gaussian regularisation (LeJEPA, arXiv 2511.08544): the empirical characteristic function along
     each direction against exp(-t^2 / 2), at 17 knots on [0, 3], weighted by exp(-t^2 / 2), trapezoid rule, times N.
+    The statistic itself is the integral over all t, which is symmetric: twice this one. So a weight of 0.09 in LeJEPA's
+    and LeWM's units is 0.18 here.
 
     Args:
         latents: `[N, D]`, the whole batch (a part of it estimates another distribution).

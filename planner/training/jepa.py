@@ -12,8 +12,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from ..data import DatasetInfo
+from ..errors import BadInput
 from ..models.jepa import JEPA
 from ..models.losses import covariance, rollout_loss, sigreg
+from ..models.predictors import ResidualPredictor
 from ..settings import TrainConfig
 from .looks import varied
 from .stages import check_finite, reseed, watch_rank
@@ -28,6 +30,7 @@ class JEPATraining(lightning.LightningModule):
         self, model: JEPA, config: TrainConfig, info: DatasetInfo, success: Callable[[JEPA], float] | None = None
     ) -> None:
         super().__init__()
+        check_growing(model, config)
         self.model, self.config, self.info, self.success = model, config, info, success
         # Fixed "zero" action: what a robot at rest is said to have done before its episode started.
         self.register_buffer("still", model.action.encode(model.action.still()), persistent=False)
@@ -36,10 +39,9 @@ class JEPATraining(lightning.LightningModule):
         """The terms of the loss, and the latents of the batch under `latents`."""
         config, model = self.config, self.model
         latents = self.look(batch)  # [B, F, D]
-        predicted = self._predict(latents, batch["actions"])
         moved = torch.cat([latents[:, :-1], latents[:, 1:] - latents[:, :-1]], -1)
         return {
-            "prediction": rollout_loss(predicted, latents, model.history, config.decay),
+            "prediction": self.error(latents, batch["actions"]),
             "sigreg": sigreg(latents.flatten(0, 1), config.sigreg_directions),
             "covariance": covariance(latents.flatten(0, 1)),
             "inverse": (model.inverse(moved) - batch["actions"]).square().mean(),
@@ -62,6 +64,15 @@ class JEPATraining(lightning.LightningModule):
             "covariance": config.covariance_weight,
             "inverse": config.inverse_weight,
         }
+
+    def error(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """The term of the loss that is about predictions, of windows `[B, F, D]` and `[B, F - 1, A]`."""
+        model, config = self.model, self.config
+        loss = rollout_loss(self._predict(latents, actions), latents, model.history, config.decay)
+        if not config.growing:
+            return loss
+        few = ((model.predictor(latents[:, :n], actions[:, :n]), latents[:, n]) for n in range(1, model.history))
+        return torch.stack([*((ahead - truth).square().mean() for ahead, truth in few), loss]).mean()
 
     def _predict(self, latents: Tensor, actions: Tensor) -> list[Tensor]:
         """Open-loop predictions from every start at once: for k = 1..K `[B, F - H + 1 - k, D]`."""
@@ -133,6 +144,14 @@ class JEPATraining(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def check_growing(model: JEPA, config: TrainConfig) -> None:
+    """Refuses, with `BadInput`, a window that is to grow for a predictor whose input is as long as its history."""
+    if config.growing and isinstance(model.predictor, ResidualPredictor):
+        expected, got = 'a predictor that may see fewer frames, such as "transformer"', repr(model.config.predictor)
+        do = "leave training.growing out"
+        raise BadInput("training: growing windows do not fit the predictor", expected=expected, got=got, do=do)
+
+
 def probe(
     latents: Tensor, states: Tensor, tested: Tensor, names: tuple[str, ...], units: tuple[str, ...]
 ) -> dict[str, float]:
@@ -169,6 +188,4 @@ class PredictorTraining(JEPATraining):
         return {"prediction": 1.0}
 
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
-        latents = self.look(batch)
-        predicted = self._predict(latents, batch["actions"])
-        return {"prediction": rollout_loss(predicted, latents, self.model.history, self.config.decay)}
+        return {"prediction": self.error(self.look(batch), batch["actions"])}

@@ -25,7 +25,7 @@ from ..symmetry import Symmetry
 from .batches import check_size, data_of, draws_of, named, pictures_of, some_pictures, views_of
 from .body import check_body, find_body
 from .further import TRAINERS, check_haste
-from .jepa import JEPATraining, PredictorTraining
+from .jepa import JEPATraining, PredictorTraining, check_growing
 from .masked import MaskedTraining
 from .run import begin_anew, modes_are_meant, run_stage, same_run
 
@@ -166,7 +166,7 @@ def check_shape(shape: JEPAConfig, config: TrainConfig, spec: ActionSpec, steps:
     To be asked before minutes of collecting: that the parts of the model fit each other, that the robot can move as
     many directions as its body is to have, and that no stage looks further ahead than an episode goes.
     """
-    JEPA(shape, spec)
+    check_growing(JEPA(shape, spec), config)
     _check_ahead(shape, config, spec, steps)
 
 
