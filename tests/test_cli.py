@@ -180,6 +180,7 @@ BAD = [
     Case(EVALUATE + "good --over never", "expected .*last"),
     Case(EVALUATE + "good --replan -1", "replan is off; expected 0 or more; got -1"),
     Case(EVALUATE + "good --replan 11", r"replan is off; expected 1 to horizon \* block \(10\); got 11"),
+    Case(EVALUATE + "good --replan 2 --execute 2", "execute is not read; .*got replan 2, .*; add --replan 0"),
     Case(EVALUATE + "good --deadline-ms 0", "deadline_ms is off; expected a number above 0; got 0"),
     Case(
         EVALUATE + "missing", "no checkpoint at .*missing; .*--checkpoint, or train one with `jepa-mpc train TwoRoom`"

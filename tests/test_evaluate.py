@@ -326,6 +326,8 @@ class Still:
 def test_a_search_for_pairs_ends() -> None:
     with pytest.raises(BadInput, match="only 0 pairs of 2 found at distance 5; choose a larger --distance"):
         held_out_pairs(Still(), 2, 5, seed=0)
+    with pytest.raises(BadInput, match="only 0 pairs of 2 found among random states; ask for fewer --episodes"):
+        held_out_pairs(Still(), 2, None, seed=0)  # no distance chooses them
 
 
 def test_pairs_of_random_states_lie_anywhere() -> None:

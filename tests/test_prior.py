@@ -302,6 +302,20 @@ def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:
     assert isinstance(after.planner.energy(after.model), LatentDistance)
 
 
+def test_a_prior_taught_anew_is_as_large_as_the_one_before(tmp_path: Path) -> None:
+    """Cube's planner starts from 96 plans, and had 32 of them left after `jepa-mpc prior` without a word of it."""
+    dot_store(tmp_path / "data")
+    start = toy_checkpoint(tmp_path / "start")
+    words = ["prior", "TwoRoom", "--data", str(tmp_path / "data"), "--training.prior-steps", "3"]
+    words += ["--training.held-out", "0.25", "--checkpoint"]
+    first = ["--width", "16", "--horizon", "2", "--proposals", "3"]
+    main([*words, str(start), *first, "--out", str(tmp_path / "first")])
+    main([*words, str(tmp_path / "first/checkpoint"), "--out", str(tmp_path / "again")])
+    before, after = (checkpoint.load(tmp_path / name / "checkpoint") for name in ("first", "again"))
+    assert after.planner == before.planner and after.planner.proposals == 3
+    assert after.model.config == before.model.config and after.model.config.prior == 16
+
+
 def test_a_checkpoint_s_prior_sees_what_was_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dot_store(tmp_path / "data")
     start = toy_checkpoint(tmp_path / "start")

@@ -196,7 +196,11 @@ def _override(settings: PlannerConfig, options: Evaluate) -> PlannerConfig:
     """The checkpoint's settings, but for those given on the command line."""
     names = [one.name for one in fields(PlannerConfig)]
     given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
-    return replace(settings, **given)
+    made = replace(settings, **given)
+    if "execute" in given and made.replan:
+        got, do = f"replan {made.replan}, which is in its place", "add --replan 0"
+        raise BadInput("evaluate: execute is not read", expected="a planner without replan", got=got, do=do)
+    return made
 
 
 @contextmanager

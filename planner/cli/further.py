@@ -138,27 +138,28 @@ class _Part:
 class Prior(_Part):
     """Give a checkpoint an action prior: plans as play would do them, for the planner's search to start from."""
 
-    width: int = 384
-    """Width of its layers."""
-    horizon: int = 6
-    """Model steps of the plans that it proposes."""
+    width: int | None = None
+    """Width of its layers; 384 by default, or that of the prior before."""
+    horizon: int | None = None
+    """Model steps of the plans that it proposes; 6 by default, or as many as the prior before."""
     past: bool = False
     """Whether it sees what was done between the frames of its history, too."""
-    proposals: int = 32
-    """Plans that it adds to the planner's first candidates."""
+    proposals: int | None = None
+    """Plans that it adds to the planner's first candidates; 32 by default, or as many as the planner has."""
 
     def run(self) -> None:
         from .. import cards
 
         loaded, stores, out = _ready(self, "width", "horizon", "proposals")
         was = loaded.model.config
-        shape = replace(was, prior=self.width, prior_horizon=self.horizon, prior_past=self.past)
+        width, horizon = self.width or was.prior or 384, self.horizon or was.prior_horizon
+        shape = replace(was, prior=width, prior_horizon=horizon, prior_past=self.past)
         if was.prior and was.prior_past and not self.past:
             console.print("warning: the prior before saw what was done, too; give --past", highlight=False)
         done = self._learn(loaded, shape, stores, out)
         card = cards.prior_card(stores, shape, self.training, out, typed())
         warn_by_heart(out)
-        planner = replace(loaded.planner, proposals=self.proposals)
+        planner = replace(loaded.planner, proposals=self.proposals or loaded.planner.proposals or 32)
         self._save(loaded, planner, done, out, card, "knows what play would do")
 
 
@@ -321,7 +322,7 @@ def _ready(options: Polish | _Part | Looks | Join, *sizes: str) -> tuple[Checkpo
     check_task(options.task)
     command = type(options).__name__.lower()
     for name in ("threads", *sizes):
-        if (value := getattr(options, name)) < 1:
+        if (value := getattr(options, name)) is not None and value < 1:
             raise BadInput(f"{command}: {name} is off", expected="at least 1", got=str(value))
     torch.set_num_threads(options.threads)
     loaded = load(options.task, options.checkpoint)

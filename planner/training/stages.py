@@ -32,7 +32,8 @@ def watch_rank(latents: Tensor, stage: str, step: int, say: Callable[[str], None
 def one_cycle(module: nn.Module, config: TrainConfig) -> dict[str, Any]:
     """AdamW on a module's parameters whose rate rises for a twentieth of the steps, and then falls to almost nothing.
 
-    `steps`, `learning_rate` and `weight_decay` of `config` are read.
+    Its first momentum goes the other way, from 0.95 to 0.85 and back, as `OneCycleLR` has it. `steps`, `learning_rate`
+    and `weight_decay` of `config` are read.
     """
     optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     total = config.steps + 1
