@@ -124,6 +124,7 @@ def facts(options: Options, ours: Side, theirs: Side) -> dict[str, Any]:
     return {
         "task": options.task,
         "updates": options.updates,
+        "training": {name: getattr(TRAINING, name) for name in ("sigreg_weight", "growing", "learning_rate")},
         **_measured(ours),
         "ours": _side(ours),
         "lewm": _side(theirs),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.claims import forks
+from benchmarks.speed.plots import span
 from planner.checkpoint import SHIPPED
 from planner.settings import PlannerConfig
 
@@ -144,11 +145,39 @@ def test_figures_beside_lewm_are_those_that_were_measured() -> None:
     assert set(told) == {"TwoRoom", *rows}  # TwoRoom's was measured before rows were kept
     for task, row in rows.items():
         ships = row["ours"]["checkpoint_sha256"] == shipped_config(task)["sha256"]
-        sides = [row["ours"]["successes"], row["lewm"]["successes"], row["only_first"], row["only_second"]]
+        before = "" if "training" in row else " *"  # with half of its SIGReg
+        theirs = f"{row['lewm']['successes']}{before}"
+        sides = [row["ours"]["successes"], theirs, row["only_first"], row["only_second"]]
         cells = [f"`{task}`" if ships else f"`{task}`, weights of then", *map(str, [row["n"], *sides])]
         assert told[task][:7] == [*cells, f"{row['p']:.2g}"] and f"LeWM's {row['updates']:,}" in told[task][7]
     first = json.loads((ROOT / "benchmarks/results/lewm-tworoom.json").read_text())
-    assert told["TwoRoom"][1] == str(first["n"]) and told["TwoRoom"][3] == str(first["successes"])
+    assert told["TwoRoom"][1] == str(first["n"]) and told["TwoRoom"][3] == f"{first['successes']} *"
+
+
+SPEEDS = [("lewm", 1), ("lewm", 2), ("small", 1), ("small", 2)]
+
+
+def test_figures_of_speed_are_those_that_were_measured() -> None:
+    """Two ratios were of another of our optimizers than the column beside them, and one time of a plan was of old."""
+    known = (ROOT / "benchmarks/results/speed.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, known) if row["kind"] == "plan" and not row["own_model"]]
+    rows = [row for row in rows if (row["samples"], row["iterations"], row["envs"]) == (300, 30, 1)]
+    table = README.split("| 300 x 30 x 5 (candidates")[1].split("\n\n")[0].splitlines()[2:]
+    for (model, threads), line in zip(SPEEDS, table, strict=True):
+        column = [row for row in rows if (row["model"], row["threads"]) == (model, threads)]
+        ours, rounded = (
+            next(row for row in column if (row["planner"], row["optimizer"]) == (name, "CEM"))
+            for name in ("ours", "ours in bfloat16")
+        )
+        other = min((row for row in column if not row["planner"].startswith("ours")), key=lambda row: row["ms"])
+        told = [f"{span(row['ms'])}, {row['times_limit']:.2f} x" for row in (ours, rounded, other)]
+        told += [f"{other['ms'] / row['ms']:.2f}" for row in (ours, rounded)]
+        assert line.strip("| ").split(" | ")[1:] == told, line
+        if (model, threads) == ("lewm", 1):
+            theirs, takes = rounded["ms"], json.loads((ROOT / "benchmarks/results/TwoRoom.json").read_text())
+            mine = takes["plan_ms"]["median"]
+            assert f"LeWM's recipe on TwoRoom takes {theirs / 1000:.0f} s a plan" in README
+            assert f"ours takes {mine:.0f} ms (on two), some {round(theirs / mine, -3):,.0f} times less" in README
 
 
 NUISANCES = ("noise", "light", "distractors", "video", "television")
