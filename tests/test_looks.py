@@ -18,7 +18,7 @@ from planner import checkpoint
 from planner.augment import vary
 from planner.cards import curves
 from planner.cli import main
-from planner.data import EpisodeStore
+from planner.data import EpisodeStore, split_rows
 from planner.errors import BadInput
 from planner.models.jepa import JEPA
 from planner.settings import PlannerConfig, TrainConfig
@@ -390,7 +390,7 @@ def test_the_command_names_the_teacher(tmp_path: Path) -> None:
     assert f"the latent that the weights {whose} had" in card and "| held-out pictures | these | after |" in card
 
 
-def test_the_command_joins_and_tells_the_card(tmp_path: Path) -> None:
+def test_the_command_joins_and_tells_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dot_store(tmp_path / "data", episodes=40)
     start = toy_checkpoint(tmp_path / "start")
     given = ["--data", str(tmp_path / "data"), "--checkpoint", str(start)]
@@ -405,7 +405,11 @@ def test_the_command_joins_and_tells_the_card(tmp_path: Path) -> None:
         str(tmp_path / "b"),
     ]
     main(["polish", "TwoRoom", *polished, "--save", str(tmp_path / "taught"), *few, "--training.horizon", "2"])
-    main(["join", "TwoRoom", *given, "--taught", str(tmp_path / "taught"), "--save", str(tmp_path / "joined")])
+    shares: list[float] = []
+    monkeypatch.setattr(looks, "split_rows", lambda n, share: shares.append(share) or split_rows(n, share))
+    join = ["join", "TwoRoom", *given, "--taught", str(tmp_path / "taught"), "--save", str(tmp_path / "joined")]
+    main([*join, "--held-out", "0.25"])
+    assert set(shares) == {0.25}  # as many as looks were not taught on
     before, after = checkpoint.load(start), checkpoint.load(tmp_path / "joined")
     assert after.planner == before.planner
     assert after.model.config == replace(before.model.config, encoder="conv+joined")

@@ -290,6 +290,8 @@ class Join:
     """Checkpoint to start from, before it was taught looks; checkpoints/TASK by default."""
     save: Path | None = None
     """Folder of the joined checkpoint; runs/join/TASK/checkpoint by default. May be one of the two."""
+    held_out: float = LOOKS.held_out
+    """Share of its episodes that are held out; no more than when looks were taught, or some were learned from."""
     threads: int = field(default_factory=cores)
     """CPU threads; one a core by default."""
 
@@ -301,7 +303,7 @@ class Join:
         taught = load(self.task, self.taught)
         for one in (loaded, taught):
             _check_renderer("join", store, one)
-        done, found = training.join(loaded.model, taught.model, store, LOOKS)
+        done, found = training.join(loaded.model, taught.model, store, replace(LOOKS, held_out=self.held_out))
         folder = self.save or out / "checkpoint"
         told = cards.join_card(store, found, checkpoints.card_of(self.taught), taught.sha256, typed())
         _keep(folder, self, loaded, done, told)
