@@ -19,9 +19,9 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from .actions import ActionSpec
-from .data import write_atomically
+from .data import write_atomically, write_together
 from .errors import BadInput
-from .models.jepa import JEPA, JEPAConfig
+from .models.jepa import JEPA, JEPAConfig, channels_last
 from .settings import PlannerConfig
 from .tasks import folder_name
 
@@ -52,10 +52,11 @@ class Checkpoint:
 
 
 def save(path: Path | str, model: JEPA, *, task: str, renderer: str, planner: PlannerConfig, card: str) -> str:
-    """Writes a checkpoint folder and returns the weights' SHA-256."""
+    """Writes a checkpoint folder and returns the weights' SHA-256; one that was there stays whole if that fails."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    digest = write_weights(path / "model.safetensors", model)
+    weights = weights_of(model)
+    digest = hashlib.sha256(weights).hexdigest()
     config = {
         "format": FORMAT,
         "task": task,
@@ -65,8 +66,10 @@ def save(path: Path | str, model: JEPA, *, task: str, renderer: str, planner: Pl
         "action": asdict(model.action),
         "planner": asdict(planner),
     }
-    write_atomically(path / "config.json", json.dumps(config, indent=1) + "\n")
-    write_atomically(path / "card.md", card)
+    described = json.dumps(config, indent=1) + "\n"
+    # They get their names in this order. Who is killed between the first two leaves weights beside the hash of others,
+    # which `load` refuses; but by then nothing is left to write that a disk could be too full for.
+    write_together({path / "model.safetensors": weights, path / "config.json": described, path / "card.md": card})
     _keep_manifest(path)
     return digest
 
@@ -91,9 +94,7 @@ def load(path: Path | str, *, task: str | None = None) -> Checkpoint:
         first = str(error).strip().splitlines()[0]
         raise BadInput(f"checkpoint {path}: the weights do not fit config.json", got=first) from error
     model.eval().requires_grad_(False)
-    # Planning and training want the memory layout that a CPU's convolutions are fastest in.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Checkpoint(model, config["task"], config["renderer"], planner, config["sha256"])
+    return Checkpoint(channels_last(model), config["task"], config["renderer"], planner, config["sha256"])
 
 
 def check_fits(env: Any, checkpoint: Checkpoint) -> None:

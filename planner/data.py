@@ -10,7 +10,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -73,16 +73,23 @@ class DatasetInfo:
 
 def write_atomically(path: Path | str, content: str | bytes) -> None:
     """Writes `content` to `path` so that a reader sees the old file or the whole new one, also after a power cut."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write_together({Path(path): content})
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """As `write_atomically`, several files: none gets its name, in this order, before all of them are on the disk."""
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
     try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            with temporary[path].open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, whole in temporary.items():
+            os.replace(whole, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)  # half of it would take up what is left of a disk that is full
+        for part in temporary.values():
+            part.unlink(missing_ok=True)  # half of it would take up what is left of a disk that is full
         raise
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,31 @@ def test_saving_over_an_old_one(folder: Path) -> None:
     checkpoint.save(folder, toy_model(seed=5), task="TwoRoom", renderer="none", planner=PLANNER, card="# new\n")
     assert checkpoint.load(folder).sha256 != before
     assert sorted(file.name for file in folder.iterdir()) == ["card.md", "config.json", "model.safetensors"]
+
+
+def test_a_disk_that_is_full_leaves_the_old_one_or_the_new(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New weights beside the old config's hash were refused: neither checkpoint was left after hours of training."""
+    monkeypatch.setattr(checkpoint, "SHIPPED", folder.parent)
+    old, new, honest = checkpoint.load(folder).sha256, toy_model(seed=5), os.fsync
+    digest = hashlib.sha256(checkpoint.weights_of(new)).hexdigest()
+    for full, left in enumerate((old, old, old, digest)):  # weights, config, card; the manifest comes last
+        written: list[int] = []
+
+        def fsync(file: int, full: int = full, written: list[int] = written) -> None:
+            written.append(file)
+            if len(written) > full:
+                raise OSError(ENOSPC, "No space left on device")
+            honest(file)
+
+        monkeypatch.setattr("planner.data.os.fsync", fsync)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save(folder, new, task="TwoRoom", renderer="none", planner=PLANNER, card="# new\n")
+        assert checkpoint.load(folder).sha256 == left
+        assert (folder / "card.md").read_text() == ("# TwoRoom\n" if left == old else "# new\n")
+        assert not list(folder.parent.glob("**/.*"))
+    monkeypatch.setattr("planner.data.os.fsync", honest)
+    assert checkpoint.save(folder, new, task="TwoRoom", renderer="none", planner=PLANNER, card="# new\n") == digest
+    verify_manifest(folder.parent)
 
 
 def test_the_config_names_no_code(folder: Path) -> None:

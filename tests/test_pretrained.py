@@ -18,7 +18,7 @@ from planner.cli import main
 from planner.data import split_rows
 from planner.errors import BadInput
 from planner.models.encoders import ENCODERS, FeatureEncoder
-from planner.models.jepa import JEPA, JEPAConfig
+from planner.models.jepa import JEPA, JEPAConfig, channels_last
 from planner.settings import TrainConfig
 from planner.training import cache_latents, pretrain, probe, train
 from planner.training.masked import CELLS, GREY, MaskedTraining, draw_hidden, hide
@@ -332,6 +332,42 @@ def test_a_backbone_may_share_weights_and_be_of_any_precision(
     pictures = torch.randint(256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
     latents = model.eval().embed(pictures)
     assert latents.dtype == torch.float32 and torch.equal(checkpoint.load(tmp_path).model.embed(pictures), latents)
+
+
+class Film(nn.Module):
+    """Somebody's features of films, of which a picture is one where nothing moves; its weights have 5 dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.patches = nn.Conv3d(3, 4, (2, 8, 8), stride=(2, 8, 8))
+        self.patches.weight.data = torch.randn(self.patches.weight.shape, generator=generator)
+        self.mix = nn.Conv2d(4, 4, 3)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.mix(self.patches(pictures.unsqueeze(2).expand(-1, -1, 2, -1, -1)).squeeze(2)).flatten(2).mean(2)
+
+
+def test_a_backbone_of_films_trains_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended in torch's words, "required rank 4 tensor to use channels_last format", after the play was collected."""
+    backbone = Film()
+    monkeypatch.setitem(ENCODERS, "film", lambda size, width, latent_dim: FeatureEncoder(backbone, latent_dim))
+    store, shape = dot_store(tmp_path / "data"), replace(SHAPE, encoder="film", latent_dim=4)
+    model = train(store, shape, replace(FROZEN, steps=4), tmp_path / "out", tensorboard=False)
+    assert model is not None
+    checkpoint.save(tmp_path / "toy", model, task="TwoRoom", renderer="none", planner=PLANNER, card="")
+    loaded = checkpoint.load(tmp_path / "toy").model
+    for other in (loaded, loaded.renewed("temporal", replace(shape, temporal=4))):
+        assert torch.equal(cache_latents(other, store), cache_latents(model, store))
+        assert other.encoder.backbone.mix.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("encoder", ["conv", "vit"])
+def test_our_own_encoders_lie_as_torch_lays_them(encoder: str) -> None:
+    shape = replace(SHAPE, encoder=encoder, width=64)
+    ours, plain = channels_last(JEPA(shape, SPEC)), JEPA(shape, SPEC).to(memory_format=torch.channels_last)
+    strides = [{name: value.stride() for name, value in one.state_dict().items()} for one in (ours, plain)]
+    assert strides[0] == strides[1]
 
 
 def test_a_frozen_run_is_not_resumed_on_another_backbone(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,15 +16,17 @@ from toys import PLANNER, SHAPE, SPEC, TRAINING, dot_store, toy_checkpoint, toy_
 from planner import cards, checkpoint
 from planner.actions import ActionSpec
 from planner.cli import main
+from planner.data import EpisodeStore
 from planner.energies import LatentDistance
 from planner.errors import BadInput
+from planner.models.jepa import JEPAConfig
 from planner.models.prior import ActionPrior
 from planner.mpc import MPC
 from planner.optimizers import CEM
 from planner.proposals import proposer
 from planner.recipes import known_metric, planner_for, recipe_for
 from planner.settings import PlannerConfig, TrainConfig
-from planner.training import train
+from planner.training import add_part, train
 from planner.training.batches import episodes_of
 from planner.training.prior import Hindsight, PriorTraining
 from planner.training.run import run_stage
@@ -383,6 +387,61 @@ def test_a_finished_checkpoint_is_given_a_temporal_distance(tmp_path: Path) -> N
     assert checkpoint.load(tmp_path / "again/checkpoint").planner.metric == "temporal+l2"  # as it went by steps before
     with pytest.raises(SystemExit):
         main([*words, "--features", "0"])
+
+
+PARTS: dict[Literal["temporal", "prior"], JEPAConfig] = {
+    "temporal": replace(SHAPE, temporal=4),
+    "prior": replace(SHAPE, prior=8, prior_horizon=2),
+}
+
+
+def given(part: Literal["temporal", "prior"], store: EpisodeStore, out: Path, **changes: Any) -> dict[str, Tensor]:
+    """The weights that a toy has when it was given a part, in so many updates as nobody waits for."""
+    config = replace(TRAINING, temporal_steps=4, prior_steps=4, **changes)
+    done = add_part(toy_model(), part, PARTS[part], [store], config, out, weights="w", tensorboard=False)
+    assert done is not None
+    return done.state_dict()
+
+
+def test_parts_in_one_folder_do_not_take_each_other_s_options_for_theirs(tmp_path: Path) -> None:
+    """They noted theirs in one file: with the first part's own options it was refused then, and with those of the part
+    after it, whoever asked for another first part got the old one without a word."""
+    store, out = dot_store(tmp_path / "data"), tmp_path / "out"
+    first = given("temporal", store, out)
+    given("prior", store, out, learning_rate=0.01)
+    again = given("temporal", store, out)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    with pytest.raises(BadInput, match="out/temporal holds a run of another configuration; got training.learning_rate"):
+        given("temporal", store, out, learning_rate=0.01)
+    assert not (out / "train.json").exists(), "that is of who trains or polishes here"
+
+
+def test_a_part_begun_when_all_had_one_note_goes_on(tmp_path: Path) -> None:
+    store, out = dot_store(tmp_path / "data"), tmp_path / "out"
+    first = given("temporal", store, out)
+    (out / "temporal/train.json").rename(out / "train.json")
+    with pytest.raises(BadInput, match="another configuration; got training.seed"):
+        given("temporal", store, out, seed=7)
+    again = given("temporal", store, out)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    given("prior", store, out, seed=7)
+    given("temporal", store, out)
+
+
+def test_a_training_does_not_take_what_another_model_was_given(tmp_path: Path) -> None:
+    """One that stopped in its first stage would have gone on to a head of other latents, and called it its own."""
+    store, out = dot_store(tmp_path / "data"), tmp_path / "out"
+    config = replace(TRAINING, steps=4, temporal_steps=4, prior_steps=4)
+    assert train(store, PARTS["temporal"], config, out, tensorboard=False) is not None
+    given("prior", store, out, steps=4)
+    with pytest.raises(BadInput, match="out/temporal holds a run of another configuration; got encoder None"):
+        given("temporal", store, out, steps=4)
+    shutil.rmtree(out / "temporal")  # as if it had not come so far
+    given("temporal", store, out, steps=4)
+    with pytest.raises(BadInput, match="out/temporal holds a run of another configuration; got .*encoder w"):
+        train(store, PARTS["temporal"], config, out, tensorboard=False)
+    shutil.rmtree(out / "temporal")
+    assert train(store, PARTS["temporal"], config, out, tensorboard=False) is not None
 
 
 def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(

@@ -27,6 +27,7 @@ from toys import MIRROR, PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, t
 
 from planner import checkpoint
 from planner.cards import card, curves, polish_card, prior_card, temporal_card
+from planner.cli import main
 from planner.data import EpisodeStore, Windows
 from planner.energies import ObjectDistance
 from planner.errors import BadInput
@@ -35,6 +36,7 @@ from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
 from planner.training import JEPATraining, add_part, body_directions, cache_latents, learn_looks, polish, probe, train
 from planner.training.batches import draws_of, episodes_of
+from planner.training.jepa import PredictorTraining
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +270,55 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert resumed is not None and same_weights(resumed, straight[0])
 
 
+@pytest.mark.parametrize("when", ["the last update", "the last check"])
+@pytest.mark.parametrize("save_every", [10, 24])
+def test_a_stop_at_the_end_of_a_stage_is_one(
+    store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path, monkeypatch: Any, when: str, save_every: int
+) -> None:
+    """The first stage was over, so that nothing seemed interrupted, and hours of polishing began."""
+    config, updates = but(polish_steps=6, polish_horizon=3, save_every=save_every), []
+    if when == "the last update":
+        interrupt(monkeypatch, config.steps - 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    honest, learned = JEPATraining.on_validation_epoch_end, JEPATraining.training_step
+
+    def checked(self: JEPATraining) -> None:
+        if when == "the last check" and self.global_step == config.steps and type(self) is JEPATraining:
+            os.kill(os.getpid(), signal.SIGINT)
+        honest(self)
+
+    def counted(self: JEPATraining, *given: Any) -> Tensor:
+        updates.append(type(self))
+        return learned(self, *given)
+
+    monkeypatch.setattr(JEPATraining, "on_validation_epoch_end", checked)
+    monkeypatch.setattr(JEPATraining, "training_step", counted)
+    assert train(store, SHAPE, config, tmp_path, tensorboard=False) is None
+    assert updates == [JEPATraining] * config.steps and not (tmp_path / "polish/last.ckpt").exists()
+    resumed = train(store, SHAPE, config, tmp_path, tensorboard=False)
+    assert updates[config.steps :] == [PredictorTraining] * 6, "the first stage is not trained again"
+    assert resumed is not None
+    first, kept = straight[0].state_dict(), resumed.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in first.items() if not name.startswith("predictor."))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_does_not_wait_is_told_of_an_interruption(
+    store: EpisodeStore, tmp_path: Path, monkeypatch: Any, number: int, capsys: Any
+) -> None:
+    """The second Ctrl-C left from deep inside Lightning, with code 1 and no word; a second SIGTERM even with 0."""
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    interrupt(monkeypatch, 11, lambda: [os.kill(os.getpid(), number) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt):
+        train(store, SHAPE, TRAINING, tmp_path, tensorboard=False)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    interrupt(monkeypatch, 12, lambda: [os.kill(os.getpid(), number) for _ in range(2)])
+    words = ["train", "TwoRoom", "--data", str(store.path), "--out", str(tmp_path / "typed"), "--probe", "0"]
+    words += ["--threads", "1", "--training.steps", "24", "--training.batch", "8", "--model.image-size", "32"]
+    with pytest.raises(SystemExit, match="130"):
+        main(words)
+    assert "jepa-mpc: interrupted" in capsys.readouterr().err
+
+
 def test_a_training_that_died_goes_on_from_what_it_saved(
     store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -431,6 +482,20 @@ def test_a_training_that_diverges_stops(store: EpisodeStore, tmp_path: Path, ste
     """Where a validation came before the next update, its eigenvalues failed with a traceback instead."""
     with pytest.raises(BadInput, match=r"training diverged at step \d+; got .*(nan|inf|NaN).*lower learning_rate"):
         train(store, SHAPE, but(steps=steps, learning_rate=1e25), tmp_path, tensorboard=False)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"7", b"{}", b'{"model": 7, "training": {}}']
+)
+def test_a_note_cut_short_is_refused(store: EpisodeStore, tmp_path: Path, content: bytes) -> None:
+    """It ended in a traceback of JSON's, or of a key that was missing."""
+    train(store, SHAPE, but(steps=2), tmp_path, tensorboard=False)
+    (tmp_path / "train.json").write_bytes(content)
+    with pytest.raises(BadInput, match=r"train.json is damaged; .*remove it and .*last.ckpt to start again") as caught:
+        train(store, SHAPE, but(steps=2), tmp_path, tensorboard=False)
+    assert len(str(caught.value)) < 600
+    (tmp_path / "last.ckpt").unlink()
+    assert train(store, SHAPE, but(steps=2), tmp_path, tensorboard=False) is not None, "nothing is known by it"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
@@ -681,6 +746,17 @@ def test_episodes_that_two_datasets_share_are_refused(tmp_path: Path) -> None:
     stores = [dot_store(tmp_path / "short"), dot_store(tmp_path / "long", episodes=20)]
     with pytest.raises(BadInput, match="long is no other; expected episodes of its own; got 6 that .*short has too"):
         polish(toy_model(), stores, TRAINING, tmp_path / "run", encoder="w", tensorboard=False)
+
+
+def test_episodes_that_have_one_checksum_by_chance_are_others(tmp_path: Path) -> None:
+    """Of 8,000 and 4,000 episodes two have the same 32 bits once in 140 times, and were refused as the same."""
+    stores = [dot_store(tmp_path / name, seed=seed) for name, seed in (("one", 0), ("other", 1), ("again", 1))]
+    for one in stores:
+        one.data["checksum"][:] = 7
+    config = but(steps=2)
+    assert polish(toy_model(), stores[:2], config, tmp_path / "run", encoder="w", tensorboard=False) is not None
+    with pytest.raises(BadInput, match="again is no other; expected episodes of its own; got 6 that .*other has too"):
+        polish(toy_model(), stores, config, tmp_path / "run", encoder="w", tensorboard=False)
 
 
 def test_a_head_wants_an_episode_to_fit_and_one_to_check(tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ from .data import Collect, collect_for
 from .shared import Task, check_task, console, cores, stopped, symmetries_of, typed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..data import EpisodeStore
+    from ..models.jepa import JEPA
+    from ..settings import PlannerConfig
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,6 @@ class Train:
 
         from .. import cards, checkpoint, pretrained, training
         from ..evaluate import learning_curves
-        from ..evaluate.probe import success_probe
 
         check_task(self.task)
         for name, least in (("threads", 1), ("probe", 0)):
@@ -64,7 +67,7 @@ class Train:
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model, store.info.block), None
         if self.probe:
-            success = success_probe(load_envs(), self.task, store.info.size, planner, self.probe)
+            success = _probe(self.task, store.info.size, planner, self.probe)
         model = training.train(
             store,
             self.model,
@@ -85,6 +88,20 @@ class Train:
             warn_by_heart(out)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+
+
+def _probe(task: str, size: int, planner: PlannerConfig, goals: int) -> Callable[[JEPA], float]:
+    """Success while training; `BadInput` where the task's play gets nowhere within the steps that goals lie ahead."""
+    from ..evaluate.probe import success_probe
+
+    try:
+        return success_probe(load_envs(), task, size, planner, goals)
+    except BadInput as error:
+        found, _, do = str(error).partition("; ")
+        if "--distance" not in do:  # which `train` has not
+            raise
+        do = "give --probe 0, and evaluate with a larger --distance"
+        raise BadInput("train: no goals to try at every check", got=found, do=do) from error
 
 
 def _own_data(task: str) -> Path:

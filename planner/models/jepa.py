@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from tensordict import TensorDict
@@ -16,6 +17,8 @@ from .predictors import PREDICTORS, Predictor
 from .prior import ActionPrior
 from .slow import SlowFeatures
 from .temporal import TemporalDistance
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ class JEPA(nn.Module):
 
     def _grown(self, config: JEPAConfig, kept: dict[str, Tensor]) -> JEPA:
         """A model of the shape `config` with these weights by name, and new ones where there are none."""
-        other = JEPA(config, self.action).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        other = channels_last(JEPA(config, self.action))
         other.load_state_dict(other.state_dict() | kept)
         grown: JEPA = other.train(self.training)
         return grown
@@ -244,6 +247,17 @@ class JEPA(nn.Module):
                 judging = max(judging, futures + horizon * head.floats)
         floats = actions + max(2 * futures + self.predictor.floats_per_plan(horizon), judging)
         return floats * next(self.parameters()).element_size()
+
+
+def channels_last(module: Module) -> Module:
+    """The module itself, its weights now in the memory layout that a CPU's convolutions of pictures are fastest in.
+
+    Those have 4 dimensions. `module.to(memory_format=...)` asks it of 5 too, as a convolution of films has, and fails.
+    """
+    for value in (*module.parameters(), *module.buffers()):
+        if value.dim() == 4:
+            value.data = value.data.to(memory_format=torch.channels_last)
+    return module
 
 
 def _behind_retina(key: str) -> str:

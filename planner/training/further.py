@@ -68,7 +68,7 @@ def add_part(
     if len(lengths := sorted({store.info.steps for store in stores})) > 1:
         got = " and ".join(map(str, lengths))
         raise BadInput(f"{part}: episodes of different lengths", expected="as many steps in every dataset", got=got)
-    same_run(out, run | {"model": asdict(shape), "training": asdict(config)}, state=out / part / "last.ckpt")
+    same_run(out, run | {"model": asdict(shape), "training": asdict(config)}, part)
     lightning.seed_everything(config.seed, verbose=False)
     grown = model.renewed(part, shape).train().requires_grad_(False)
     learner, train_it = grown.get_submodule(part).requires_grad_(True), TRAINERS[part]

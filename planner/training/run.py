@@ -18,6 +18,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tensordict import TensorDict
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -35,7 +36,14 @@ def run_stage(
     tensorboard: bool,
     draws: Callable[[], tuple[Any, Any]],
 ) -> bool:
-    """One stage, on the batches of `draws`; resumes from `out/last.ckpt`. False if it was interrupted."""
+    """One stage, on the batches of `draws`; resumes from `out/last.ckpt`. False if it was interrupted.
+
+    Also where that came after the last update: what is finished is saved, and not trained again.
+
+    Raises:
+        BadInput: if `out/last.ckpt` is damaged.
+        KeyboardInterrupt: if whoever had asked to stop did not wait for the update in hand.
+    """
     out.mkdir(exist_ok=True)
     last = out / "last.ckpt"
     if last.exists() and not zipfile.is_zipfile(last):
@@ -52,13 +60,14 @@ def run_stage(
     trainer = _trainer(out, config, stop, tensorboard)
     if not last.exists():
         begin_anew(out)
-    trainer.fit(
-        training, _loader(_Stream(windows, training)), _loader(checks), ckpt_path=last if last.exists() else None
-    )
+    with _interruptions_are_told():
+        trainer.fit(
+            training, _loader(_Stream(windows, training)), _loader(checks), ckpt_path=last if last.exists() else None
+        )
     if trainer.global_step >= config.steps and config.steps % config.save_every:
         # What was saved on the way leaves the last updates out, or all of a short run.
         trainer.save_checkpoint(last)
-    return not stop.asked or trainer.global_step >= config.steps
+    return not stop.asked
 
 
 def begin_anew(out: Path) -> None:
@@ -99,6 +108,17 @@ class _GracefulStop(Callback):
         if self.asked and not trainer.should_stop:
             trainer.save_checkpoint(self.path)
             trainer.should_stop = True
+
+
+@contextmanager
+def _interruptions_are_told() -> Iterator[None]:
+    """Lightning leaves the process where it is interrupted, with code 1 or, at SIGTERM, as if all had gone well."""
+    try:
+        yield
+    except SystemExit as left:
+        if isinstance(left, SIGTERMException) or isinstance(left.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _trainer(out: Path, config: TrainConfig, stop: Callback, tensorboard: bool) -> lightning.Trainer:
@@ -153,11 +173,20 @@ def modes_are_meant() -> Iterator[None]:
         yield
 
 
-def same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None:
-    """Notes the run's configuration in `train.json`, or refuses to go on with another one's weights (in `state`)."""
-    out.mkdir(parents=True, exist_ok=True)
-    file, state = out / "train.json", state or out / "last.ckpt"
-    if file.exists() and state.exists() and (found := _completed(json.loads(file.read_text()), run)) != run:
+def same_run(out: Path, run: dict[str, Any], part: str = "") -> None:
+    """Notes the run's configuration in `train.json`, or refuses to go on with another one's weights.
+
+    A part of a model has a note of its own, beside its weights in `out/part`. One that was begun when all that was
+    learned in `out` had a single note is known by that.
+
+    Raises:
+        BadInput: if there are weights of another configuration, or the note of them is damaged.
+    """
+    folder = out / part
+    folder.mkdir(parents=True, exist_ok=True)
+    file, state = folder / "train.json", folder / "last.ckpt"
+    note = file if file.exists() else out / "train.json"
+    if note.exists() and state.exists() and (found := _noted(note, state, run)) != run:
         differs = [
             f"{part}.{key}"
             for part in ("model", "training")
@@ -167,11 +196,20 @@ def same_run(out: Path, run: dict[str, Any], state: Path | None = None) -> None:
         others = [key for key in found | run if found.get(key) != run.get(key)]
         told = {"symmetries": "other symmetries of the task than it lists now"}
         raise BadInput(
-            f"{out} holds a run of another configuration",
+            f"{folder} holds a run of another configuration",
             got=", ".join(differs or [told.get(key, f"{key} {found.get(key)}") for key in others]),
             do="give the same options, another --out, or remove it",
         )
     write_atomically(file, json.dumps(run, indent=1))
+
+
+def _noted(note: Path, state: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """What a note says of the weights in `state`, with the defaults of what it does not say."""
+    try:
+        return _completed(json.loads(note.read_text()), run)
+    except (ValueError, KeyError, TypeError) as error:
+        do = f"remove it and {state} to start again"  # weights alone would be taken for those of any run
+        raise BadInput(f"{note} is damaged", expected="a run's configuration", do=do) from error
 
 
 def _completed(noted: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:

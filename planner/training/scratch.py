@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import lightning
-import torch
 from torch import nn
 
 from ..actions import ActionSpec
@@ -18,7 +17,7 @@ from ..checkpoint import weights_of
 from ..data import EpisodeStore
 from ..errors import BadInput
 from ..models.encoders import BUILT_IN, EncoderName, FeatureEncoder
-from ..models.jepa import JEPA, JEPAConfig
+from ..models.jepa import JEPA, JEPAConfig, channels_last
 from ..pretrained import Pretrained, settle
 from ..settings import TrainConfig
 from ..symmetry import Symmetry
@@ -67,15 +66,19 @@ def train(
     _check_ahead(shape, config, store.info.action_spec, store.info.steps)
     views = views_of(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
-    model = JEPA(shape, store.info.action_spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = channels_last(JEPA(shape, store.info.action_spec))
     if start:
         start.put_into(model.encoder)
     given = hashlib.sha256(weights_of(model.encoder)).hexdigest() if config.freeze or start else None
     run = {"task": store.info.task, "data": data_of(store), "encoder": given, "symmetries": named(views)}
-    same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
+    run |= {"model": asdict(shape), "training": asdict(config)}
+    same_run(out, run)
     if not (out / "last.ckpt").exists():
         for stage in ("polish", *TRAINERS):  # of a run whose first stage is gone: they know other latents
             begin_anew(out / stage)
+    for part in TRAINERS:
+        if getattr(shape, part):  # which a finished model may have been given in this folder meanwhile
+            same_run(out, run, part)
     first: JEPATraining
     if config.freeze:
         _freeze(model.encoder, store, config, pretrained=start is not None)
@@ -122,7 +125,7 @@ def pretrain(
     run = {"task": store.info.task, "data": data_of(store)}
     same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
-    encoder = JEPA(shape, store.info.action_spec).encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder = channels_last(JEPA(shape, store.info.action_spec).encoder)
     training = MaskedTraining(encoder, shape.latent_dim, config)
     if not run_stage(training, config, out, tensorboard, partial(pictures_of, store, config)):
         return None
