@@ -20,7 +20,7 @@ from planner.actions import ActionSpec
 from planner.errors import BadInput
 from planner.symmetry import Symmetry
 
-from .rendering import Camera, choose_backend
+from .rendering import Camera, choose_backend, dress
 
 choose_backend()  # before mujoco is imported: it fixes its GL library then
 
@@ -46,12 +46,13 @@ class GoalEnv(gym.Env[Any, Any]):
 
     Class attributes beyond those of the action: `xml`, the file of the scene (see `load`); `view`, the camera in it;
     `simulates`, whether `advance` is no more than MuJoCo's step with the action as control, so that the oracle can
-    rehearse it; `measures`, the joints (hinges and slides) whose place and speed the robot measures itself, by default
-    those that an actuator acts on directly; `own_goals` and `own_budget`, how many evaluation goals a benchmark lists
-    itself (0: none) and how many environment steps it gives each; `symmetries`, changes of the scene that its physics
-    and its camera do not notice; `play_name`, what datasets call play: a task whose play is changed changes it too, so
-    that no dataset is finished with other play; `packages`, whose scene and policies these are, where they are not
-    ours: results and datasets state their versions.
+    rehearse it: a class with an `advance`, `state` or `set_state` of its own has to say; `measures`, the joints (hinges
+    and slides) whose place and speed the robot measures itself, by default those that an actuator acts on directly;
+    `own_goals` and `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many environment
+    steps it gives each; `symmetries`, changes of the scene that its physics and its camera do not notice; `play_name`,
+    what datasets call play: a task whose play is changed changes it too, so that no dataset is finished with other
+    play; `packages`, whose scene and policies these are, where they are not ours: results and datasets state their
+    versions.
 
     `metadata` of an env, not of its class, has `render_fps`, environment steps a second: the scene says how long a
     physics step is.
@@ -90,6 +91,7 @@ class GoalEnv(gym.Env[Any, Any]):
     ) -> None:
         self.render_mode, self.backend = render_mode, backend or choose_backend()
         self.model = self.load()
+        dress(self.model)
         self._check_scene()
         self.metadata = type(self).metadata | {"render_fps": _whole(1 / (self.model.opt.timestep * self.substeps))}
         self.data = mujoco.MjData(self.model)
@@ -149,7 +151,10 @@ class GoalEnv(gym.Env[Any, Any]):
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             raise BadInput(f"{self.name}: no scene {self.xml}", expected=f"a file such as {places[1]}", do="set `xml`")
-        return mujoco.MjModel.from_xml_path(str(found))
+        try:
+            return mujoco.MjModel.from_xml_path(str(found))
+        except ValueError as error:
+            raise BadInput(f"{self.name}: MuJoCo refuses {found}", got=" ".join(str(error).split())[:300]) from None
 
     # What every task shares ----------------------------------------------------------------------------------------
 
@@ -160,8 +165,15 @@ class GoalEnv(gym.Env[Any, Any]):
         return ActionSpec(low, high, units, cls.block)
 
     def goal_distance(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        """The worst of `errors`, `[...]`: at most 1 is success."""
-        return self.errors(state, goal).max(-1)
+        """The worst of `errors`, `[...]`: at most 1 is success; `BadInput` where they are none."""
+        errors: Any = self.errors(state, goal)
+        shape = errors.shape if isinstance(errors, np.ndarray) else ()
+        if shape[:-1] != np.broadcast_shapes(state.shape, goal.shape)[:-1] or shape[-1:] in ((), (0,)):
+            expected, do = "an array [..., K] for states [..., n]", "see envs.GoalEnv.errors"
+            got = f"{type(errors).__name__} {list(shape)}" if shape else type(errors).__name__
+            raise BadInput(f"{self.name}: errors is off", expected=expected, got=got, do=do)
+        worst: np.ndarray = errors.max(-1)
+        return worst
 
     @property
     def state(self) -> np.ndarray:
@@ -244,8 +256,11 @@ class GoalEnv(gym.Env[Any, Any]):
         self.action_spec()  # says what is wrong with bounds and units
         if not isinstance(self.substeps, int) or self.substeps < 1:
             raise BadInput(f"{self.name}: substeps is off", expected="a whole number from 1", got=str(self.substeps))
-        if type(self).advance is GoalEnv.advance and self.model.nu != len(self.spec_low):
-            expected = f"bounds for {self.model.nu} actuators, or an `advance` of its own"
+        if self.simulates and (own := _unsaid(type(self))):
+            do = "set `simulates = False`: no oracle; or True, where MuJoCo's plain steps come to the same"
+            raise BadInput(f"{self.name} has {own} of its own and does not say whether it simulates", do=do)
+        if (self.simulates or type(self).advance is GoalEnv.advance) and self.model.nu != len(self.spec_low):
+            expected = f"bounds for {self.model.nu} actuators, or an `advance` of its own and `simulates = False`"
             raise BadInput(f"{self.name}: spec_low is off", expected=expected, got=f"for {len(self.spec_low)}")
 
     def _observation_space(self) -> gym.spaces.Dict:
@@ -284,6 +299,13 @@ class GoalEnv(gym.Env[Any, Any]):
                 got=f"{image.dtype} {' x '.join(map(str, image.shape))}",
             )
         return image.copy()
+
+
+def _unsaid(task: type[GoalEnv]) -> str:
+    """What of its motion a class defines anew with no word on `simulates`, there or in a class made from it; or ""."""
+    kinds, motion = task.__mro__, ("advance", "state", "set_state")
+    first = {name: [name in vars(kind) for kind in kinds].index(True) for name in (*motion, "simulates")}
+    return next((f"`{name}`" for name in motion if first[name] < first["simulates"]), "")
 
 
 def _whole(rate: float) -> float:

@@ -14,6 +14,7 @@ from mujoco import rollout
 from tensordict import TensorDict
 from torch import Tensor
 
+from planner.errors import BadInput
 from planner.types import Context
 
 from .base import GoalEnv
@@ -25,6 +26,9 @@ class OracleModel:
     Args:
         env: the task; its model is simulated, its data is left alone.
         threads: of the simulation, >= 1; by default one a core, at most 8.
+
+    Raises:
+        BadInput: the simulation has a state beside positions and speeds, such as that of a motor that lags.
     """
 
     history = 1
@@ -35,7 +39,10 @@ class OracleModel:
         self._data = [mujoco.MjData(env.model) for _ in range(threads)]
         self._pool = rollout.Rollout(nthread=threads)
         size = mujoco.mj_stateSize(env.model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-        assert size == 1 + env.state_size, "the layout below is time, qpos, qvel"
+        if size != 1 + env.state_size:  # the layout below is time, qpos, qvel
+            expected, got = "a state of positions and speeds alone", f"{size - 1 - env.state_size} numbers beside them"
+            do = "leave out activations and delays of actuators, or set `simulates = False`: no oracle"
+            raise BadInput(f"{env.name}: the oracle cannot rehearse it", expected=expected, got=got, do=do)
 
     def encode(self, obs: TensorDict) -> TensorDict:
         """`state` `[..., n]`, as it is."""

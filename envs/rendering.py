@@ -30,6 +30,8 @@ _TRIED = "JEPA_MPC_RENDERER_TRIED"
 
 BACKENDS = ("egl", "osmesa", "cgl", "wgl", "rays")
 SUPERSAMPLE = 2
+SHOWN = (1, 1, 1, 0, 0, 0)
+"""Which groups of geoms are drawn, as MuJoCo's own renderer has it: 3 to 5 are for shapes that only collide."""
 
 _PROBE = """
 import mujoco
@@ -96,6 +98,15 @@ def choose_backend() -> str:
         os.environ["MUJOCO_GL"] = "disable"
     os.environ[VARIABLE] = os.environ[_TRIED] = chosen
     return chosen
+
+
+def dress(model: mujoco.MjModel) -> None:
+    """Writes the colour of a geom's material into the geom, where MuJoCo shows it: where the geom has none of its own.
+
+    Rays and changes of appearance look there alone. Textures stay with the material, and rays do not show them.
+    """
+    dressed = (model.geom_matid >= 0) & (model.geom_rgba == np.array([0.5, 0.5, 0.5, 1], np.float32)).all(-1)
+    model.geom_rgba[dressed] = model.mat_rgba[model.geom_matid[dressed]]
 
 
 class Camera:
@@ -201,7 +212,7 @@ class _Rays:
             d=data,
             pnt=data.cam_xpos[self._camera],
             vec=np.ascontiguousarray(world).reshape(-1),
-            geomgroup=None,
+            geomgroup=np.array(SHOWN, np.uint8),
             flg_static=1,
             bodyexclude=-1,
             geomid=geoms,

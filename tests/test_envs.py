@@ -222,17 +222,23 @@ class NeverEnds(TwoRoom):
 
 
 class NoisyMotor(TwoRoom):
+    simulates = False
+
     def advance(self, action: np.ndarray) -> None:
         super().advance(action + np.random.normal(scale=0.01, size=2))
 
 
 class ForgetsSpeed(Reacher):
+    simulates = False
+
     def set_state(self, state: np.ndarray) -> None:
         super().set_state(np.concatenate([state[:2], np.zeros(2)]))
 
 
 class RemembersMotors(PushT):
     """Sets positions and speeds over what is left of the last episode, the pusher's command included."""
+
+    simulates = False
 
     def set_state(self, state: np.ndarray) -> None:
         command = self.data.ctrl.copy()
@@ -342,6 +348,8 @@ class CrookedStem(PushT):
 class CreepingCube(Cube):
     """On a table that slopes to the right."""
 
+    simulates = False
+
     def advance(self, action: np.ndarray) -> None:
         super().advance(action)
         state = self.state
@@ -383,6 +391,55 @@ SABOTAGE: dict[type[envs.GoalEnv], str] = {
 def test_the_checker_finds_the_bug(broken: type[envs.GoalEnv]) -> None:
     with broken(size=32) as made, pytest.raises(AssertionError, match=SABOTAGE[broken]):
         envs.check_goal_env(made)
+
+
+class Hurried(Reacher):
+    """Its other physics passed every check, and the oracle rehearsed Reacher's, without a word."""
+
+    def advance(self, action: np.ndarray) -> None:
+        super().advance(2 * action)
+
+
+class Hasty(Hurried):
+    simulates = False
+
+
+class HastyStill(Hasty):
+    pass
+
+
+class OneMotor(Reacher):
+    """Its oracle failed once everything was played."""
+
+    simulates = True
+    spec_low, spec_high, spec_units = (-1.0,), (1.0,), ("N m",)
+
+    def advance(self, action: np.ndarray) -> None:
+        super().advance(np.append(action, 0))
+
+
+def test_who_moves_otherwise_says_whether_the_oracle_can_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match="Reacher has `advance` of its own and does not say .*; set `simulates = False`"):
+        Hurried(size=8)
+    monkeypatch.setattr(Reacher, "simulates", True, raising=False)  # said before anything was changed
+    with pytest.raises(BadInput, match="has `advance` of its own"):
+        Hurried(size=8)
+    for said in (Hasty, HastyStill):
+        with said(size=8) as made, pytest.raises(BadInput, match="Reacher has no oracle"):
+            envs.oracle(made)
+    monkeypatch.setattr(Hurried, "simulates", True)
+    Hurried(size=8).close()
+    with pytest.raises(BadInput, match="spec_low is off; expected bounds for 2 actuators, or .*; got for 1"):
+        OneMotor(size=8)
+    monkeypatch.setattr(OneMotor, "simulates", False)
+    OneMotor(size=8).close()
+
+
+@pytest.mark.parametrize("changed", ["state", "set_state"])
+def test_another_state_is_another_motion_too(changed: str) -> None:
+    own = type("Own", (TwoRoom,), {changed: getattr(TwoRoom, changed)})
+    with pytest.raises(BadInput, match=f"TwoRoom has `{changed}` of its own"):
+        own(size=8)
 
 
 def test_the_checker_says_what_a_stranger_lacks() -> None:

@@ -571,7 +571,7 @@ def test_a_growing_window_is_learned_from_at_every_length() -> None:
 
 def test_a_growing_window_is_refused_where_the_history_has_one_length() -> None:
     config = replace(TRAINING, growing=True)
-    with pytest.raises(BadInput, match='growing windows do not fit the predictor.*such as "transformer"; got \'mlp\''):
+    with pytest.raises(BadInput, match="growing windows do not fit the predictor.*such as \"transformer\"; got 'mlp'"):
         JEPATraining(toy_model(), config, info())
     with pytest.raises(BadInput, match="growing windows do not fit"):
         check_shape(SHAPE, config, SPEC, 1000)

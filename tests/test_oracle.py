@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 import envs
 from envs.oracle import OracleModel, StateDistance
 from planner.collect import play_episode
+from planner.errors import BadInput
 from planner.evaluate.protocol import NoopPolicy, held_out_pairs, play_pairs
 from planner.settings import PlannerConfig
 from planner.testing import check_world_model
@@ -65,6 +67,21 @@ def test_it_predicts_what_the_task_does_bit_for_bit(env: envs.GoalEnv, threads: 
                 for action in block:
                     _, _, _, _, info = env.step(action)
                 assert np.array_equal(futures["state"][e, s, t].numpy(), info["state"]), (e, s, t)
+
+
+def test_a_motor_that_lags_is_told_to_have_no_oracle() -> None:
+    """It was an `AssertionError`."""
+
+    class Lagging(envs.Reacher):
+        def load(self) -> Any:
+            from envs.base import ASSETS, mujoco  # not above: `envs` settles its GL library first
+
+            spec = mujoco.MjSpec.from_file(str(ASSETS / self.xml))
+            spec.actuators[0].dyntype, spec.actuators[0].dynprm[0] = mujoco.mjtDyn.mjDYN_FILTER, 0.1
+            return spec.compile()
+
+    with Lagging(size=8) as made, pytest.raises(BadInput, match="Reacher: the oracle cannot rehearse it; .* got 1 num"):
+        envs.oracle(made)
 
 
 def test_rows_do_not_see_each_other(env: envs.GoalEnv) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_readme import SMALLER
 from toys import dot_store
@@ -105,12 +106,48 @@ def test_what_joints_measure_is_asked_of_ones_own_task_too(here: Path) -> None:
         envs.make("mine:Own", size=8, proprioception=True)
 
 
+def test_a_task_too_slow_for_goals_on_the_way_is_told_what_to_type(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After minutes of collecting it was told to choose a larger --distance, which `train` has not."""
+    words = "from swing import Pendulum\nclass Slow(Pendulum):\n    def errors(self, state, goal):\n"
+    (here / "slow.py").write_text(words + "        return 0.01 * super().errors(state, goal)\n")
+    main(["collect", "slow:Slow", *SMALLER["collect"]])
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "slow:Slow", *SMALLER["train"], "--probe", "1"])
+    said = capsys.readouterr().err
+    assert re.search("no goals to try at every check; got only 0 pairs of 1 .*; give --probe 0, and evaluate", said)
+    main(["train", "slow:Slow", *SMALLER["train"], "--probe", "0"])
+    assert (here / "runs/train/slow-slow/checkpoint/config.json").exists()
+
+
 def test_a_scene_may_lie_beside_its_module(here: Path) -> None:
     (here / "scene.xml").write_text(SWING.split('"""')[1])
     words = "from swing import GoalEnv, Pendulum\nclass Beside(Pendulum):\n"
     (here / "beside.py").write_text(words + "    xml, load = 'scene.xml', GoalEnv.load\n")
     with envs.make("beside:Beside", size=16) as env:
         assert env.model.nu == 1
+
+
+@pytest.mark.parametrize("backend", [None, "rays"], ids=["own", "rays"])
+def test_colours_of_materials_are_seen_and_shapes_that_only_collide_are_not(here: Path, backend: str | None) -> None:
+    """Rays showed MuJoCo's default grey, and a green box in front of it all; a background that was to turn bluish
+    turned from its material's colour to a bluish grey."""
+    robot = SWING
+    for colour in re.findall(r'rgba="(.*?)"', SWING):
+        robot = robot.replace(f'rgba="{colour}"', f'material="{colour}"')
+        robot = robot.replace("<worldbody>", f'<asset><material name="{colour}" rgba="{colour}"/></asset>\n<worldbody>')
+    box = '<geom type="box" size=".2 .1 .2" pos="0 -.5 0" rgba="0 1 0 1" group="3" contype="0" conaffinity="0"/>'
+    (here / "dressed.py").write_text(robot.replace("</worldbody>", f"{box}</worldbody>"))
+    bare, dressed = (envs.task_class(name)(backend=backend) for name in ("swing:Pendulum", "dressed:Pendulum"))
+    assert dressed.model.nmat == 3 and dressed.model.ngeom == bare.model.ngeom + 1
+    looks, state = [], np.array([2.0, 0.0])
+    for appearance in ("", "background", "objects"):
+        for env in (bare, dressed):
+            looks.append((envs.disguise(env, appearance) if appearance else env).picture(state))
+        np.testing.assert_allclose(looks[-2].astype(int), looks[-1], rtol=0, atol=1)
+    assert not np.array_equal(looks[0], looks[2]) and not np.array_equal(looks[2], looks[4])
+    bare.close(), dressed.close()
 
 
 def test_where_it_was_trained_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +203,29 @@ class Wide(Pendulum):
 class Idle(Pendulum):
     def play(self, rng):
         return None
+
+class Torn(Pendulum):
+    xml, load = "torn.xml", GoalEnv.load
+
+class Single(Pendulum):
+    def errors(self, state, goal):
+        return float(abs(state[0] - goal[0]))
+
+class Listed(Pendulum):
+    def errors(self, state, goal):
+        return [abs(state[0] - goal[0])]
+
+class Summed(Pendulum):
+    def errors(self, state, goal):
+        return super().errors(state, goal).sum(-1)
+
+class Lone(Pendulum):
+    def errors(self, state, goal):
+        return np.array([abs(state[..., 0] - goal[..., 0]).max()])
+
+class Geared(Pendulum):
+    def advance(self, action):
+        super().advance(0.5 * action)
 """
 WRONG = {
     "nowhere:Pendulum": r"no module 'nowhere' for task .*; expected nowhere.py in .*; run from the folder that nowhere",
@@ -192,6 +252,12 @@ WRONG = {
     "bent:Flat": r"task bent:Flat breaks the contract .*: expected play to give actions \(1,\), not \(\)",
     "bent:Wide": r"task bent:Wide breaks the contract .*: expected play to give actions \(1,\), not \(3,\)",
     "bent:Idle": r"task bent:Idle breaks the contract .*: expected play to return a policy",
+    "bent:Torn": r"Pendulum: MuJoCo refuses .*/torn.xml; got XML Error: Schema violation: .* Element 'bodi', line 1$",
+    "bent:Single": r"task bent:Single breaks .*: Pendulum: errors is off; expected an array .*; got float; see env",
+    "bent:Listed": r"task bent:Listed breaks .*: Pendulum: errors is off; expected an array .*; got list; see env",
+    "bent:Summed": r"task bent:Summed breaks .*: errors is off; .* for states \[..., n\]; got float64; see env",
+    "bent:Lone": r"task bent:Lone breaks .*: errors is off; .* for states \[..., n\]; got ndarray \[1\]; see env",
+    "bent:Geared": r"Pendulum has `advance` of its own and does not say whether it simulates; set `simulates = False`",
 }
 
 
@@ -201,6 +267,7 @@ def test_what_is_wrong_with_a_task_is_told(task: str, here: Path, capsys: pytest
     head += "    spec_low, spec_high = (-1.0,), (1.0,)\n    def sample_state(self, rng): ...\n"
     (here / "half.py").write_text(head)
     (here / "bent.py").write_text(BENT)
+    (here / "torn.xml").write_text("<mujoco><worldbody><bodi/></worldbody></mujoco>")
     with pytest.raises(SystemExit) as ended:
         main(["check", task])
     said = capsys.readouterr().err

@@ -299,6 +299,18 @@ def test_what_no_method_answers_is_told_as_everything_else(tmp_path: Path) -> No
         assert head.startswith(b"HTTP/1.1 414 ") and "error" in json.loads(body)
 
 
+def test_what_python_cannot_read_is_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An address with half of another's in it, and a length of more digits than Python reads, were left unanswered."""
+    with answering(session(tmp_path)) as address:
+        for said, status, words in (
+            (b"POST http://[/act HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", b"400", "an address that can be read"),
+            (b"POST /act HTTP/1.1\r\nContent-Length: " + 5000 * b"1" + b"\r\n\r\n", b"413", f"at most {MOST} bytes"),
+        ):
+            head, body = heard(address, said)
+            assert head.startswith(b"HTTP/1.1 " + status) and words in json.loads(body)["error"]
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("headers", [{"Content_Length": str(MOST + 1)}, {"Content_Length": "-1"}])
 def test_a_body_without_end_is_not_read(headers: dict[str, str], tmp_path: Path) -> None:
     with answering(session(tmp_path)) as address:
@@ -316,6 +328,38 @@ def test_an_old_picture_is_not_acted_on(tmp_path: Path, film: np.ndarray) -> Non
         answer = careful.act(film[0].tobytes(), age)
         assert (answer["changed"].get("stale") == 1) == stale == (answer["action"] == [0, 0]), age
         assert not careless.act(film[0].tobytes(), age)["changed"]
+
+
+def test_a_picture_of_unknown_age_is_refused_where_age_counts(tmp_path: Path, film: np.ndarray) -> None:
+    """It was taken for one of now: `--max-age` limited nothing unless the robot volunteered an age."""
+    picture = film[0].tobytes()
+    with answering(eager(session(tmp_path, Limits(max_age=0.2, fallback=("brake",))))) as address:
+        ask = requests(address)
+        ask("PUT", "/goal", picture)
+        status, answer = ask("POST", "/act", picture)
+        assert status == 400
+        said = "serve: age is missing; expected seconds since the picture was taken; send it as /act?age=0.02"
+        assert answer["error"] == said
+        for path in ("/act?age=", "/act?age"):
+            status, answer = ask("POST", path, picture)
+            assert status == 400 and answer["error"] == "serve: age is off; expected a number; got ''"
+        fresh, stale = (ask("POST", f"/act?age={age}", picture)[1] for age in (0.1, 0.3))
+        assert (fresh["step"], fresh["changed"]) == (3, {}) and stale["changed"]["stale"] == 1
+        assert ask("GET", "/status")[1]["interventions"]["refused"] == 3
+
+
+def test_a_robots_program_sends_the_age_on_its_own_clock(tmp_path: Path, film: np.ndarray) -> None:
+    seen = [{"time": torch.tensor([at], dtype=torch.float64)} for at in (99.9, 99.5, 100.00001, 103.0)]
+    with answering(session(tmp_path, Limits(max_age=0.2, fallback=("brake",)))) as address:
+        robot = Remote(address, clock=lambda: 100.0)
+        robot.reset(batch(film[0]), batch(film[20]))
+        with pytest.raises(BadInput, match="refused: serve: age is missing"):
+            robot.act(batch(film[0]))
+        stale = []
+        for time_taken in seen:
+            robot.act(batch(film[0], **time_taken))
+            stale.append("stale" in robot.answer["changed"])
+        assert stale == [False, True, False, True]
 
 
 def test_the_impossible_stops_the_robot_until_the_next_goal(tmp_path: Path, film: np.ndarray) -> None:
@@ -375,6 +419,23 @@ def test_the_page_and_its_pictures(tmp_path: Path, film: np.ndarray) -> None:
         assert ask("GET", "/look.png")[1] == png(film[4]) and ask("GET", "/goal.png?0")[1] == png(film[20])
         assert set(re.findall(r"status\.(\w+)", page)) <= set(ask("GET", "/status")[1])
         assert set(re.findall(r"last\.(\w+)", page)) <= set(ask("GET", "/status")[1]["last"])
+
+
+def test_every_goal_has_an_address_of_its_own(tmp_path: Path, film: np.ndarray) -> None:
+    """After a restart, or a goal with the number of one before, the page went on showing the old one's picture."""
+    begun = []
+    for asked in (session(tmp_path), session(tmp_path)):
+        assert asked.status()["begun"] is None
+        for picture in film[19:21]:
+            asked.begin(picture.tobytes(), episode=3)
+            begun.append(asked.status()["begun"])
+        asked.act(film[0].tobytes())
+        with pytest.raises(BadInput):
+            asked.begin(b"")
+        assert asked.status()["begun"] == begun[-1]
+    assert len(set(begun)) == 4
+    with answering(asked) as address:
+        assert requests(address)("GET", "/")[1].decode().count(".png?${status.begun}") == 2
 
 
 def test_what_the_planner_raises_is_survived_and_told(tmp_path: Path, film: np.ndarray) -> None:

@@ -557,6 +557,13 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     np.savez(tmp_path / "evil.npz", pixels=np.array([{}], dtype=object), actions=np.zeros((2, 2)))
     np.savez(tmp_path / "ok.npz", pixels=np.zeros((31, 32, 32, 3), np.uint8), actions=np.zeros((30, 2)))
     (tmp_path / "words.npz").write_text("no zip")
+    (tmp_path / "empty.npz").touch()
+    np.savez_compressed(tmp_path / "torn.npz", pixels=np.zeros((31, 32, 32, 3), np.uint8), actions=np.zeros((30, 2)))
+    whole = (tmp_path / "torn.npz").read_bytes()
+    (tmp_path / "torn.npz").write_bytes(whole[:60] + b"\xff" * 20 + whole[80:])
+    (tmp_path / "locked.npz").write_bytes(
+        (tmp_path / "ok.npz").read_bytes().replace(b"PK\1\2\x2d\3\x2d\0\0", b"PK\1\2\x2d\3\x2d\0\1")
+    )
     with_toy = " --checkpoint toy"
     assert "no recording at nothing" in say("surprise nothing" + with_toy, capsys)
     assert "no such episode; expected 0 to 5; got 6" in say("surprise dots --episode 6" + with_toy, capsys)
@@ -565,8 +572,13 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "uint8 [L + 1, size, size, 3]" in say("surprise odd.npz --task TwoRoom" + with_toy, capsys)
     assert "with pixels and actions" in say("surprise few.npz --task TwoRoom" + with_toy, capsys)
     assert "is no recording" in say("surprise evil.npz --task TwoRoom" + with_toy, capsys)
-    assert "is no recording" in say("surprise words.npz --task TwoRoom" + with_toy, capsys)
+    for damaged in ("words", "empty", "torn", "locked"):
+        assert "is no recording" in say(f"surprise {damaged}.npz --task TwoRoom" + with_toy, capsys)
     assert "does not say what task it is of; give --task" in say("surprise ok.npz" + with_toy, capsys)
+    assert "ok.npz is one episode; leave out" in say("surprise ok.npz --task TwoRoom --episode 9" + with_toy, capsys)
+    wrong = "dots is of another task; expected TwoRoom; got Reacher; leave out --task"
+    assert wrong in say("surprise dots --task Reacher" + with_toy, capsys)
+    assert "has no monitor of surprise" in say("surprise dots --task TwoRoom" + with_toy, capsys)
     assert "unknown task" in say("surprise Fly --fit", capsys)
     assert "episodes is off" in say("surprise TwoRoom --fit --episodes 0", capsys)
     assert "--steps is not read without --fit; leave it out" in say("surprise dots --steps 7" + with_toy, capsys)

@@ -21,14 +21,8 @@ def require(task: str, package: str, extra: str) -> None:
 
 
 def plain(model: mujoco.MjModel) -> mujoco.MjModel:
-    """Makes `model` cheap to draw and the same in every renderer; returns it.
-
-    No shadows and no multisampling (`Camera` averages), and what a geom's material says about its colour is written
-    into the geom, where rays and changes of appearance look.
-    """
+    """Makes `model` cheap to draw: no shadows and no multisampling (`Camera` averages); returns it."""
     model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-    dressed = (model.geom_matid >= 0) & (model.geom_rgba == np.array([0.5, 0.5, 0.5, 1], np.float32)).all(-1)
-    model.geom_rgba[dressed] = model.mat_rgba[model.geom_matid[dressed]]
     return model
 
 

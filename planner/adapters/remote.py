@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ class Remote:
     Args:
         address: of the server, such as "http://127.0.0.1:8790".
         timeout: longest to wait for an answer, seconds.
+        clock: seconds; the one that the observations' `time` is read from.
 
     Attributes:
         answer: to the last `act`, as `session.Session.act` gives it.
@@ -29,7 +32,7 @@ class Remote:
         BadInput: the address is none, such as one whose port is not 1 to 65535; a port that is left out is 80.
     """
 
-    def __init__(self, address: str, timeout: float = 10.0) -> None:
+    def __init__(self, address: str, timeout: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         off = BadInput("Remote: address is off", expected="http://HOST:PORT", got=repr(address))
         try:
             parts = urlsplit(address)
@@ -38,7 +41,7 @@ class Remote:
             raise off from None
         if parts.scheme != "http" or not parts.hostname or port == 0:
             raise off
-        self.address, self.answer = address, dict[str, Any]()
+        self.address, self.clock, self.answer = address, clock, dict[str, Any]()
         self._connection = HTTPConnection(parts.hostname, port, timeout=timeout)
 
     def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
@@ -47,8 +50,12 @@ class Remote:
         self.ask("PUT", f"/goal{number}", goal["pixels"])
 
     def act(self, obs: TensorDict) -> np.ndarray:
-        """The action for `pixels` `[1, size, size, 3]`, `[1, a]`, float32, physical units."""
-        self.answer = self.ask("POST", "/act", obs["pixels"])
+        """The action for `pixels` `[1, size, size, 3]`, `[1, a]`, float32, physical units.
+
+        Where `obs` has `time`, `[1]`, seconds on `clock`, its age goes along: who serves with `max_age` asks for it.
+        """
+        age = f"?age={self.clock() - float(obs['time'].reshape(-1)[0]):.6f}" if "time" in obs else ""
+        self.answer = self.ask("POST", f"/act{age}", obs["pixels"])
         return np.array([self.answer["action"]], np.float32)
 
     def ask(self, method: str, path: str, pixels: Tensor | None = None) -> dict[str, Any]:

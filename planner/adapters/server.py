@@ -1,7 +1,8 @@
 """A planner for a robot that is no part of this program: pictures come in over HTTP, actions go out.
 
     PUT  /goal      picture of a goal: begins an episode (?episode=3: with the noise of that one)
-    POST /act       picture of now, once a control step: the action (?age=0.04: seconds since it was taken)
+    POST /act       picture of now, once a control step: the action (?age=0.04: seconds since it was taken; asked for
+                    where `max_age` is set)
     GET  /status    what acts, within which limits, alarms and interventions so far
     GET  /          a page that shows all of this, live; /look.png and /goal.png are its pictures
 
@@ -85,9 +86,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._tell({"error": message or HTTPStatus(code).phrase}, code)
 
     def _route(self, known: dict[str, Callable[[bytes, dict[str, str]], None]]) -> None:
-        address = urlsplit(self.path)
+        body = self._body()
+        try:
+            address = urlsplit(self.path)
+        except ValueError:  # half an IPv6 address before the path
+            self.send_error(HTTPStatus.BAD_REQUEST, "an address that can be read was expected")
+            return
         answer = known.get(address.path)
-        if (body := self._body()) is None:
+        if body is None:
             if answer == self._act:
                 self.session.missed()
             self._tell({"error": f"a body of at most {MOST} bytes, with its Content-Length, was expected"}, 413)
@@ -96,14 +102,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell({"error": f"nothing at {self.command} {address.path}; see planner/adapters/server.py"}, 404)
             return
         try:
-            answer(body, dict(parse_qsl(address.query)))
+            answer(body, dict(parse_qsl(address.query, keep_blank_values=True)))
         except BadInput as error:
             self._tell({"error": str(error)}, 400)
 
     def _body(self) -> bytes | None:
         """The request's, or None where that is to be refused."""
         length = self.headers.get("Content-Length", "0")
-        if self.headers.get("Transfer-Encoding") or not length.isdecimal() or int(length) > MOST:
+        # Python reads no number of thousands of digits.
+        sound = length.isdecimal() and len(length) <= 20 and int(length) <= MOST
+        if self.headers.get("Transfer-Encoding") or not sound:
             self.close_connection = True  # what is left of it would be taken for the next request
             return None
         try:

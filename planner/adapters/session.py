@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 import time
 from collections import deque
@@ -59,6 +60,7 @@ class Session:
         self.seen: np.ndarray | None = None  # the last picture
         self.answer: dict[str, Any] | None = None
         self.episode, self.step = -1, 0  # the running one, and its next step
+        self.begun: str | None = None  # a name that no other goal has, of this program or one before
         self._surprise: deque[float | None] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
 
@@ -82,17 +84,19 @@ class Session:
                 raise BadInput("serve: episode is off", expected="0 to 2^63 - 1", got=str(number))
             self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), batch(picture[None]))
             self.goal, self.episode, self.step, self.answer = picture, number, 0, None
+            self.begun = secrets.token_hex(4)
             self._surprise.clear()
             return {"episode": number}
 
     def act(
-        self, picture: bytes, age: float = 0.0, hand: Callable[[dict[str, Any]], None] = lambda answer: None
+        self, picture: bytes, age: float | None = None, hand: Callable[[dict[str, Any]], None] = lambda answer: None
     ) -> dict[str, Any]:
         """What to do now, to be asked once a control step.
 
         Args:
             picture: what the camera sees, as in `pictures.decode`.
-            age: seconds since it was taken; older than `limits.max_age` is not acted on.
+            age: seconds since it was taken; older than `limits.max_age` is not acted on. None: nobody knows, which is
+                refused where `limits.max_age` is set.
             hand: takes the answer to the robot, before anybody else may ask. Where it raises, the robot has no answer.
 
         Returns:
@@ -131,9 +135,13 @@ class Session:
         self._surprise.append(None)
         self.step += 1
 
-    def _decide(self, picture: bytes, age: float) -> tuple[np.ndarray, dict[str, Any]]:
+    def _decide(self, picture: bytes, age: float | None) -> tuple[np.ndarray, dict[str, Any]]:
         """The action, `[1, a]`, and what is answered."""
         began, before = self.clock(), self.guard.report()
+        if age is None and self.limits.max_age is not None:
+            do = "send it as /act?age=0.02"
+            raise BadInput("serve: age is missing", expected="seconds since the picture was taken", do=do)
+        age = age or 0.0
         if not math.isfinite(age):
             raise BadInput("serve: age is off", expected="seconds since the picture was taken", got=str(age))
         self.seen = decode(picture, self.size)
@@ -160,7 +168,10 @@ class Session:
         return STATES[int(self.monitor.thresholds.judge(np.array(energy)))], _finite(energy)
 
     def status(self) -> dict[str, Any]:
-        """What acts, within which limits, and what happened since it began."""
+        """What acts, within which limits, and what happened since it began.
+
+        `begun` is another with each goal, for a browser that takes a picture at an address that it knows for the same.
+        """
         with self._lock:
             spec, known = self.loaded.model.action, self.thresholds
             return {
@@ -171,6 +182,7 @@ class Session:
                 "thresholds": known and {"unusual": known.unusual, "impossible": known.impossible},
                 "on_impossible": self.limits.on_impossible,
                 "episode": None if self.goal is None else self.episode,
+                "begun": self.begun,
                 "last": self.answer,
                 "surprise": list(self._surprise),
                 "alarms": dict(self.guard.alarms),

@@ -69,7 +69,7 @@ class Serve:
     acceleration: float | None = None
     """Most that this change changes; no limit by default."""
     max_age: float | None = None
-    """Oldest picture that is acted on, seconds, by the age that comes with it; not asked by default."""
+    """Oldest picture that is acted on, seconds; one that comes without an age is refused. Not asked by default."""
     deadline_ms: float | None = None
     """Stop each search after so many milliseconds with the best plan so far."""
     on_impossible: str = "warn"
@@ -164,6 +164,11 @@ class Surprise:
         from ..evaluate.energy import draw_energy, read_recording, write_energy
 
         recording = read_recording(Path(self.clip), self.episode)
+        if self.episode and not Path(self.clip).is_dir():
+            raise BadInput(f"surprise: {self.clip} is one episode", do="leave out --episode, a dataset's row")
+        if recording.task is not None and self.task not in (None, recording.task):
+            expected, got, do = recording.task, str(self.task), "leave out --task"
+            raise BadInput(f"surprise: {self.clip} is of another task", expected=expected, got=got, do=do)
         if (task := recording.task or self.task) is None:
             raise BadInput(f"surprise: {self.clip} does not say what task it is of", do="give --task")
         loaded = load(task, self.checkpoint)

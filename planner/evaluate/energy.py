@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from ..surprise import STATES, Thresholds
 COLOURS = {"normal": "#2c7a55", "unusual": "#c98a1b", "impossible": "#c8354a"}
 FRAMES = 12
 """Pictures below the curve."""
+DAMAGED = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What numpy lets through of a file that is empty, torn, or packed or locked in a way that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def read_recording(path: Path, episode: int) -> Recording:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             pixels, actions = arrays["pixels"], arrays["actions"]
-    except (KeyError, OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (KeyError, OSError, ValueError, TypeError, AttributeError, *DAMAGED) as error:
         raise BadInput(
             f"{path} is no recording", expected="an .npz file with pixels and actions", got=str(error)
         ) from None
