@@ -111,13 +111,6 @@ def weights_of(module: nn.Module) -> bytes:
     return save_tensors(whole)
 
 
-def write_weights(file: Path | str, module: nn.Module) -> str:
-    """Writes a module's state, the whole file or none of it, and returns its SHA-256."""
-    weights = weights_of(module)
-    write_atomically(file, weights)
-    return hashlib.sha256(weights).hexdigest()
-
-
 def sound_weights(file: Path | str, sha256: str, owner: str) -> bytes:
     """What the file of an `owner`'s weights holds; `BadInput` if it is missing, or has another SHA-256."""
     file = Path(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from . import checkpoint
-from .data import write_atomically
+from .data import write_together
 from .errors import BadInput
 from .models.jepa import JEPAConfig
 
@@ -63,10 +64,11 @@ class Pretrained:
 def save(path: Path, encoder: nn.Module, config: JEPAConfig, *, story: str, card: str) -> str:
     """Writes an encoder's folder, `encoder.json`, `encoder.safetensors` and `card.md`; returns its SHA-256."""
     path.mkdir(parents=True, exist_ok=True)
-    digest = checkpoint.write_weights(path / "encoder.safetensors", encoder)
+    weights = checkpoint.weights_of(encoder)
+    digest = hashlib.sha256(weights).hexdigest()
     facts = {"sha256": digest, "story": story, "shape": {name: getattr(config, name) for name in PARTS}}
-    write_atomically(path / FILE, json.dumps(facts, indent=1) + "\n")
-    write_atomically(path / "card.md", card)
+    described = json.dumps(facts, indent=1) + "\n"
+    write_together({path / "encoder.safetensors": weights, path / FILE: described, path / "card.md": card})
     return digest
 
 

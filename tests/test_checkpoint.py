@@ -21,7 +21,7 @@ from tensordict import TensorDict
 from toys import PLANNER, SHAPE, SIZE, SPEC, flip_byte, toy_checkpoint, toy_model
 
 from benchmarks.claims.weights import write as write_rival
-from planner import checkpoint
+from planner import checkpoint, pretrained
 from planner.errors import BadInput
 from planner.evaluate.report import write_report
 from planner.mpc import MPC
@@ -266,7 +266,8 @@ def test_a_folder_may_be_named_by_a_string(folder: Path, tmp_path: Path) -> None
     checkpoint.record(copy, "**1/2**\n")
     checkpoint.attach(copy, "note.txt", "noted")
     assert checkpoint.card_of(copy) == "# copy"
-    assert checkpoint.load(copy).sha256 == checkpoint.write_weights(f"{copy}/more", toy_model()) == loaded.sha256
+    assert checkpoint.load(copy).sha256 == loaded.sha256
+    (tmp_path / "copy/more").write_bytes(checkpoint.weights_of(toy_model()))
     assert hashlib.sha256(checkpoint.sound_weights(f"{copy}/more", loaded.sha256, "more")).hexdigest() == loaded.sha256
     checkpoint.write_manifest(str(tmp_path))
     verify_manifest(tmp_path)
@@ -283,7 +284,9 @@ def test_weights_are_on_the_disk_before_they_have_their_name(folder: Path, monke
 
     monkeypatch.setattr("planner.data.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
-        checkpoint.write_weights(folder / "model.safetensors", toy_model(seed=5))
+        checkpoint.save(folder, toy_model(seed=5), task="TwoRoom", renderer="none", planner=PLANNER, card="")
+    with pytest.raises(OSError, match="no space"):
+        pretrained.save(folder, toy_model(seed=5).encoder, SHAPE, story="", card="")
     with pytest.raises(OSError, match="no space"):
         write_rival(folder, dict(toy_model(seed=5).state_dict()), {})
     with pytest.raises(OSError, match="no space"):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from planner.actions import ActionSpec
 from planner.checkpoint import Checkpoint
-from planner.data import write_atomically
+from planner.data import write_together
 from planner.errors import BadInput
 from planner.models.jepa import JEPAConfig
 from planner.recipes import recipe_for
@@ -59,8 +59,8 @@ def write(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> s
     folder.mkdir(parents=True, exist_ok=True)
     weights = save_tensors({name: value.contiguous() for name, value in tensors.items()})
     digest = hashlib.sha256(weights).hexdigest()
-    write_atomically(folder / "model.safetensors", weights)
-    write_atomically(folder / "config.json", json.dumps(config | {"sha256": digest}, indent=1) + "\n")
+    described = json.dumps(config | {"sha256": digest}, indent=1) + "\n"
+    write_together({folder / "model.safetensors": weights, folder / "config.json": described})
     return digest
 
 
