@@ -72,7 +72,7 @@ def main(options: Options) -> None:
             wanted |= {"task": task, "column": column}
             wanted |= {"n": options.episodes, "num_envs": options.num_envs}
             wanted |= {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
-            row = next((one for one in known if key(one) == key(wanted)), None)
+            row = next((one for one in reversed(known) if key(one) == key(wanted)), None)
             if row is None:
                 row = measure(task, column, loaded, options, console)
                 with options.out.open("a") as file:

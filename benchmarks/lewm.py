@@ -50,7 +50,7 @@ class Options:
         precision: that it rehearses in, float32 or bfloat16; ours keeps its own.
         threads: CPU threads.
         folder: of its run and of both evaluations.
-        out: rows, one a task.
+        out: rows; the last of a task is the one that counts.
         recorded: do not train it: set what ships now beside what the last row of the task says that it reached.
     """
 
@@ -70,10 +70,9 @@ def main(options: Options) -> None:
     console, folder = Console(), options.folder / folder_name(options.task)
     torch.set_num_threads(options.threads)
     ours = checkpoint.load(checkpoint.find(options.task, None), task=options.task)
-    known = options.out.read_text() if options.out.exists() else ""
     sides = {"ours": (ours, ours.planner)}
     if options.recorded:
-        before = last_row(options, known)
+        before = last_row(options, _known(options.out))
     elif (theirs := trained(options, folder)) is None:
         console.print("stopped after a whole step; the same command goes on")
         raise SystemExit(130)
@@ -84,8 +83,9 @@ def main(options: Options) -> None:
     played = [read_side(folder / name) for name in sides]
     row = beside(before, *played) if options.recorded else facts(options, *played)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    if (line := json.dumps(row)) not in known.splitlines():
-        options.out.write_text(f"{known}{line}\n")
+    if row not in _known(options.out):  # read again: another task's row may have come while this one was trained
+        with options.out.open("a") as file:
+            file.write(f"{json.dumps(row)}\n")
     console.print(told(row), highlight=False)
 
 
@@ -132,9 +132,13 @@ def facts(options: Options, ours: Side, theirs: Side) -> dict[str, Any]:
     }
 
 
-def last_row(options: Options, known: str) -> dict[str, Any]:
-    """Of the task and as many pairs, from the lines `known`; `BadInput` where none tells who reached which."""
-    rows = [row for row in map(json.loads, known.splitlines()) if row["task"] == options.task and "pairs" in row]
+def _known(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def last_row(options: Options, known: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the task and as many pairs, among those `known`; `BadInput` where none tells who reached which."""
+    rows = [row for row in known if row["task"] == options.task and "pairs" in row]
     if mine := [row for row in rows if row["n"] == options.episodes]:
         return mine[-1]
     got = f"rows of {' and '.join(str(n) for n in sorted({row['n'] for row in rows}))} pairs" if rows else "none"
@@ -143,7 +147,8 @@ def last_row(options: Options, known: str) -> dict[str, Any]:
 
 
 def beside(before: dict[str, Any], ours: Side) -> dict[str, Any]:
-    """The row `before` with ours played anew; its times are of another day and compared with nothing."""
+    """The row `before` with ours played anew. LeWM's side keeps when and with what it was played, and no times are
+    compared with those of that day."""
     now = _measured(ours)
     for key in ("n", "distance", "budget", "seed", "pairs"):
         if before[key] != now[key]:
@@ -151,14 +156,9 @@ def beside(before: dict[str, Any], ours: Side) -> dict[str, Any]:
             raise BadInput("lewm: not the same pairs", expected=expected, got=got, do="train it: --no-recorded")
     found = paired(ours.successes, before["lewm"]["reached"])
     tested = {key: found[key] for key in ("only_first", "only_second", "p")}
-    played = before["lewm"].get("played", before["date"])
-    return (
-        before
-        | now
-        | {"ours": _side(ours), "lewm": before["lewm"] | {"played": played}}
-        | tested
-        | {"times_faster": None}
-    )
+    when = {key: before[key] for key in ("date", "commit", "hardware", "versions")}
+    theirs = {"played": when} | before["lewm"]
+    return before | now | {"ours": _side(ours), "lewm": theirs} | tested | {"times_faster": None}
 
 
 def _measured(ours: Side) -> dict[str, Any]:

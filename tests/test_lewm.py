@@ -69,14 +69,25 @@ def test_what_ships_now_is_set_beside_what_the_recipe_was_recorded_to_reach(
         lewm.main(again)
     lewm.main(small)
     first = json.loads(small.out.read_text())
-    then = first | {"date": "then", "ours": first["ours"] | {"checkpoint_sha256": "0" * 64}}
+    then = first | {"date": "then", "commit": "of then", "ours": first["ours"] | {"checkpoint_sha256": "0" * 64}}
     then["lewm"] |= {"reached": [False, True], "successes": 1}
     small.out.write_text(f"{json.dumps(then)}\n")
     monkeypatch.setattr(lewm, "trained", lambda *_: pytest.fail("trained"))
+    play, other = lewm.play, {"task": "PushT"}
+
+    def meanwhile(*words: object) -> None:
+        play(*words)  # type: ignore[arg-type]
+        with small.out.open("a") as file:
+            file.write(f"{json.dumps(other)}\n")
+
+    monkeypatch.setattr(lewm, "play", meanwhile)
     lewm.main(again)
+    assert [json.loads(line) for line in small.out.read_text().splitlines()][:2] == [then, other]
+    monkeypatch.setattr(lewm, "play", play)
     now = json.loads(small.out.read_text().splitlines()[-1])
     assert now["ours"] == first["ours"] and now["date"] == first["date"] and now["pairs"] == "TwoRoom-v1"
-    assert now["lewm"] == then["lewm"] | {"played": "then"} and now["times_faster"] is None
+    when = {"date": "then", "commit": "of then", "hardware": first["hardware"], "versions": first["versions"]}
+    assert now["lewm"] == then["lewm"] | {"played": when} and now["times_faster"] is None
     assert now["only_second"] == (not first["ours"]["reached"][1])
     assert now["only_first"] == first["ours"]["reached"][0]
     with pytest.raises(BadInput, match="got rows of 2 pairs; say --episodes"):

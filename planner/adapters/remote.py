@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
@@ -54,8 +55,9 @@ class Remote:
 
         Where `obs` has `time`, `[1]`, seconds on `clock`, its age goes along: who serves with `max_age` asks for it.
         """
-        age = f"?age={self.clock() - float(obs['time'].reshape(-1)[0]):.6f}" if "time" in obs else ""
-        self.answer = self.ask("POST", f"/act{age}", obs["pixels"])
+        age = self.clock() - float(obs["time"].reshape(-1)[0]) if "time" in obs else math.nan
+        told = f"?age={age:.6f}" if math.isfinite(age) else ""  # a time that is none is as good as not told
+        self.answer = self.ask("POST", f"/act{told}", obs["pixels"])
         return np.array([self.answer["action"]], np.float32)
 
     def ask(self, method: str, path: str, pixels: Tensor | None = None) -> dict[str, Any]:

@@ -291,7 +291,7 @@ class Join:
     save: Path | None = None
     """Folder of the joined checkpoint; runs/join/TASK/checkpoint by default. May be one of the two."""
     held_out: float = LOOKS.held_out
-    """Share of its episodes that are held out; no more than when looks were taught, or some were learned from."""
+    """Share of its episodes held out, at most what `looks` held out: more would be pictures that it learned from."""
     threads: int = field(default_factory=cores)
     """CPU threads; one a core by default."""
 

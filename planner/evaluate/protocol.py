@@ -136,11 +136,11 @@ def held_out_pairs(env: Any, n: int, distance: int | None, seed: int, own: bool 
             left_out.append((solved, ruled_out))
         if len(pairs) == n:
             return Pairs(pairs, solved, ruled_out, left_out)
-    if own or distance is None:
-        where, do = "among its own goals" if own else "among random states", "ask for fewer --episodes"
-    else:
-        where, do = f"at distance {distance}", "choose a larger --distance"
-    raise BadInput(f"only {len(pairs)} pairs of {n} found {where}", do=do)
+    where, do = f"at distance {distance}", "choose a larger --distance"
+    if own or distance is None:  # which no distance chooses
+        where, do = "among its own goals" if own else "among random states", ""
+    got = f"{solved} solved at the start and {ruled_out} ruled out"
+    raise BadInput(f"only {len(pairs)} pairs of {n} found {where}", got=got, do=do)
 
 
 def _from_play(env: Any, distance: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

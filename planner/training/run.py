@@ -188,10 +188,10 @@ def same_run(out: Path, run: dict[str, Any], part: str = "") -> None:
     note = file if file.exists() else out / "train.json"
     if note.exists() and state.exists() and (found := _noted(note, state, run)) != run:
         differs = [
-            f"{part}.{key}"
-            for part in ("model", "training")
-            for key in run[part]
-            if found[part].get(key) != run[part][key]
+            f"{kind}.{key}"
+            for kind in ("model", "training")
+            for key in run[kind]
+            if found[kind].get(key) != run[kind][key]
         ]
         others = [key for key in found | run if found.get(key) != run.get(key)]
         told = {"symmetries": "other symmetries of the task than it lists now"}

@@ -58,8 +58,8 @@ def train(
     Raises:
         BadInput: if `out` holds a run of another configuration, a stage looks further than the episodes go, `start`
             does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze is to learn where no
-            picture lies aside, `config.symmetric` asks for symmetries and there are none, or the loss is no longer
-            finite.
+            picture lies aside, windows are to grow for a predictor that sees whole histories alone, `config.symmetric`
+            asks for symmetries and there are none, or the loss is no longer finite.
     """
     check_size(store, shape)
     check_start(shape, config, start)
@@ -67,6 +67,7 @@ def train(
     views = views_of(config, symmetries)
     lightning.seed_everything(config.seed, verbose=False)
     model = channels_last(JEPA(shape, store.info.action_spec))
+    check_growing(model, config)
     if start:
         start.put_into(model.encoder)
     given = hashlib.sha256(weights_of(model.encoder)).hexdigest() if config.freeze or start else None
