@@ -417,7 +417,7 @@ def test_sigreg_is_its_formula(latents: Tensor) -> None:
 
 
 def test_sigreg_is_half_the_published_one() -> None:
-    """The statistic is an integral over every t, below 0 too, which counts as much: published weights are to be doubled.
+    """The statistic is an integral over every t, below 0 too: published weights are to be doubled.
 
     Found on a fine grid, by complex exponentials; three standard deviations of the weight are nearly all of it.
     """
