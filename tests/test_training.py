@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -301,17 +301,31 @@ def test_a_stop_at_the_end_of_a_stage_is_one(
     assert all(torch.equal(value, kept[name]) for name, value in first.items() if not name.startswith("predictor."))
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C interrupts, as in a terminal: who is started in the background of a shell is deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_does_not_wait_is_told_of_an_interruption(
     store: EpisodeStore, tmp_path: Path, monkeypatch: Any, number: int, capsys: Any
 ) -> None:
     """The second Ctrl-C left from deep inside Lightning, with code 1 and no word; a second SIGTERM even with 0."""
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    interrupt(monkeypatch, 11, lambda: [os.kill(os.getpid(), number) for _ in range(2)])
+
+    def impatient() -> None:
+        for _ in range(2):  # each heard at once: two that are sent to a process before it listens are one
+            signal.raise_signal(number)
+
+    interrupt(monkeypatch, 11, impatient)
     with pytest.raises(KeyboardInterrupt):
         train(store, SHAPE, TRAINING, tmp_path, tensorboard=False)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-    interrupt(monkeypatch, 12, lambda: [os.kill(os.getpid(), number) for _ in range(2)])
+    interrupt(monkeypatch, 12, impatient)
     words = ["train", "TwoRoom", "--data", str(store.path), "--out", str(tmp_path / "typed"), "--probe", "0"]
     words += ["--threads", "1", "--training.steps", "24", "--training.batch", "8", "--model.image-size", "32"]
     with pytest.raises(SystemExit, match="130"):
