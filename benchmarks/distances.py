@@ -20,6 +20,7 @@ from planner.evaluate.run import Protocol
 from planner.tasks import load_envs
 
 from .bars import watched
+from .claims.rows import read as rows_of
 
 Row = dict[str, Any]
 
@@ -61,7 +62,7 @@ def main(options: Options) -> None:
         raise BadInput("a checkpoint is of one task", expected="one task", got=got, do=do)
     console, rows = Console(), []
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    known = rows_of(options.out)
     shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
     for task in options.tasks or shipped:
         loaded = checkpoint.load(checkpoint.find(task, options.checkpoint), task=task)

@@ -30,6 +30,7 @@ from planner.settings import PlannerConfig, TrainConfig
 from planner.tasks import folder_name
 
 from .bars import watched
+from .claims.rows import read
 
 SHAPE = JEPAConfig(predictor="transformer", latent_dim=192, history=3, hidden=2048, depth=6, heads=16, dropout=0.1)
 """Of its model; the encoder is the one that our recipe of the task has."""
@@ -72,7 +73,7 @@ def main(options: Options) -> None:
     ours = checkpoint.load(checkpoint.find(options.task, None), task=options.task)
     sides = {"ours": (ours, ours.planner)}
     if options.recorded:
-        before = last_row(options, _known(options.out))
+        before = last_row(options, read(options.out))
     elif (theirs := trained(options, folder)) is None:
         console.print("stopped after a whole step; the same command goes on")
         raise SystemExit(130)
@@ -83,7 +84,7 @@ def main(options: Options) -> None:
     played = [read_side(folder / name) for name in sides]
     row = beside(before, *played) if options.recorded else facts(options, *played)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    if row not in _known(options.out):  # read again: another task's row may have come while this one was trained
+    if row not in read(options.out):  # read again: another task's row may have come while this one was trained
         with options.out.open("a") as file:
             file.write(f"{json.dumps(row)}\n")
     console.print(told(row), highlight=False)
@@ -130,10 +131,6 @@ def facts(options: Options, ours: Side, theirs: Side) -> dict[str, Any]:
         "lewm": _side(theirs),
         **{key: found[key] for key in ("only_first", "only_second", "p", "times_faster")},
     }
-
-
-def _known(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def last_row(options: Options, known: list[dict[str, Any]]) -> dict[str, Any]:

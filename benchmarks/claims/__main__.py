@@ -56,7 +56,7 @@ def main(options: Options) -> None:
     if fresh and set(options.parts) == set(PARTS):
         row = {"part": "run", "quick": options.quick, "rivals": options.rivals}
         Rows(out)(row | {"wall_seconds": round(time.monotonic() - began)})
-    known = read(out) if out.exists() else []  # all of them: a task that was not asked for keeps its place on the page
+    known = read(out)  # all of them: a task that was not asked for keeps its place on the page
     write(known, options.page, frames=out.parent, pictures=Path("docs") if out == RESULTS else None)
     print(f"{out}: {len(known)} rows; {options.page}")
 

@@ -30,7 +30,7 @@ class Rows:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         commit()  # asked now: results name the commit that the work began on
-        self.known = [] if fresh or not path.exists() else read(path)
+        self.known = [] if fresh else read(path)
 
     def __call__(self, row: Row) -> None:
         """Appends a row, with when and on what it was measured."""
@@ -65,5 +65,5 @@ def digest(settings: Any) -> str:
 
 
 def read(path: Path) -> list[Row]:
-    """Every row of a file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Every row of a file; none where there is no file yet."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
