@@ -200,38 +200,8 @@ def collect(
     path = Path(path)
     planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
     if planned:
-        pursuit.planner(planned, seed)  # what is wrong with it is said here, once, and not by every worker
-        pursuit.check_episodes(steps)
-    if planned and planned.model.config.image_size != size:
-        expected = f"pictures of {planned.model.config.image_size} pixels"
-        raise BadInput("collect: the checkpoint sees another size", expected=expected, got=str(size), do="give --size")
-    envs = load_envs()
-    with envs.make(task, size=size) as env:
-        if planned:
-            checkpoints.check_fits(env, planned)  # its actions would be stored under the task's bounds
-        spec, names, units = env.action_spec(), env.state_names, env.state_units
-        play_name, made_with = env.play_name, versions(*env.packages)
-    info = DatasetInfo(
-        task=task,
-        episodes=episodes,
-        steps=steps,
-        size=size,
-        state_names=names,
-        state_units=units,
-        seed=seed,
-        renderer=envs.choose_backend(),
-        versions=made_with,
-        action_low=spec.low,
-        action_high=spec.high,
-        action_units=spec.units,
-        block=spec.block,
-        policy=pursuit.policy(planned, play_name) if planned else play_name,
-    )
-    if (path / "dataset.json").exists():
-        store = EpisodeStore.open(path)
-        _check_same(store.info, info, path)
-    else:
-        store = EpisodeStore.create(path, info)
+        _check_planned(planned, pursuit, steps, size, seed)
+    store = _opened(path, _described(task, episodes, steps, size, seed, planned, pursuit))
     missing = store.missing()
     done = episodes - len(missing)
     progress(done, episodes)
@@ -240,6 +210,57 @@ def collect(
         for _ in finished:
             done += 1
             progress(done, episodes)
+    return store
+
+
+def _check_planned(planned: checkpoints.Checkpoint, pursuit: Pursuit, steps: int, size: int, seed: int) -> None:
+    """Raises `BadInput` for what is wrong with a planner's episodes: here, once, and not in every worker."""
+    pursuit.planner(planned, seed)
+    pursuit.check_episodes(steps)
+    if (wanted := planned.model.config.image_size) != size:
+        expected = f"pictures of {wanted} pixels"
+        raise BadInput("collect: the checkpoint sees another size", expected=expected, got=str(size), do="give --size")
+
+
+def _described(
+    task: str,
+    episodes: int,
+    steps: int,
+    size: int,
+    seed: int,
+    planned: checkpoints.Checkpoint | None,
+    pursuit: Pursuit,
+) -> DatasetInfo:
+    """What the dataset says of itself; `BadInput` where the checkpoint's actions are not the task's."""
+    envs = load_envs()
+    with envs.make(task, size=size) as env:
+        if planned:
+            checkpoints.check_fits(env, planned)  # its actions would be stored under the task's bounds
+        spec = env.action_spec()
+        return DatasetInfo(
+            task=task,
+            episodes=episodes,
+            steps=steps,
+            size=size,
+            state_names=env.state_names,
+            state_units=env.state_units,
+            seed=seed,
+            renderer=envs.choose_backend(),
+            versions=versions(*env.packages),
+            action_low=spec.low,
+            action_high=spec.high,
+            action_units=spec.units,
+            block=spec.block,
+            policy=pursuit.policy(planned, env.play_name) if planned else env.play_name,
+        )
+
+
+def _opened(path: Path, info: DatasetInfo) -> EpisodeStore:
+    """The dataset at `path`, which is made if there is none; `BadInput` if there is another."""
+    if not (path / "dataset.json").exists():
+        return EpisodeStore.create(path, info)
+    store = EpisodeStore.open(path)
+    _check_same(store.info, info, path)
     return store
 
 

@@ -137,22 +137,9 @@ def evaluate(
     pairs = _pairs(envs, task, rooms[0], protocol)
     planner, guard = _guarded(checkpoint, settings, protocol, watch, on_impossible)
     recorder = Recorder(guard, planner)
-    low, high = rooms[0].action_space.low, rooms[0].action_space.high
-    policies: dict[str, Policy] = {
-        "planner": recorder,
-        "random": RandomPolicy(low, high, protocol.seed),
-        "noop": NoopPolicy(low, high),
-    }
-    if protocol.oracle and rooms[0].simulates:
-        model, energy = envs.oracle(rooms[0])
-        oracle = ORACLE.fitting(rooms[0].block)
-        policies["oracle"] = oracle.build(model, protocol.seed, energy, apart=True)
+    policies = {"planner": recorder} | _beside(envs, rooms[0], protocol)
     played = {name: _play(name, policy, rooms, pairs, protocol, progress, show) for name, policy in policies.items()}
-    looks, changed = (
-        _disguised(envs, task, rooms, checkpoint, settings, pairs, protocol, progress)
-        if protocol.appearance
-        else ({}, {})
-    )
+    looks, changed = _disguised(envs, task, rooms, checkpoint, settings, pairs, protocol, progress)
     shown = sorted(set(show)) or choose([episode.success for episode in played["planner"]], MAX_CLIPS)
     imagined = _imagined(task, rooms[0], played["planner"], shown, recorder, protocol) if imagination else []
     for room in rooms:
@@ -162,17 +149,9 @@ def evaluate(
         steps = {"steps": sum(episode.steps for episode in played["planner"]), "judged": guard.judged}
         result["alarms"] = dict(guard.alarms) | steps | {"length": watch.length}
         result["on_impossible"] = on_impossible
-    result["appearance"] = {
-        name: _look(sum(e.success for e in one), len(one), result["success_rate"]) | {"changed_pixels": changed[name]}
-        for name, one in looks.items()
-    }
+    result["appearance"] = {name: _look(one, changed[name], result["success_rate"]) for name, one in looks.items()}
     played |= {f"planner, {name}": episodes for name, episodes in looks.items()}
-    records = [
-        {"task": task, "policy": name, "episode": k} | _record(episode)
-        for name, episodes in played.items()
-        for k, episode in enumerate(episodes)
-    ]
-    return Outcome(result, records, _clips(task, played["planner"], shown), imagined)
+    return Outcome(result, _records(task, played), _clips(task, played["planner"], shown), imagined)
 
 
 def _check_options(protocol: Protocol, watch: Thresholds | None, on_impossible: str, show: Sequence[int]) -> None:
@@ -192,10 +171,21 @@ def _check_options(protocol: Protocol, watch: Thresholds | None, on_impossible: 
         raise BadInput("evaluate: on_impossible and changes of appearance", got=on_impossible, do=do)
 
 
-def _look(successes: int, n: int, plain: float) -> dict[str, Any]:
-    """A change of appearance's summary, and how far its rate is below that of `plain` pictures, 0 to 1."""
-    arm = summary(successes, n)
-    return arm | {"drop": plain - arm["success_rate"]}
+def _beside(envs: ModuleType, env: Any, protocol: Protocol) -> dict[str, Policy]:
+    """Who plays beside the planner, by name: the floors, and the oracle where it is asked for and there is one."""
+    low, high = env.action_space.low, env.action_space.high
+    policies: dict[str, Policy] = {"random": RandomPolicy(low, high, protocol.seed), "noop": NoopPolicy(low, high)}
+    if protocol.oracle and env.simulates:
+        model, energy = envs.oracle(env)
+        policies["oracle"] = ORACLE.fitting(env.block).build(model, protocol.seed, energy, apart=True)
+    return policies
+
+
+def _look(episodes: Sequence[Episode], changed: float, plain: float) -> dict[str, Any]:
+    """A change of appearance's summary: how far its rate is below that of `plain` pictures, and the share of pixels
+    that it changes, all 0 to 1."""
+    arm = summary(sum(episode.success for episode in episodes), len(episodes))
+    return arm | {"drop": plain - arm["success_rate"], "changed_pixels": changed}
 
 
 def _pairs(envs: ModuleType, task: str, env: Any, protocol: Protocol) -> Pairs:
@@ -222,7 +212,9 @@ def _disguised(
     progress: Progress,
 ) -> tuple[dict[str, list[Episode]], dict[str, float]]:
     """The planner's episodes on the same pairs under every change of appearance, and the share of pixels that it
-    changes, both by its name: a task may show nothing of what one of them touches."""
+    changes, both by its name: a task may show nothing of what one of them touches. None unless it is asked for."""
+    if not protocol.appearance:
+        return {}, {}
     played, changed, plain = {}, {}, _starts(rooms[0], pairs)
     for name in envs.APPEARANCES:
         others = [envs.disguise(envs.make(task, room.size), name) for room in rooms]
@@ -285,13 +277,21 @@ def _play(
     )
 
 
-def _record(episode: Episode) -> dict[str, Any]:
-    return {
-        "success": episode.success,
-        "steps": episode.steps,
-        "initial_distance": episode.initial_distance,
-        "goal_distance": [round(distance, 4) for distance in episode.goal_distance],
-    }
+def _records(task: str, played: dict[str, list[Episode]]) -> list[dict[str, Any]]:
+    """A record an episode, policy by policy."""
+    return [
+        {
+            "task": task,
+            "policy": name,
+            "episode": k,
+            "success": episode.success,
+            "steps": episode.steps,
+            "initial_distance": episode.initial_distance,
+            "goal_distance": [round(distance, 4) for distance in episode.goal_distance],
+        }
+        for name, episodes in played.items()
+        for k, episode in enumerate(episodes)
+    ]
 
 
 def _result(

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning
 from torch import nn
@@ -72,23 +73,13 @@ def train(
         start.put_into(model.encoder)
     given = hashlib.sha256(weights_of(model.encoder)).hexdigest() if config.freeze or start else None
     run = {"task": store.info.task, "data": data_of(store), "encoder": given, "symmetries": named(views)}
-    run |= {"model": asdict(shape), "training": asdict(config)}
-    same_run(out, run)
-    if not (out / "last.ckpt").exists():
-        for stage in ("polish", *TRAINERS):  # of a run whose first stage is gone: they know other latents
-            begin_anew(out / stage)
-    for part in TRAINERS:
-        if getattr(shape, part):  # which a finished model may have been given in this folder meanwhile
-            same_run(out, run, part)
-    first: JEPATraining
+    _claim(out, run | {"model": asdict(shape), "training": asdict(config)}, shape)
     if config.freeze:
         _freeze(model.encoder, store, config, pretrained=start is not None)
-        first = PredictorTraining(model, config, store.info, success)
-    else:
-        first = JEPATraining(model, config, store.info, success)
+    learns = PredictorTraining if config.freeze else JEPATraining
     drawn = partial(draws_of, model, store, config, views, cached=config.freeze)
     with modes_are_meant() if config.freeze else nullcontext():
-        if not run_stage(first, config, out, tensorboard, drawn):
+        if not run_stage(learns(model, config, store.info, success), config, out, tensorboard, drawn):
             return None
         if not _polished(model, store, config, views, out, tensorboard):
             return None
@@ -99,6 +90,17 @@ def train(
         if learner is not None and not train_it(model, learner, [store], config, views, out, tensorboard):
             return None
     return model.eval()
+
+
+def _claim(out: Path, run: dict[str, Any], shape: JEPAConfig) -> None:
+    """Notes in `out` what runs there, stage by stage; `BadInput` where another run has it."""
+    same_run(out, run)
+    if not (out / "last.ckpt").exists():
+        for stage in ("polish", *TRAINERS):  # of a run whose first stage is gone: they know other latents
+            begin_anew(out / stage)
+    for part in TRAINERS:
+        if getattr(shape, part):  # which a finished model may have been given in this folder meanwhile
+            same_run(out, run, part)
 
 
 def pretrain(
