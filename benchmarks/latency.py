@@ -1,0 +1,144 @@
+"""How long a plan takes, from the picture to the action: every shipped planner, for one robot and for fifty at once.
+
+Held-out play is drawn beforehand and looked at step by step, so that nothing but the planner runs while it is timed;
+what it wants done is not done. It wants a machine with nothing else to do: each row tells its load. Rows are appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+from tensordict import TensorDict
+
+from planner import checkpoint
+from planner.collect import record_episode
+from planner.errors import BadInput
+from planner.evaluate.protocol import EVALUATE_STREAM
+from planner.evaluate.statistics import latency
+from planner.mpc import MPC
+from planner.tasks import load_envs
+
+from .claims.rows import Row, Rows, digest
+
+STEPS = 100
+"""Of an episode that is looked at."""
+WARM = 5
+"""Plans before the first that counts: threads start and caches fill."""
+GOAL = {"median": 10.0, "p99": 20.0}
+"""Milliseconds that a plan for one robot was to take, on two threads."""
+GOAL_PLANS = 300.0
+"""A second, that were to be made for fifty robots together."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time the planners that ship.
+
+    Attributes:
+        tasks: those with a shipped checkpoint by default.
+        threads: CPU threads, one after the other.
+        robots: how many are planned for at once, one after the other.
+        plans: that are timed for one robot; for several at once a twentieth of them.
+        out: rows.
+    """
+
+    tasks: tuple[str, ...] = ()
+    threads: tuple[int, ...] = (1, 2)
+    robots: tuple[int, ...] = (1, 50)
+    plans: int = 400
+    out: Path = Path("benchmarks/results/latency.jsonl")
+
+
+def main(options: Options) -> None:
+    """Measures, appends a row each, and prints the table."""
+    if options.plans < 20 or min(min(some, default=0) for some in (options.threads, options.robots)) < 1:
+        got = f"{options.plans} plans, {list(options.threads)} threads, {list(options.robots)} robots"
+        raise BadInput("latency: nothing to time", expected="20 plans, and 1 of the others, at least", got=got)
+    console, report = Console(), Rows(options.out, fresh=True)
+    shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
+    for task in options.tasks or shipped:
+        loaded = checkpoint.load(checkpoint.find(task, None), task=task)
+        films = filmed(task, max(options.robots), loaded.model.config.image_size)
+        for threads in options.threads:
+            torch.set_num_threads(threads)
+            for robots in options.robots:
+                plans = options.plans if robots == 1 else options.plans // 20
+                planner = loaded.planner.build(loaded.model, seed=0)
+                times = timed(planner, films[:robots], plans, f"{task}, {robots} at once, {threads} threads", console)
+                report(
+                    {"task": task, "threads": threads, "robots": robots, "plans": plans}
+                    | {"checkpoint_sha256": loaded.sha256, "planner": digest(loaded.planner)}
+                    | {"plan_ms": times, "plans_per_second": 1e3 * robots / times["median"]}
+                )
+    console.print(table(report.known), highlight=False, soft_wrap=True)
+
+
+def filmed(task: str, robots: int, size: int) -> np.ndarray:
+    """An episode of held-out play a robot: pictures `[robots, STEPS + 1, size, size, 3]`."""
+    with load_envs().make(task, size) as env:
+        rngs = (np.random.default_rng([EVALUATE_STREAM, 0, k]) for k in range(robots))
+        return np.stack([record_episode(env, STEPS, rng)[0] for rng in rngs])
+
+
+def timed(planner: MPC, films: np.ndarray, plans: int, label: str, console: Console) -> dict[str, float]:
+    """Quantiles of `plans` plans in milliseconds, of all robots together; each wants to get to the end of its film."""
+    looks = looks_at(films)
+    goal = TensorDict({"pixels": torch.from_numpy(films[:, -1])}, batch_size=[len(films)])
+    planner.reset(next(looks), goal)
+    # Encoding a look takes time between plans, too; what is timed is a step that plans, as in an evaluation.
+    for _ in track(range(WARM + plans), label, console=console, transient=True):
+        before = len(planner.plan_seconds)
+        while len(planner.plan_seconds) == before:
+            planner.act(next(looks))
+    return latency(list(planner.plan_seconds)[WARM:])
+
+
+def looks_at(films: np.ndarray) -> Iterator[TensorDict]:
+    """What all robots see, step by step, over and over."""
+    while True:
+        for now in range(films.shape[1]):
+            yield TensorDict({"pixels": torch.from_numpy(films[:, now])}, batch_size=[len(films)])
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A line a task in Markdown: median and p99 of a plan by threads, and plans a second together; bold: a goal met."""
+    kinds = sorted({(row["robots"], row["threads"]) for row in rows})
+    lines = ["| task | " + " | ".join(_heading(*kind) for kind in kinds) + " |", "|---" * (1 + len(kinds)) + "|"]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of = {(row["robots"], row["threads"]): _cell(row) for row in rows if row["task"] == task}
+        lines.append(f"| `{task}` | " + " | ".join(of.get(kind, "") for kind in kinds) + " |")
+    return "\n".join(lines)
+
+
+def _heading(robots: int, threads: int) -> str:
+    what = "ms a plan (p99)" if robots == 1 else f"plans/s, {robots} robots"
+    return f"{what}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _cell(row: Row) -> str:
+    alone = row["robots"] == 1
+    told = (
+        f"{row['plan_ms']['median']:.1f} ({row['plan_ms']['p99']:.1f})" if alone else f"{row['plans_per_second']:.0f}"
+    )
+    return f"**{told}**" if met(row) else told
+
+
+def met(row: Row) -> bool:
+    """Whether a row reaches what was asked for: of one robot's plans median and p99, of several robots' the rate."""
+    if row["robots"] == 1:
+        return all(row["plan_ms"][name] <= most for name, most in GOAL.items())
+    return bool(row["plans_per_second"] >= GOAL_PLANS)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options))
+    except BadInput as error:
+        raise SystemExit(f"latency: {error}") from None
