@@ -21,7 +21,7 @@ COMMANDS = [
     for kind, text in BLOCKS
     if kind == "bash"
     for line in text.splitlines()
-    if line.strip()
+    if line.strip() and not line.startswith("#")
 ]
 
 # What a command gets on top, so that a test of it takes seconds. A command without an entry fails the test.
