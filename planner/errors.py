@@ -1,4 +1,4 @@
-"""The one exception for input that a person can mend: the command line prints it as a line and exits with code 2."""
+"""The exception for input that a person can mend: the command line prints it as a line and exits with code 2."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class BadInput(ValueError):
     def __init__(self, what: str, *, expected: str = "", got: str = "", do: str = "") -> None:
         parts = [what, f"expected {expected}" if expected else "", f"got {got}" if got else "", do]
         super().__init__("; ".join(part for part in parts if part))
+
+
+class TooFewPairs(BadInput):
+    """Play gets nowhere within the steps that goals are to lie ahead."""
 
 
 def check_seed(what: str, seed: int) -> None:

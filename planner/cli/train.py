@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BadInput
+from ..errors import BadInput, TooFewPairs
 from ..models.jepa import JEPAConfig
 from ..recipes import PRETRAIN, planner_for, recipe_for
 from ..settings import TrainConfig
@@ -96,11 +96,8 @@ def _probe(task: str, size: int, planner: PlannerConfig, goals: int) -> Callable
 
     try:
         return success_probe(load_envs(), task, size, planner, goals)
-    except BadInput as error:
-        found, _, do = str(error).partition("; ")
-        if "--distance" not in do:  # which `train` has not
-            raise
-        do = "give --probe 0, and evaluate with a larger --distance"
+    except TooFewPairs as error:  # whose advice is a --distance, which `train` has not
+        found, do = str(error).partition("; ")[0], "give --probe 0, and evaluate with a larger --distance"
         raise BadInput("train: no goals to try at every check", got=found, do=do) from error
 
 

@@ -15,7 +15,7 @@ import torch
 from tensordict import TensorDict
 
 from ..collect import play_episode
-from ..errors import BadInput
+from ..errors import BadInput, TooFewPairs
 from ..types import Policy
 
 EVALUATE_STREAM = 2
@@ -114,7 +114,8 @@ def held_out_pairs(env: Any, n: int, distance: int | None, seed: int, own: bool 
         own: the benchmark's own goals in turn, in place of play: pair k has its goal k modulo their number.
 
     Raises:
-        BadInput: if the task has no goals of its own, or a hundred episodes a pair do not give enough pairs.
+        BadInput: if the task has no goals of its own, or a hundred episodes a pair do not give enough pairs (of play:
+            `TooFewPairs`).
     """
     if own and not env.own_goals:
         raise BadInput(f"{env.name} has no goals of its own", expected="a benchmark's task", do="choose play or any")
@@ -136,11 +137,10 @@ def held_out_pairs(env: Any, n: int, distance: int | None, seed: int, own: bool 
             left_out.append((solved, ruled_out))
         if len(pairs) == n:
             return Pairs(pairs, solved, ruled_out, left_out)
-    where, do = f"at distance {distance}", "choose a larger --distance"
+    found, got = f"only {len(pairs)} pairs of {n} found", f"{solved} solved at the start and {ruled_out} ruled out"
     if own or distance is None:  # which no distance chooses
-        where, do = "among its own goals" if own else "among random states", ""
-    got = f"{solved} solved at the start and {ruled_out} ruled out"
-    raise BadInput(f"only {len(pairs)} pairs of {n} found {where}", got=got, do=do)
+        raise BadInput(f"{found} among {'its own goals' if own else 'random states'}", got=got)
+    raise TooFewPairs(f"{found} at distance {distance}", got=got, do="choose a larger --distance")
 
 
 def _from_play(env: Any, distance: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
