@@ -24,7 +24,18 @@ from .claims.rows import read as rows_of
 
 Row = dict[str, Any]
 
-KEPT = ("n", "successes", "interval", "floors", "budget", "removed_pairs", "ruled_out_pairs", "seed", "num_envs")
+KEPT = (
+    "n",
+    "successes",
+    "interval",
+    "floors",
+    "budget",
+    "removed_pairs",
+    "ruled_out_pairs",
+    "seed",
+    "noise",
+    "num_envs",
+)
 KEPT += ("planner", "checkpoint_sha256", "plan_ms", "fallbacks", "commit", "date", "hardware", "hard_score", "versions")
 
 
@@ -37,6 +48,7 @@ class Options:
         columns: 25, 50, 100, any, strict; all of them by default.
         episodes: pairs a column.
         num_envs: environments played at once.
+        noise: seed of the planner's noise; rows with other noise than 0 tell how far a rate is off by luck.
         checkpoint: weights of one task, named in `tasks`; those that ship by default.
         out: rows, one a task and column; those that are there are not measured again.
     """
@@ -45,6 +57,7 @@ class Options:
     columns: tuple[Literal["25", "50", "100", "any", "strict"], ...] = ("25", "50", "100", "any", "strict")
     episodes: int = 200
     num_envs: int = 1
+    noise: int = 0
     checkpoint: Path | None = None
     out: Path = Path("benchmarks/results/distances.jsonl")
 
@@ -52,7 +65,7 @@ class Options:
 def key(row: Row) -> str:
     """What makes two rows the same measurement."""
     parts = "task", "column", "protocol", "frozen", "n", "num_envs", "seed", "checkpoint_sha256", "planner"
-    return json.dumps([row[part] for part in parts], sort_keys=True)
+    return json.dumps([row[part] for part in parts] + [row.get("noise", 0)], sort_keys=True)  # which rows of old lack
 
 
 def main(options: Options) -> None:
@@ -71,7 +84,7 @@ def main(options: Options) -> None:
         for column in options.columns:
             wanted = {"frozen": frozen, "protocol": COLUMNS[column], "seed": Protocol().seed}
             wanted |= {"task": task, "column": column}
-            wanted |= {"n": options.episodes, "num_envs": options.num_envs}
+            wanted |= {"n": options.episodes, "num_envs": options.num_envs, "noise": options.noise}
             wanted |= {"checkpoint_sha256": loaded.sha256, "planner": asdict(loaded.planner)}
             row = next((one for one in reversed(known) if key(one) == key(wanted)), None)
             if row is None:
@@ -85,7 +98,9 @@ def main(options: Options) -> None:
 
 def measure(task: str, column: str, loaded: checkpoint.Checkpoint, options: Options, console: Console) -> Row:
     """One row, with a bar while it is played."""
-    protocol = Protocol(options.episodes, num_envs=options.num_envs, oracle=False, **COLUMNS[column])
+    protocol = Protocol(
+        options.episodes, num_envs=options.num_envs, noise=options.noise, oracle=False, **COLUMNS[column]
+    )
     outcome = watched(task, loaded, loaded.planner, protocol, f"{task} {column}", console)
     held = outcome.result["protocol"]
     # Other pairs, or another judge, are another figure: such a row is of no protocol.

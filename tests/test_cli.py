@@ -372,6 +372,9 @@ def test_a_card_is_not_told_what_another_planner_reaches(other: str, tmp_path: P
     with pytest.raises(SystemExit):
         main(f"evaluate TwoRoom --checkpoint {folder} --episodes 1 --record {other}".split())
     assert "settings of another planner and record; leave out --record" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(f"evaluate TwoRoom --checkpoint {folder} --episodes 1 --record --noise 1".split())
+    assert "noise and record; got 1; leave one of them out" in capsys.readouterr().err
 
 
 def test_plan_with_a_goal_of_one_s_own(room: Path, tmp_path: Path, capsys: Any) -> None:

@@ -68,6 +68,8 @@ def test_what_was_measured_is_not_measured_again_unless_it_changed(
     monkeypatch.setattr(distances, "frozen_name", lambda task, episodes: "TwoRoom-v99")
     main(Options(tasks=("TwoRoom",), columns=("any",), episodes=7, out=out))
     assert len(measured) == 14, "other pairs are another measurement"
+    main(Options(tasks=("TwoRoom",), columns=("any",), episodes=7, noise=1, out=out))
+    assert len(measured) == 15, "and so is other noise on the same pairs"
 
 
 def test_a_row_of_other_pairs_names_no_protocol(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,21 @@ def test_the_protocol_is_named(outcome: Outcome, loaded: Checkpoint) -> None:
     assert (kept["column"], kept["departs"], kept["n"], kept["of"]) == ("25", [], 1, 200)
 
 
+def test_the_same_pairs_are_played_with_other_noise(outcome: Outcome, loaded: Checkpoint, tmp_path: Path) -> None:
+    """The one seed was of pairs and noise, so that nobody could tell how much of a rate is luck."""
+    same, other = (measure(loaded, noise=noise) for noise in (3, 4))
+    assert [found.result["noise"] for found in (outcome, same, other)] == [3, 3, 4]
+    far = [[(r["initial_distance"], r["goal_distance"]) for r in records(f, "planner")] for f in (outcome, same, other)]
+    assert far[0] == far[1] != far[2], "without a number it is that of the pairs"
+    assert [start for start, _ in far[1]] == [start for start, _ in far[2]]
+    moved = [[r["goal_distance"] for r in records(found, "random")] for found in (same, other)]
+    assert moved[0] != moved[1], "random actions are noise, too"
+    kept = measure(loaded, distance=25, seed=0, episodes=1, noise=7).result
+    assert (kept["protocol"]["departs"], kept["seed"], kept["noise"]) == ([], 0, 7), "a protocol is of pairs"
+    with pytest.raises(BadInput, match="the noise: seed is off"):
+        Protocol(noise=-1)
+
+
 def test_pairs_of_a_protocol_are_played_whatever_the_simulator_makes_of_their_seeds(
     loaded: Checkpoint, monkeypatch: Any
 ) -> None:

@@ -72,6 +72,7 @@ def rows_of(task: str) -> dict[str, dict[str, Any]]:
     config = shipped_config(task)
     lines = (ROOT / "benchmarks/results/distances.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row["checkpoint_sha256"] == config["sha256"] and row["n"] == 200]
+    rows = [row for row in rows if row.get("noise", 0) == 0]
     planner = PlannerConfig(**config["planner"])
     return {row["column"]: row for row in rows if PlannerConfig(**row["planner"]) == planner}
 

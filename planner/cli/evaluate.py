@@ -69,7 +69,9 @@ class Evaluate:
     episodes: int = 100
     """Start-goal pairs."""
     seed: int = 0
-    """Of the list of pairs and of all noise."""
+    """Of the list of pairs."""
+    noise: int | None = None
+    """Seed of the planner's noise; that of the pairs by default. The same pairs with other noise show what is luck."""
     num_envs: int = 1
     """Environments played at once; 1 gives the honest time a plan."""
     oracle: bool = True
@@ -103,6 +105,8 @@ class Evaluate:
             do = "leave out --record: a card tells what the checkpoint's own planner reaches by itself"
             if self.on_impossible != "warn":
                 raise BadInput("evaluate: on_impossible and record", got=self.on_impossible, do=do)
+            if self.noise is not None:
+                raise BadInput("evaluate: noise and record", got=str(self.noise), do="leave one of them out")
             if settings != loaded.planner or self.deadline_ms is not None:
                 raise BadInput("evaluate: settings of another planner and record", do=do)
         out = self.out or Path("runs/evaluate") / folder_name(self.task)

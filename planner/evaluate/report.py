@@ -165,6 +165,7 @@ def _settings(result: Record) -> list[tuple[str, str]]:
         "planner": _told(result.get("planner") or {"optimizer": result.get("optimizer")}),
         "deadline": _unit(result.get("deadline_ms"), "ms"),
         "seed": result.get("seed"),
+        "seed of the noise": result.get("noise", result.get("seed")),
         "environments at once": result.get("num_envs"),
         "digest of the pairs (SHA-256)": (result.get("protocol") or {}).get("digest"),
         "rendered by": result.get("backend"),

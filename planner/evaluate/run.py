@@ -49,10 +49,12 @@ class Protocol:
             "own", the benchmark's own goals in turn, whatever D, within its own limit of steps.
         strict: half the tolerance, kept for five steps.
         appearance: also play the same pairs under every change of appearance that the task's package knows.
-        seed: of the list of pairs, the random floor and the planner's noise, >= 0.
+        seed: of the list of pairs, >= 0.
         num_envs: environments played at once, >= 1; 1 gives the honest time a plan.
         oracle: also plan on the simulator itself (slow).
         deadline_ms: wall time after which the planner's searches stop, as in `plan.plan`; None lets them finish.
+        noise: seed of the planner's noise, the oracle's and random actions, >= 0; None: that of the pairs. The same
+            pairs with other noise tell how much of a rate is luck.
     """
 
     episodes: int = 100
@@ -64,9 +66,11 @@ class Protocol:
     goals: str = "play"
     strict: bool = False
     appearance: bool = False
+    noise: int | None = None
 
     def __post_init__(self) -> None:
         check_seed("evaluate", self.seed)
+        check_seed("evaluate: the noise", self.noise_seed)
         for name, least in {"episodes": 1, "distance": 1, "num_envs": 1}.items():
             if (value := getattr(self, name)) < least:
                 raise BadInput(f"evaluate: {name} is off", expected=f"at least {least}", got=str(value))
@@ -74,6 +78,11 @@ class Protocol:
             raise BadInput("evaluate: goals is off", expected="play, any or own", got=repr(self.goals))
         if self.deadline_ms is not None and not 0 < self.deadline_ms < float("inf"):
             raise BadInput("evaluate: deadline_ms is off", expected="a number above 0", got=str(self.deadline_ms))
+
+    @property
+    def noise_seed(self) -> int:
+        """Of all noise, whether it was given or not."""
+        return self.seed if self.noise is None else self.noise
 
     def budget(self, env: Any) -> int:
         """Environment steps that an episode of `env` may take."""
@@ -174,10 +183,13 @@ def _check_options(protocol: Protocol, watch: Thresholds | None, on_impossible: 
 def _beside(envs: ModuleType, env: Any, protocol: Protocol) -> dict[str, Policy]:
     """Who plays beside the planner, by name: the floors, and the oracle where it is asked for and there is one."""
     low, high = env.action_space.low, env.action_space.high
-    policies: dict[str, Policy] = {"random": RandomPolicy(low, high, protocol.seed), "noop": NoopPolicy(low, high)}
+    policies: dict[str, Policy] = {
+        "random": RandomPolicy(low, high, protocol.noise_seed),
+        "noop": NoopPolicy(low, high),
+    }
     if protocol.oracle and env.simulates:
         model, energy = envs.oracle(env)
-        policies["oracle"] = ORACLE.fitting(env.block).build(model, protocol.seed, energy, apart=True)
+        policies["oracle"] = ORACLE.fitting(env.block).build(model, protocol.noise_seed, energy, apart=True)
     return policies
 
 
@@ -238,7 +250,7 @@ def _guarded(
     on_impossible: str = "warn",
 ) -> tuple[MPC, Guard]:
     """A fresh planner, and the guard that its actions leave through."""
-    planner = settings.build(checkpoint.model, protocol.seed, deadline_ms=protocol.deadline_ms, apart=True)
+    planner = settings.build(checkpoint.model, protocol.noise_seed, deadline_ms=protocol.deadline_ms, apart=True)
     monitor = Monitor(checkpoint.model, watch) if watch else None
     limits = Limits(survive_errors=False, on_impossible=on_impossible)
     return planner, Guard(planner, checkpoint.model.action, limits, monitor=monitor)
@@ -333,6 +345,7 @@ def _result(
         "by_goal": _by_goal(played["planner"], env.own_goals) if protocol.goals == "own" else None,
         "strict": protocol.strict,
         "seed": protocol.seed,
+        "noise": protocol.noise_seed,
         "num_envs": protocol.num_envs,
         "optimizer": settings.optimizer,
         "planner": asdict(settings),
