@@ -50,7 +50,7 @@ RECIPES: dict[str, Recipe] = {
         episodes=1000,
         model=JEPAConfig(temporal=64),
         training=TrainConfig(steps=3000, augment=0.8),
-        planner=PlannerConfig(metric="temporal+l2", samples=96, iterations=3),
+        planner=PlannerConfig(metric="temporal+l2", samples=64, iterations=2),
     ),
     # A ball of four pixels: an encoder that says where things are finds it (decision 46).
     "ogbench/pointmaze-medium": Recipe(

@@ -215,6 +215,9 @@ class TrainConfig:
         weight_decay: AdamW's, >= 0.
         sigreg_weight: weight of the regularisation against collapse, >= 0.
         sigreg_directions: random directions it looks along, >= 1.
+        sigreg_apart: whether it looks at the first frames of all windows by themselves, at the second ones, and so on
+            (LeWM's way), in place of all frames together. Frames of one window are alike, so that together they seem
+            less normal than they are, the more the slower latents change.
         covariance_weight: weight of the features' covariances, >= 0. With `sigreg_weight` 0 this is VICReg's way, whose
             variances are 1 here by themselves: encoders normalise each feature over the batch.
         inverse_weight: weight of the action decoded from the latents, >= 0.
@@ -259,6 +262,7 @@ class TrainConfig:
     weight_decay: float = 1e-3
     sigreg_weight: float = 0.1
     sigreg_directions: int = 256
+    sigreg_apart: bool = False
     covariance_weight: float = 0.0
     inverse_weight: float = 1.0
     cold_starts: float = 0.15

@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import lewm
 from planner import checkpoint
 from planner.collect import Pursuit, collect
+from planner.data import EpisodeStore
 from planner.errors import BadInput
 
 pytestmark = pytest.mark.skipif(
@@ -95,3 +97,16 @@ def test_what_ships_now_is_set_beside_what_the_recipe_was_recorded_to_reach(
     small.out.write_text(f"{json.dumps(then | {'pairs': 'TwoRoom-v0'})}\n")
     with pytest.raises(BadInput, match="not the same pairs; expected pairs TwoRoom-v0"):
         lewm.main(again)
+
+
+def test_its_first_candidates_are_as_wide_as_play(small: lewm.Options) -> None:
+    """Its planner counts in standard deviations of play's actions; by the bounds it began 1.8 times as wide."""
+    lewm.main(small)
+    row = json.loads(small.out.read_text())
+    store = EpisodeStore.open(small.data)
+    low, high = store.info.action_low, store.info.action_high
+    coded = 2 * (store.data["actions"].numpy() - np.array(low)) / (np.array(high) - np.array(low)) - 1
+    wide = float(np.sqrt(coded.reshape(-1, 2).var(0).mean()))
+    assert row["lewm"]["planner"]["std"] == pytest.approx(wide, rel=0.01) and 0.1 < wide < 0.9
+    assert row["lewm"]["planner"]["precision"] == small.precision
+    assert row["training"]["sigreg_apart"] and row["training"]["batch"] == 4

@@ -430,6 +430,25 @@ def test_sigreg_is_half_the_published_one() -> None:
     assert 2 * float(sigreg(latents, 5, seeded(4))) == pytest.approx(float(published), rel=1e-2)
 
 
+def test_sigreg_of_several_batches_is_the_mean_of_each() -> None:
+    """LeWM's is of the first frames of all windows, of the second ones, and so on: [frames, windows, features]."""
+    frames = torch.stack([noise(20, 5), noise(20, 5, seed=1) + 1])
+    each = [float(sigreg(one, 7, seeded(4))) for one in frames]
+    assert float(sigreg(frames, 7, seeded(4))) == pytest.approx(sum(each) / 2, rel=1e-5)
+    assert float(sigreg(frames.flatten(0, 1), 7, seeded(4))) != pytest.approx(sum(each) / 2, rel=0.1)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_frames_that_are_alike_are_as_normal_as_others_where_sigreg_looks_at_them_apart(apart: bool) -> None:
+    """Taken together they count as so many independent ones: LeWM's recipe was trained so, against what is slow."""
+    config = replace(TRAINING, horizon=1, sigreg_apart=apart, sigreg_directions=256, inverse_weight=0.0)
+    training = JEPATraining(toy_model(), config, info())
+    still = noise(64, D).unsqueeze(1).expand(-1, 4, -1)  # windows in which nothing moves
+    training.look = lambda batch: still  # type: ignore[method-assign]
+    value = float(training.losses(TensorDict({"actions": torch.zeros(64, 3, A)}, batch_size=[64]))["sigreg"])
+    assert (value < 0.8) == apart and value > 0.3
+
+
 def test_sigreg_of_a_standard_normal_does_not_depend_on_how_many_there_are() -> None:
     """In expectation it is the integral of (1 - exp(-t^2)) exp(-t^2 / 2) over [0, 3], which is 0.526."""
     for n in (64, 512, 2048):

@@ -15,20 +15,20 @@ def sigreg(latents: Tensor, directions: int, generator: torch.Generator | None =
     and LeWM's units is 0.18 here.
 
     Args:
-        latents: `[N, D]`, the whole batch (a part of it estimates another distribution).
+        latents: `[..., N, D]`, the whole batch (a part of it estimates another distribution); of several such the mean.
         directions: unit directions, drawn anew at every call, >= 1.
         generator: source of the directions.
 
     Returns:
         A scalar >= 0; about 0.53 for N samples of a standard normal, whatever N is.
     """
-    n, d = latents.shape
+    n, d = latents.shape[-2:]
     axes = torch.randn(d, directions, generator=generator, device=latents.device, dtype=latents.dtype)
-    projected = latents @ (axes / axes.norm(dim=0))  # [N, K]
+    projected = latents @ (axes / axes.norm(dim=0))  # [..., N, K]
     knots = torch.linspace(0, 3, 17, device=latents.device, dtype=latents.dtype)
     normal = torch.exp(-knots.square() / 2)
-    angles = projected.unsqueeze(-1) * knots  # [N, K, 17]
-    gap = (angles.cos().mean(0) - normal).square() + angles.sin().mean(0).square()  # [K, 17]
+    angles = projected.unsqueeze(-1) * knots  # [..., N, K, 17]
+    gap = (angles.cos().mean(-3) - normal).square() + angles.sin().mean(-3).square()  # [..., K, 17]
     return n * torch.trapezoid(gap * normal, knots, dim=-1).mean()
 
 

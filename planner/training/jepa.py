@@ -42,7 +42,9 @@ class JEPATraining(lightning.LightningModule):
         moved = torch.cat([latents[:, :-1], latents[:, 1:] - latents[:, :-1]], -1)
         return {
             "prediction": self.error(latents, batch["actions"]),
-            "sigreg": sigreg(latents.flatten(0, 1), config.sigreg_directions),
+            "sigreg": sigreg(
+                latents.transpose(0, 1) if config.sigreg_apart else latents.flatten(0, 1), config.sigreg_directions
+            ),
             "covariance": covariance(latents.flatten(0, 1)),
             "inverse": (model.inverse(moved) - batch["actions"]).square().mean(),
             "latents": latents,
