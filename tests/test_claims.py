@@ -212,6 +212,21 @@ def test_doubt_is_the_variance_of_what_members_foresee() -> None:
             assert np.isnan(energy[:first]).all() and np.allclose(energy[first:], variance)
 
 
+def test_a_rival_that_draws_without_looks_plans_to_the_goal_as_it_draws_it() -> None:
+    """It planned to the goal as it looked: under other light no future that it could draw came near it."""
+    model, obs = toy_rival("next_frame"), observations(1, 2)
+    seen = InPixels(model, told=True).encode(obs)
+    torch.testing.assert_close(seen["pixels"], model.decode(seen["latent"]))
+    assert torch.equal(InPixels(model).encode(obs)["pixels"], scaled(obs["pixels"]))
+    told = {}
+    for task in ("TwoRoom", "PushT"):
+        for one in (*contenders.contenders(task), *contenders.contenders(task, "pixels")):
+            varied = one.energy == "pixels" and one.augment > 0
+            assert ("goal" in one.planned) == one.told == varied
+            told[one.energy, one.model, one.augment] = one.planner(0).model
+    assert told["pixels", "next_frame", 0.8].told and not told["pixels", "next_frame", 0.0].told
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nuisance_changes_pictures_never_physics_and_does_not_repeat(kind: str) -> None:
     plain, same, changed = (envs.make("TwoRoom") for _ in range(3))

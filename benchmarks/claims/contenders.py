@@ -67,15 +67,20 @@ class Contender:
 
     @property
     def planned(self) -> dict[str, Any]:
-        """What a row says of it where it plans: `key`, and by which settings."""
-        return self.key | {"planner": digest(self.settings)}
+        """What a row says of it where it plans: `key`, by which settings, and to a goal of which kind."""
+        return self.key | {"planner": digest(self.settings)} | ({"goal": "drawn"} if self.told else {})
+
+    @property
+    def told(self) -> bool:
+        """Whether it plans by pictures that it draws without their looks, and so to the goal as it draws it."""
+        return self.energy == "pixels" and self.augment > 0 and self.note != SEEN
 
     def planner(self, seed: int) -> MPC:
         """A planner on it."""
         settings, model = self.settings, self.checkpoint.model
         if self.energy == "latent":
             return settings.build(model, seed)
-        planner = settings.build(InPixels(model), seed, LatentDistance(over=settings.over, key="pixels"))
+        planner = settings.build(InPixels(model, self.told), seed, LatentDistance(over=settings.over, key="pixels"))
         planner.chunk = CHUNK
         return planner
 

@@ -28,6 +28,7 @@ from . import ensemble
 from .detection import auroc, auroc_interval, average_precision
 from .expectation_plots import plot
 from .impossible import CLIP_STREAM, LOOKS, Film, Studio, kinds_of
+from .worlds import scaled
 
 Row = dict[str, Any]
 __all__ = ["plot", "run"]
@@ -97,11 +98,17 @@ class InLatents:
 
 @dataclass
 class InPictures(InLatents):
-    """The distance of drawn and seen pictures: the reconstruction error of a rival's prediction."""
+    """The distance of drawn and seen pictures: the reconstruction error of a rival's prediction.
+
+    A rival that was taught to draw pictures without their looks is `told`: what is seen is compared as it draws it, as
+    a look that it leaves out would count as an error of its prediction.
+    """
+
+    told: bool = False
 
     def energies(self, film: Film, ahead: tuple[int, ...] = AHEAD) -> dict[int, np.ndarray]:
         latents = self.encode(film.pixels)
-        seen = torch.from_numpy(film.pixels).float() / 127.5 - 1
+        seen = self.model.decode(latents) if self.told else scaled(torch.from_numpy(film.pixels))
         drawn = _Seen(self.model, lambda futures: self.model.decode(futures["latent"][:, :, -1:]))
         return {k: surprise.energies(drawn, latents, film.actions, k, seen=seen).numpy() for k in ahead}
 
@@ -151,11 +158,13 @@ def scorers(task: str, rivals: bool) -> Iterator[InLatents]:
             other = checkpoint.load(folder, task=task)
             yield InLatents(name, other.model, other.sha256)
         else:
-            from .weights import load
+            from .weights import intact, load
 
-            other = load(folder)
+            other, made = load(folder), intact(folder)[0]
             yield InLatents(f"{name}, latents", other.model, other.sha256)
             yield InPictures(f"{name}, pixels", other.model, other.sha256)
+            if made["targets"] == "plain" and made["training"]["augment"]:
+                yield InPictures(f"{name}, drawings", other.model, other.sha256, told=True)
 
 
 # Measuring ---------------------------------------------------------------------------------------------------------

@@ -213,15 +213,18 @@ class InPixels:
 
     Args:
         model: the rival.
+        told: whether it draws pictures without their looks. It is then given what is seen, and the goal, as it draws
+            them: the difference of a plain picture to one of another look is that look, whatever it foresees.
     """
 
-    def __init__(self, model: Rival) -> None:
-        self.model, self.action, self.history = model, model.action, model.history
+    def __init__(self, model: Rival, told: bool = False) -> None:
+        self.model, self.action, self.history, self.told = model, model.action, model.history, told
         self.rehearser = Packed(model) if isinstance(model, JEPA) else model
 
     def encode(self, obs: TensorDict) -> TensorDict:
-        """Observations to `latent`, and `pixels` as they are."""
-        return self.model.encode(obs).set("pixels", scaled(obs["pixels"]))
+        """Observations to `latent`, and `pixels` as they are or as they are drawn."""
+        found = self.model.encode(obs)
+        return found.set("pixels", self.model.decode(found["latent"]) if self.told else scaled(obs["pixels"]))
 
     def rollout(self, context: Context, actions: Tensor) -> TensorDict:
         """As the rival's, with `pixels` `[E, S, T, size, size, 3]`."""
