@@ -327,6 +327,22 @@ def test_a_rival_that_leaves_looks_out_is_not_blamed_for_them() -> None:
     assert InPictures("", Blind(), "0", told=True).energies(replace(film, pixels=moved))[1][25] > 0.01
 
 
+def test_a_look_does_not_count_as_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick run into the same file passed for the whole: 10 clips for 80."""
+    monkeypatch.setattr(expectation, "scorers", lambda *_: iter([InLatents("jepa", None, "abc")]))
+    done: list[int] = []
+
+    def measure(task: str, size: expectation.Size, report: Rows, rivals: bool) -> None:
+        done.append(size.clips)
+        row = {"part": "energy", "kind": "traces", "task": task, "scorer": "jepa", "checkpoint_sha256": "abc"}
+        report(row | {"calibration_clips": size.plain})
+
+    monkeypatch.setattr(expectation, "measure", measure)
+    for quick in (True, True, False, False):
+        expectation.run("TwoRoom", quick, Rows(tmp_path / "rows.jsonl"), rivals=False)
+    assert done == [expectation.QUICK.clips, expectation.FULL.clips]
+
+
 # Belief and page ---------------------------------------------------------------------------------------------------
 
 

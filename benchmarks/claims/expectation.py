@@ -374,8 +374,7 @@ def run(task: str, quick: bool, report: Report, rivals: bool) -> None:
     """
     known = getattr(report, "has", lambda row: False)
     judges = [(judge.name, judge.sha256) for judge in scorers(task, rivals)]
-    wanted = [
-        {"part": "energy", "kind": "traces", "task": task, "scorer": n, "checkpoint_sha256": s} for n, s in judges
-    ]
-    if not all(known(row) for row in wanted):
-        measure(task, QUICK if quick else FULL, report, rivals)
+    size = QUICK if quick else FULL
+    wanted = {"part": "energy", "kind": "traces", "task": task, "calibration_clips": size.plain}
+    if not all(known(wanted | {"scorer": name, "checkpoint_sha256": sha256}) for name, sha256 in judges):
+        measure(task, size, report, rivals)
