@@ -112,7 +112,7 @@ def table(rows: Sequence[Row]) -> str:
     kinds = sorted({(row["robots"], row["threads"]) for row in rows})
     lines = ["| task | " + " | ".join(_heading(*kind) for kind in kinds) + " |", "|---" * (1 + len(kinds)) + "|"]
     for task in dict.fromkeys(row["task"] for row in rows):
-        of = {(row["robots"], row["threads"]): _cell(row) for row in rows if row["task"] == task}
+        of = {(row["robots"], row["threads"]): cell(row) for row in rows if row["task"] == task}
         lines.append(f"| `{task}` | " + " | ".join(of.get(kind, "") for kind in kinds) + " |")
     return "\n".join(lines)
 
@@ -122,7 +122,8 @@ def _heading(robots: int, threads: int) -> str:
     return f"{what}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _cell(row: Row) -> str:
+def cell(row: Row) -> str:
+    """What the table says of a row."""
     alone = row["robots"] == 1
     told = (
         f"{row['plan_ms']['median']:.1f} ({row['plan_ms']['p99']:.1f})" if alone else f"{row['plans_per_second']:.0f}"

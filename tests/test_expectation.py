@@ -327,6 +327,14 @@ def test_a_rival_that_leaves_looks_out_is_not_blamed_for_them() -> None:
     assert InPictures("", Blind(), "0", told=True).energies(replace(film, pixels=moved))[1][25] > 0.01
 
 
+@pytest.mark.parametrize(("task", "told"), [("TwoRoom", 2), ("Reacher", 2), ("PushT", 0), ("Cube", 0)])
+def test_everybody_with_weights_is_judged_and_who_leaves_looks_out_by_its_drawings_too(task: str, told: int) -> None:
+    names = {judge.name: judge for judge in expectation.scorers(task, rivals=True)}
+    drawings = {name for name, judge in names.items() if isinstance(judge, InPictures) and judge.told}
+    assert len(drawings) == told and all(name.endswith("-0.8, drawings") for name in drawings)
+    assert all(name.replace("drawings", "pixels") in names for name in drawings)
+
+
 def test_a_look_does_not_count_as_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quick run into the same file passed for the whole: 10 clips for 80."""
     monkeypatch.setattr(expectation, "scorers", lambda *_: iter([InLatents("jepa", None, "abc")]))

@@ -160,10 +160,10 @@ def scorers(task: str, rivals: bool) -> Iterator[InLatents]:
         else:
             from .weights import intact, load
 
-            other, made = load(folder), intact(folder)[0]
+            other, how = load(folder), intact(folder)[0]["training"]
             yield InLatents(f"{name}, latents", other.model, other.sha256)
             yield InPictures(f"{name}, pixels", other.model, other.sha256)
-            if made["targets"] == "plain" and made["training"]["augment"]:
+            if how["targets"] == "plain" and how["augment"]:
                 yield InPictures(f"{name}, drawings", other.model, other.sha256, told=True)
 
 
