@@ -33,6 +33,7 @@ class Pretrained:
         sha256: of the file that they were read from.
         path: its folder.
         story: one sentence for cards: on what it was trained.
+        renderer: of the pictures that it was trained on; "" where it does not say.
     """
 
     weights: dict[str, Tensor]
@@ -40,6 +41,7 @@ class Pretrained:
     sha256: str
     path: Path
     story: str
+    renderer: str = ""
 
     def check(self, config: JEPAConfig) -> None:
         """Raises `BadInput` if a JEPA of that shape wants another encoder."""
@@ -61,12 +63,17 @@ class Pretrained:
             raise BadInput(f"encoder {self.path}: the weights do not fit its shape", got=first) from error
 
 
-def save(path: Path, encoder: nn.Module, config: JEPAConfig, *, story: str, card: str) -> str:
+def save(path: Path, encoder: nn.Module, config: JEPAConfig, *, story: str, card: str, renderer: str = "") -> str:
     """Writes an encoder's folder, `encoder.json`, `encoder.safetensors` and `card.md`; returns its SHA-256."""
     path.mkdir(parents=True, exist_ok=True)
     weights = checkpoint.weights_of(encoder)
     digest = hashlib.sha256(weights).hexdigest()
-    facts = {"sha256": digest, "story": story, "shape": {name: getattr(config, name) for name in PARTS}}
+    facts = {
+        "sha256": digest,
+        "story": story,
+        "renderer": renderer,
+        "shape": {name: getattr(config, name) for name in PARTS},
+    }
     described = json.dumps(facts, indent=1) + "\n"
     write_together({path / "encoder.safetensors": weights, path / FILE: described, path / "card.md": card})
     return digest
@@ -84,7 +91,7 @@ def load(path: Path) -> Pretrained:
         loaded = checkpoint.load(path)
         shape = {name: getattr(loaded.model.config, name) for name in PARTS}
         story = f"trained as part of a JEPA of {loaded.task}"
-        return Pretrained(loaded.model.encoder.state_dict(), shape, loaded.sha256, path, story)
+        return Pretrained(loaded.model.encoder.state_dict(), shape, loaded.sha256, path, story, loaded.renderer)
     expected = f"a folder with {FILE}, from `jepa-mpc pretrain`, or a checkpoint"
     raise BadInput(f"no encoder at {path}", expected=expected)
 
@@ -93,13 +100,14 @@ def _load_folder(path: Path) -> Pretrained:
     try:
         facts = json.loads((path / FILE).read_text())
         digest, story, shape = facts["sha256"], str(facts["story"]), dict(facts["shape"])
+        renderer = str(facts.get("renderer", ""))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path / FILE} is damaged", got=repr(error), do="pretrain it again") from error
     if sorted(shape) != sorted(PARTS):
         raise BadInput(f"{path / FILE} is damaged", expected=f"the shape {sorted(PARTS)}", got=str(sorted(shape)))
     weights = checkpoint.sound_weights(path / "encoder.safetensors", digest, f"encoder {path}")
     try:
-        return Pretrained(load_tensors(weights), shape, digest, path, story)
+        return Pretrained(load_tensors(weights), shape, digest, path, story, renderer)
     except SafetensorError as error:
         raise BadInput(f"encoder {path}: encoder.safetensors is damaged", got=str(error)) from error
 

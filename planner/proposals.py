@@ -13,7 +13,7 @@ from .types import Context, Prior
 
 
 def proposer(prior: ActionPrior, count: int, horizon: int, spec: ActionSpec) -> Prior:
-    """What an `MPC` asks for plans to start from.
+    """What an `MPC` asks for plans to start from. Of several goals (`energies.Goals`) each gets its share of the plans.
 
     Args:
         prior: draws them.
@@ -29,7 +29,10 @@ def proposer(prior: ActionPrior, count: int, horizon: int, spec: ActionSpec) -> 
         size = (len(latents), count, prior.horizon * prior.env_dim)
         noise = drawn(torch.randn, size, latents, generator, shared=False)
         done = spec.means(context.actions)  # [E, H - 1, env_dim]
-        plans = prior.propose(latents, goal["latent"], done, noise)[:, :, steps]  # [E, P, T, env_dim]
+        wanted = goal["latent"] if goal["latent"].ndim == 3 else goal["latent"].unsqueeze(1)  # [E, G, D]
+        shares = zip(wanted.unbind(1), noise.tensor_split(wanted.shape[1], 1), strict=True)
+        drafts = [prior.propose(latents, one, done, share) for one, share in shares]
+        plans = torch.cat(drafts, 1)[:, :, steps]  # [E, P, T, env_dim]
         return plans.unsqueeze(3).expand(-1, -1, -1, spec.block, -1).flatten(3)
 
     return propose

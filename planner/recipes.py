@@ -133,8 +133,8 @@ def planner_for(task: str, model: JEPAConfig, block: int) -> PlannerConfig:
     """
     planner = recipe_for(task).planner.fitting(block)
     planner = replace(planner, metric=known_metric(planner, model))
-    if planner.proposals and not model.prior:
-        planner = replace(planner, proposals=0, samples=128, iterations=4)  # then it has to search for itself
+    if not model.prior:
+        planner = planner.without_prior
     return replace(planner, body=1.0) if planner.body < 1 and not model.body else planner
 
 

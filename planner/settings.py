@@ -105,6 +105,11 @@ class PlannerConfig:
         return self.metric in BY_STEPS
 
     @property
+    def without_prior(self) -> PlannerConfig:
+        """These settings for a model without an action prior, where they ask for one: it has to search for itself."""
+        return replace(self, proposals=0, samples=128, iterations=4) if self.proposals else self
+
+    @property
     def without_head(self) -> str:
         """The metric that serves a model without such a head."""
         return "l2" if self.by_steps else self.metric
@@ -248,8 +253,8 @@ class TrainConfig:
         prior_haste: how much more it is taught of plans that take less time than the temporal head expects of others:
             weights are exp(haste * model steps), at most 3; >= 0, and above 0 only where the model has one.
         slow_steps: updates of the slow features (batches of 2,048 pairs), where the model has them, >= 1.
-        temporal_expectile: of the steps that play took, which the head estimates, above 0 to 0.5; low, because play
-            dawdles.
+        temporal_expectile: how low among the steps that play took the head's estimate lies, above 0 to 0.5, as play
+            dawdles: an expectile, where steps vary by more than one nearly the quantile of that level.
         seed: of weights, batches and noise, >= 0.
         save_every: updates between checkpoints to resume from, >= 1 (an interruption by Ctrl-C saves too).
     """

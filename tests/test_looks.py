@@ -199,13 +199,18 @@ def test_a_teacher_of_another_renderer_is_refused(tmp_path: Path, capsys: pytest
     assert "the pictures are another renderer's" in capsys.readouterr().err
 
 
-def test_pictures_of_another_renderer_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The encoder that is to be imitated has never seen such pictures."""
+@pytest.mark.parametrize("command", ["polish", "prior", "temporal", "slow", "looks", "join"])
+def test_pictures_of_another_renderer_are_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The encoder has never seen such pictures; what predictors and heads learned of them no planner would meet."""
     dot_store(tmp_path / "data", renderer="rays")
-    words = ["looks", "TwoRoom", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    start = str(toy_checkpoint(tmp_path / "start"))
+    words = [command, "TwoRoom", "--data", str(tmp_path / "data")]
+    words += ["--taught", start] if command == "join" else ["--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="2"):
-        main([*words, "--checkpoint", str(toy_checkpoint(tmp_path / "start"))])
-    assert "the pictures are another renderer's; expected none; got rays" in capsys.readouterr().err
+        main([*words, "--checkpoint", start])
+    assert f"{command}: the pictures are another renderer's; expected none; got rays" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("steps", [1, 2, 19, 20, 40])
@@ -311,6 +316,8 @@ def test_a_gaze_is_not_trained_where_no_picture_lies_aside(tmp_path: Path) -> No
     for config in (replace(CONFIG, augment=0.0), replace(CONFIG, augment=0.5, shift=False)):
         with pytest.raises(BadInput, match="nothing to learn a gaze from; expected shifted pictures; got augment 0"):
             train(store, shape, config, tmp_path / "out", tensorboard=False)
+        with pytest.raises(BadInput, match="nothing to learn a gaze from; expected shifted pictures; got augment 0"):
+            pretrain(store, shape, config, tmp_path / "encoder", tensorboard=False)
 
 
 @pytest.mark.parametrize("words", [[], ["--gaze", "--training.shift"], ["--no-retina"]])

@@ -533,6 +533,18 @@ def training_of(history: int, horizon: int, cold: float = 0.0) -> JEPATraining:
     return JEPATraining(toy_model(shape=shape), type(TRAINING)(**knobs), info())
 
 
+@pytest.mark.filterwarnings("ignore:.*log.*:UserWarning")
+def test_each_term_of_the_loss_has_its_own_weight() -> None:
+    """With two of the weights swapped no test failed."""
+    wanted = {"prediction": 1.0, "sigreg": 2.0, "covariance": 30.0, "inverse": 400.0}
+    config = replace(TRAINING, **{f"{name}_weight": weight for name, weight in wanted.items() if name != "prediction"})
+    training = JEPATraining(toy_model(), config, info())
+    for name, weight in wanted.items():
+        alone = {term: torch.tensor(float(term == name)) for term in wanted}
+        training.losses = lambda batch, alone=alone: alone  # type: ignore[method-assign, misc]
+        assert float(training.training_step(TensorDict({}, batch_size=[]), 0)) == weight
+
+
 @pytest.mark.parametrize(("history", "horizon"), [(1, 1), (1, 3), (2, 1), (2, 3), (3, 2)])
 def test_training_predicts_what_planning_would(history: int, horizon: int) -> None:
     """All starts at once are the same as `unroll`, with which plans are rehearsed, from every start by itself."""

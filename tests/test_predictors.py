@@ -18,7 +18,7 @@ def mlp(history: int) -> MLPPredictor:
 
 
 def gated(history: int) -> GatedPredictor:
-    """Weights that are all at work: as it is made, its blocks add nothing."""
+    """Weights that are all at work: as it is made, its blocks add a constant."""
     torch.manual_seed(history)
     made = GatedPredictor(D, A, history, hidden=16, depth=2, dropout=0.0).double()
     with torch.no_grad():

@@ -181,6 +181,12 @@ def test_somebody_elses_encoder_gets_a_predictor(
         checkpoint.load(tmp_path / "checkpoint")
 
 
+def test_somebody_elses_encoder_is_not_pretrained(stranger: JEPAConfig, tmp_path: Path) -> None:
+    """It stands still: what guesses the hidden parts learned alone, for nothing."""
+    with pytest.raises(BadInput, match="somebody else's encoder stands still; got places; train on it as it is"):
+        pretrain(dot_store(tmp_path / "data"), stranger, CONFIG, tmp_path / "out", tensorboard=False)
+
+
 def test_features_of_another_size_are_named(stranger: JEPAConfig) -> None:
     encoder = ENCODERS[stranger.encoder](SIZE, 8, 6)
     pictures = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
@@ -250,7 +256,7 @@ def test_a_checkpoint_lends_its_encoder(tmp_path: Path) -> None:
     assert lent.story == "trained as part of a JEPA of TwoRoom"
 
 
-def test_the_commands_hand_the_encoder_on(tmp_path: Path) -> None:
+def test_the_commands_hand_the_encoder_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dot_store(tmp_path / "data")
     shape = ["--model.image-size", str(SIZE), "--model.width", "8", "--model.latent-dim", "8"]
     shared = ["TwoRoom", "--data", str(tmp_path / "data"), "--threads", "1", *shape, "--training.steps", "4"]
@@ -267,6 +273,12 @@ def test_the_commands_hand_the_encoder_on(tmp_path: Path) -> None:
     assert all(torch.equal(v, start.weights[n]) for n, v in loaded.model.encoder.state_dict().items())
     card = (tmp_path / "train/checkpoint/card.md").read_text()
     assert f"Its encoder ({start.sha256[:12]}) was trained on pictures of" in card and "it was left as it is" in card
+    dot_store(tmp_path / "rays", renderer="rays")
+    shared[2] = str(tmp_path / "rays")
+    with pytest.raises(SystemExit, match="2"):  # whose latents of such pictures nobody has looked at
+        main(["train", *shared, *given, "--model.temporal", "0", "--out", str(tmp_path / "other")])
+    said = capsys.readouterr().err
+    assert "the pictures are another renderer's than the encoder's; expected none; got rays; collect with" in said
 
 
 @pytest.mark.parametrize("share", ["0", "1", "nan"])

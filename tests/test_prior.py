@@ -11,13 +11,13 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from toys import PLANNER, SHAPE, SPEC, TRAINING, dot_store, toy_checkpoint, toy_model
+from toys import PLANNER, SHAPE, SIZE, SPEC, TRAINING, dot_store, toy_checkpoint, toy_model
 
 from planner import cards, checkpoint
 from planner.actions import ActionSpec
 from planner.cli import main
 from planner.data import EpisodeStore
-from planner.energies import LatentDistance
+from planner.energies import Goals, LatentDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPAConfig
 from planner.models.prior import ActionPrior
@@ -287,6 +287,33 @@ def test_train_ends_with_the_prior(tmp_path: Path) -> None:
     assert first is not None and second is not None and first.prior is not None and second.prior is not None
     for one, other in zip(first.prior.parameters(), second.prior.parameters(), strict=True):
         assert torch.equal(one, other)
+    begun = train(store, shape, replace(config, prior_steps=1), tmp_path / "c", tensorboard=False)
+    assert begun is not None and begun.prior is not None
+    moved = zip(first.prior.parameters(), begun.prior.parameters(), strict=True)
+    assert not all(torch.equal(one, other) for one, other in moved), "two that nobody trained are equal, too"
+
+
+@pytest.mark.parametrize("mode", ["any", "all", "sequence"])
+def test_several_goals_share_what_a_prior_proposes(mode: Any) -> None:
+    """The first action of a planner with a prior and several goals ended in torch's own words."""
+    model = toy_model(shape=replace(SHAPE, prior=16, prior_horizon=2))
+    assert model.prior is not None
+    settings = replace(PLANNER, proposals=5, horizon=2, execute=1)
+    planner = settings.build(model, 0, energy=Goals(mode, near=None if mode == "any" else 0.1))
+    looks = torch.randint(256, (2, 3, SIZE, SIZE, 3), dtype=torch.uint8)
+    planner.reset(TensorDict({"pixels": looks[:, 0]}, batch_size=[2]), TensorDict({"pixels": looks}, batch_size=[2]))
+    assert planner.act(TensorDict({"pixels": looks[:, 0]}, batch_size=[2])).shape == (2, SPEC.env_dim)
+    latents, goals = torch.randn(2, 2, SHAPE.latent_dim), torch.randn(2, 2, SHAPE.latent_dim)
+    context = Context(TensorDict({"latent": latents}, batch_size=[2, 2]), torch.zeros(2, 1, SPEC.dim))
+
+    def proposed(goal: Tensor, count: int) -> Tensor:
+        ask = proposer(model.prior, count, 2, SPEC)
+        return ask(context, TensorDict({"latent": goal}, batch_size=[2]), torch.Generator().manual_seed(0))
+
+    both, alone = proposed(goals, 5), proposed(goals[:, 0], 5)
+    assert both.shape == alone.shape and torch.equal(proposed(goals[:, :1], 5), alone)
+    torch.testing.assert_close(both[:, :3], alone[:, :3])  # the first three are towards the first goal, two not
+    assert (both[:, 3:] - alone[:, 3:]).abs().amax() > 1e-3
 
 
 def test_a_finished_checkpoint_is_given_a_prior(tmp_path: Path) -> None:

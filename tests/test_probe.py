@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from test_temporal import TRAINING
 from toys import SHAPE, dot_store, toy_model
@@ -14,7 +15,8 @@ import envs
 from planner import checkpoint
 from planner.cards import curves
 from planner.evaluate import probe
-from planner.models.jepa import JEPA
+from planner.models.jepa import JEPA, JEPAConfig
+from planner.recipes import planner_for, recipe_for
 from planner.settings import PlannerConfig
 from planner.training import train
 
@@ -42,6 +44,19 @@ def test_what_is_trained_last_is_not_asked_for(monkeypatch: Any) -> None:
         with contextlib.suppress(InterruptedError):
             ask(toy_model())
     assert [(one.metric, one.body, one.proposals) for one in asked] == [("l2", 1.0, 0), ("cosine", 1.0, 0)]
+
+
+@pytest.mark.parametrize("task", ["Cube", "ogbench/cube-single", "PushT"])
+def test_without_its_prior_a_planner_searches_for_itself(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cube-single's was asked for two random plans, whatever its model had learned: they stand beside 64 proposals."""
+    planner, asked = recipe_for(task).planner, []
+    monkeypatch.setattr(PlannerConfig, "build", lambda settings, *_, **__: asked.append(settings))
+    ask = probe.success_probe(envs, "TwoRoom", 32, planner, episodes=1)
+    with contextlib.suppress(AttributeError):
+        ask(toy_model())
+    wanted = planner_for(task, JEPAConfig(), planner.hold)
+    assert (asked[0].samples, asked[0].iterations, asked[0].proposals) == (wanted.samples, wanted.iterations, 0)
+    assert asked[0].samples * asked[0].iterations >= 128
 
 
 def test_training_logs_it_and_is_not_disturbed(tmp_path: Path) -> None:

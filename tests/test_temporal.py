@@ -92,6 +92,29 @@ def test_it_learns_the_way_around_from_pieces_of_it(tmp_path: Path) -> None:
     assert ends > 1.5 * middle
 
 
+@pytest.mark.parametrize(("level", "lowest", "highest"), [(0.05, 1.0, 3.3), (0.5, 9.0, 11.0)])
+def test_of_steps_that_vary_it_learns_the_low_ones(level: float, lowest: float, highest: float, tmp_path: Path) -> None:
+    """Gaps of 10, give or take 5: their mean at 0.5; at 0.05 Huber's loss has its minimum at 2.25, squares at 4.27."""
+    config = TrainConfig(steps=1500, learning_rate=3e-3, temporal_expectile=level, save_every=10_000)
+
+    class Dawdling:
+        def __len__(self) -> int:
+            return 100
+
+        def __getitem__(self, index: int) -> TensorDict:
+            gap = 10 + 5 * torch.randn(512, generator=torch.Generator().manual_seed(index))
+            places = {
+                name: torch.full((512, 2), value) for name, value in (("start", 0.0), ("ahead", 0.5), ("goal", 1.0))
+            }
+            return TensorDict(places | {"gap": gap}, batch_size=[512])
+
+    torch.manual_seed(0)
+    head, ways = TemporalDistance(2, 16, hidden=64), Dawdling()
+    assert run_stage(DistanceTraining(head, config, 1000), config, tmp_path, False, lambda: (ways, ways))
+    with torch.no_grad():
+        assert lowest < head(torch.zeros(2), torch.ones(2)).item() < highest
+
+
 def trained(store: EpisodeStore, out: Path, steps: int) -> TemporalDistance:
     """The head of a toy model after so many updates."""
     config = replace(TRAINING, steps=4, temporal_steps=steps, save_every=3)

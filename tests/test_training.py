@@ -249,6 +249,10 @@ def test_heads_learn_from_episodes_in_the_mirror_too(store: EpisodeStore) -> Non
     held = max(1, round(n / 4))
     assert len(fit) == len(fit_actions) == 2 * (n - held) and len(check) == held
     assert torch.equal(fit_actions[n - held :], MIRROR.action(fit_actions[: n - held]))
+    seen = MIRROR.picture(
+        store.data["pixels"][: n - held].flatten(0, 1)
+    )  # and what is seen is mirrored as what is done
+    torch.testing.assert_close(fit[n - held :].flatten(0, 1), toy_model().embed(seen), rtol=1e-4, atol=1e-4)
 
 
 # It can be interrupted ---------------------------------------------------------------------------------------------

@@ -64,6 +64,12 @@ class Train:
             spec = load_envs().task_class(self.task).action_spec()
             training.check_shape(self.model, self.training, spec, recipe_for(self.task).steps)
         store = _play(self.task, self.data, self.model.image_size)
+        if start and self.training.freeze and start.renderer not in ("", store.info.renderer):
+            do = (
+                f"collect with JEPA_MPC_RENDERER={start.renderer}, or leave --training.freeze out, so that it learns on"
+            )
+            what = "train: the pictures are another renderer's than the encoder's"
+            raise BadInput(what, expected=start.renderer, got=store.info.renderer, do=do)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model, store.info.block), None
         if self.probe:
@@ -157,7 +163,7 @@ class Pretrain:
             stopped(out / "last.ckpt")
         folder, story = self.save or out / "encoder", cards.pretrained_story(store, self.training)
         card = cards.pretrained_card(store, self.model, story, out, typed())
-        pretrained.save(folder, encoder, self.model, story=story, card=card)
+        pretrained.save(folder, encoder, self.model, story=story, card=card, renderer=store.info.renderer)
         console.print(f"{folder}: pretrained; try `jepa-mpc train {self.task} --encoder {folder} --training.freeze`")
 
 

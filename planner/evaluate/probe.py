@@ -31,7 +31,7 @@ def success_probe(
         episodes: pairs, >= 1.
         distance: environment steps between start and goal; an episode may take twice as many.
     """
-    plain = replace(settings, metric=settings.without_head, body=1.0, proposals=0)
+    plain = replace(settings.without_prior, metric=settings.without_head, body=1.0)
     rooms = [envs.make(task, size) for _ in range(min(episodes, AT_ONCE))]
     pairs = held_out_pairs(rooms[0], episodes, distance, PROBE_SEED)
 

@@ -146,7 +146,7 @@ class GatedPredictor(ResidualPredictor):
 
 
 class _Gate(nn.Module):
-    """Adds to its input a product of two linear maps of it, one through SiLU. It starts by adding nothing."""
+    """Adds to its input a product of two linear maps of it, one through SiLU. It starts by adding a constant."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

@@ -119,16 +119,22 @@ def pretrain(
         The encoder, or None if it was interrupted (run again to go on).
 
     Raises:
-        BadInput: if `out` holds another run, the encoder is a joined one, or the loss is no longer finite.
+        BadInput: if `out` holds another run, the encoder is a joined one or somebody else's, which stand still, a gaze
+            is to learn where no picture lies aside, or the loss is no longer finite.
     """
     check_size(store, shape)
-    if EncoderName.parse(shape.encoder).joined:
+    name = EncoderName.parse(shape.encoder)
+    if name.joined:
         do = "pretrain one of the two"
         raise BadInput("pretrain: a joined encoder stands still", expected="one encoder", got=shape.encoder, do=do)
+    _check_gaze(name, config)
     run = {"task": store.info.task, "data": data_of(store)}
     same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     encoder = channels_last(JEPA(shape, store.info.action_spec).encoder)
+    if isinstance(encoder, FeatureEncoder):
+        do = "train on it as it is, with --training.freeze"
+        raise BadInput("pretrain: somebody else's encoder stands still", got=shape.encoder, do=do)
     training = MaskedTraining(encoder, shape.latent_dim, config)
     if not run_stage(training, config, out, tensorboard, partial(pictures_of, store, config)):
         return None
@@ -149,7 +155,13 @@ def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None
     if name.joined and not config.freeze:
         do = "give --encoder and --training.freeze, or train a bare encoder, teach it looks and join the two"
         raise BadInput("training: a joined encoder stands still", expected="freeze", got=shape.encoder, do=do)
-    if name.gaze and not config.freeze and not (config.augment and config.shift):
+    if not config.freeze:
+        _check_gaze(name, config)
+
+
+def _check_gaze(name: EncoderName, config: TrainConfig) -> None:
+    """Raises `BadInput` where an encoder has a gaze to learn and no picture lies aside."""
+    if name.gaze and not (config.augment and config.shift):
         got = f"augment {config.augment:g}" + (", shift" if config.shift else ", no shift")
         do = "give --training.augment and --training.shift, or an encoder without a gaze"
         raise BadInput("training: nothing to learn a gaze from", expected="shifted pictures", got=got, do=do)

@@ -65,9 +65,11 @@ class Ways:
 class DistanceTraining(lightning.LightningModule):
     """d(z, g) is the gap where it is at most n steps, and else n + d(z', g) with z' n steps later.
 
-    Play dawdles and turns back, so that every gap is an upper bound of the least number of steps: a low expectile of
-    the targets is learned (Kostrikov et al., arXiv 2110.06169, with the sign of costs). Estimates are read off a slow
-    copy.
+    Play dawdles and turns back, so that every gap is an upper bound of the least number of steps: what is learned lies
+    low among the targets. Errors weigh as those of an expectile do (Kostrikov et al., arXiv 2110.06169, with the sign
+    of costs), but count as squares up to one step alone and beyond that as they are (Huber's loss), so that where play
+    varies by more than a step it is nearly the quantile of that level, lower than the expectile. Estimates are read off
+    a slow copy.
 
     Args:
         head: what is trained.
