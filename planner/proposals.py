@@ -13,7 +13,8 @@ from .types import Context, Prior
 
 
 def proposer(prior: ActionPrior, count: int, horizon: int, spec: ActionSpec) -> Prior:
-    """What an `MPC` asks for plans to start from. Of several goals (`energies.Goals`) each gets its share of the plans.
+    """What an `MPC` asks for plans to start from. Of several goals (`energies.Goals`) each gets its share of the plans,
+    visited or not; of fewer plans than goals the first ones get one each.
 
     Args:
         prior: draws them.

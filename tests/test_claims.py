@@ -369,6 +369,7 @@ def test_rows_that_are_there_are_not_measured_again(tmp_path: Path) -> None:
     assert len(read(out)) == 2, "a row that does not say by which settings passed for one of any settings"
     assert all({"date", "hardware", "commit", "interval"} <= set(row) for row in rows)
     assert len(report.latest(rows)) == 2, "of the same measurement the last counts"
+    assert len(report.latest([rows[0], rows[0] | {"goal": "drawn"}])) == 1, "however its goal was given"
 
 
 @pytest.mark.parametrize("task", contenders.TASKS)

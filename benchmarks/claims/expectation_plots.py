@@ -120,7 +120,8 @@ def _alarms(rows: Sequence[Row]) -> str:
         panel.axhspan(-0.5, len(physical) - 0.5, color=GOOD, alpha=0.08, linewidth=0)
         for row in (row for row in chosen if row["task"] == task):
             rate, place = row["at_0.01"], kinds.index(row["kind"])
-            shift, colour = 0.16 * (scorers.index(row["scorer"]) - (len(scorers) - 1) / 2), scorers.index(row["scorer"])
+            colour, step = scorers.index(row["scorer"]), min(0.16, 0.9 / len(scorers))  # rows are one apart
+            shift = step * (colour - (len(scorers) - 1) / 2)
             low, high = (100 * end for end in rate["interval"])
             panel.plot([low, high], [place + shift] * 2, color=COLOURS[colour % 6], linewidth=1)
             share = 100 * rate["flagged"] / max(rate["of"], 1)

@@ -60,6 +60,7 @@ def write(rows: Sequence[Row], page: Path, frames: Path, pictures: Path | None =
 MEASURED = {"successes", "success_rate", "interval", "closest", "cpu_seconds", "plan_ms", "state_r2", "nuisance_r2"}
 MEASURED |= {"nuisance_share", "ms", "cpu_s", "flops", "peak_bytes", "plans", "cpu_s_per_success", "error_m", "seen_m"}
 MEASURED |= {"still_m", "redrawn_m", "latent_error", "date", "hardware", "load", "commit", "n", "sha256", "planner"}
+MEASURED |= {"goal"}  # how a picture was planned to follows from who plans
 
 
 def present(rows: Sequence[Row]) -> list[Row]:

@@ -5,7 +5,7 @@ from .body import body_directions
 from .further import add_part, polish
 from .jepa import JEPATraining, probe
 from .looks import join, learn_looks
-from .scratch import check_shape, check_start, pretrain, train
+from .scratch import check_pretrain, check_shape, check_start, pretrain, train
 
 __all__ = [
     "JEPATraining",
@@ -13,6 +13,7 @@ __all__ = [
     "body_directions",
     "cache_latents",
     "check_datasets",
+    "check_pretrain",
     "check_shape",
     "check_start",
     "join",

@@ -123,23 +123,28 @@ def pretrain(
             is to learn where no picture lies aside, or the loss is no longer finite.
     """
     check_size(store, shape)
-    name = EncoderName.parse(shape.encoder)
-    if name.joined:
-        do = "pretrain one of the two"
-        raise BadInput("pretrain: a joined encoder stands still", expected="one encoder", got=shape.encoder, do=do)
-    _check_gaze(name, config)
+    check_pretrain(shape, config, store.info.action_spec)
     run = {"task": store.info.task, "data": data_of(store)}
     same_run(out, run | {"model": asdict(shape), "training": asdict(config)})
     lightning.seed_everything(config.seed, verbose=False)
     encoder = channels_last(JEPA(shape, store.info.action_spec).encoder)
-    if isinstance(encoder, FeatureEncoder):
-        do = "train on it as it is, with --training.freeze"
-        raise BadInput("pretrain: somebody else's encoder stands still", got=shape.encoder, do=do)
     training = MaskedTraining(encoder, shape.latent_dim, config)
     if not run_stage(training, config, out, tensorboard, partial(pictures_of, store, config)):
         return None
     settle(encoder, some_pictures(store, config))  # training saw pictures with holes too
     return encoder.eval()
+
+
+def check_pretrain(shape: JEPAConfig, config: TrainConfig, spec: ActionSpec) -> None:
+    """Raises `BadInput` for an encoder that stands still, or a gaze that is to learn where no picture lies aside."""
+    name = EncoderName.parse(shape.encoder)
+    if name.joined:
+        do = "pretrain one of the two"
+        raise BadInput("pretrain: a joined encoder stands still", expected="one encoder", got=shape.encoder, do=do)
+    _check_gaze(name, config)
+    if isinstance(JEPA(shape, spec).encoder, FeatureEncoder):
+        do = "train on it as it is, with --training.freeze"
+        raise BadInput("pretrain: somebody else's encoder stands still", got=shape.encoder, do=do)
 
 
 def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None) -> None:
