@@ -249,8 +249,9 @@ class Looks:
             raise BadInput("looks: nothing to learn a gaze from", expected="a retina, and shifted pictures", do=do)
         loaded, (store,), out = _ready(self)
         other = load(self.task, self.teacher) if self.teacher else None
-        if other:
-            _check_renderer("looks", store, other)
+        for one in (loaded, other):
+            if one:
+                _check_renderer("looks", store, one)
         torch.manual_seed(self.training.seed)  # of the retina's first weights
         wanted = self.retina and not isinstance(loaded.model.encoder, FeatureEncoder)  # which is refused below
         start, model = loaded.sha256, loaded.model
@@ -300,7 +301,8 @@ class Join:
 
         loaded, (store,), out = _ready(self)
         taught = load(self.task, self.taught)
-        _check_renderer("join", store, taught)
+        for one in (loaded, taught):
+            _check_renderer("join", store, one)
         done, found = training.join(loaded.model, taught.model, store, replace(LOOKS, held_out=self.held_out))
         folder = self.save or out / "checkpoint"
         told = cards.join_card(store, found, checkpoints.card_of(self.taught), taught.sha256, typed())
@@ -330,14 +332,16 @@ def _ready(options: Polish | _Part | Looks | Join, *sizes: str) -> tuple[Checkpo
     stores = [EpisodeStore.open(path) for path in given or (Path("data") / folder_name(options.task),)]
     for store in stores:
         store.verify(options.task)
-        _check_renderer(command, store, loaded)
+        if store.info.renderer != loaded.renderer:  # where it plans it will see such ones, too
+            told = f"warning: the pictures of {store.path} are of {store.info.renderer}"
+            console.print(f"{told}; the encoder, which stands still, was trained on {loaded.renderer}'s")
     return loaded, stores, getattr(options, "out", None) or Path("runs") / command / folder_name(options.task)
 
 
 def _check_renderer(command: str, store: EpisodeStore, loaded: Checkpoint) -> None:
     """Raises `BadInput` if a dataset's pictures are not of the kind that a checkpoint's encoder has seen."""
     if store.info.renderer != loaded.renderer:
-        do = f"collect it again with JEPA_MPC_RENDERER={loaded.renderer}, or start from weights of such pictures"
+        do = f"collect it again with JEPA_MPC_RENDERER={loaded.renderer}"
         what = f"{command}: the pictures are another renderer's"
         raise BadInput(what, expected=loaded.renderer, got=store.info.renderer, do=do)
 

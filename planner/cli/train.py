@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..data import EpisodeStore
     from ..models.jepa import JEPA
-    from ..pretrained import Pretrained
     from ..settings import PlannerConfig
 
 
@@ -64,9 +63,10 @@ class Train:
         if self.data is None and not (_own_data(self.task) / "dataset.json").exists():
             spec = load_envs().task_class(self.task).action_spec()
             training.check_shape(self.model, self.training, spec, recipe_for(self.task).steps)
-            self._check_renderer(start, load_envs().choose_backend())
         store = _play(self.task, self.data, self.model.image_size)
-        self._check_renderer(start, store.info.renderer)
+        if start and self.training.freeze and start.renderer not in ("", store.info.renderer):
+            told = f"warning: the pictures are of {store.info.renderer}; the encoder, which stands still,"
+            console.print(f"{told} was trained on {start.renderer}'s", highlight=False)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model, store.info.block), None
         if self.probe:
@@ -91,13 +91,6 @@ class Train:
             warn_by_heart(out)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
-
-    def _check_renderer(self, start: Pretrained | None, renderer: str) -> None:
-        """Raises `BadInput` where an encoder is to stand still before pictures of a kind that it has never seen."""
-        if start and self.training.freeze and start.renderer not in ("", renderer):
-            do = f"collect with JEPA_MPC_RENDERER={start.renderer}, or let it learn on, without --training.freeze"
-            what = "train: the pictures are another renderer's than the encoder's"
-            raise BadInput(what, expected=start.renderer, got=renderer, do=do)
 
 
 def _probe(task: str, size: int, planner: PlannerConfig, goals: int) -> Callable[[JEPA], float]:
