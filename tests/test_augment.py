@@ -210,6 +210,7 @@ def test_clouds_are_asked_for_and_follow_the_seed() -> None:
 @pytest.mark.parametrize("stage", LOOKING)
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("kind", ["repainted", "clouded"])
+@pytest.mark.filterwarnings("ignore:You are trying to:UserWarning")
 def test_every_training_repaints_and_clouds_where_it_is_told_to(
     stage: str, kind: str, asked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -533,7 +533,7 @@ def training_of(history: int, horizon: int, cold: float = 0.0) -> JEPATraining:
     return JEPATraining(toy_model(shape=shape), type(TRAINING)(**knobs), info())
 
 
-@pytest.mark.filterwarnings("ignore:.*log.*:UserWarning")
+@pytest.mark.filterwarnings("ignore:You are trying to:UserWarning")
 def test_each_term_of_the_loss_has_its_own_weight() -> None:
     """With two of the weights swapped no test failed."""
     wanted = {"prediction": 1.0, "sigreg": 2.0, "covariance": 30.0, "inverse": 400.0}
