@@ -73,7 +73,7 @@ def test_every_command_is_ours_and_parses() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(600)
 def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the README's order: later ones use what earlier ones left. Train gets the few episodes that collect made."""
     monkeypatch.chdir(tmp_path)
