@@ -24,19 +24,9 @@ from .claims.rows import read as rows_of
 
 Row = dict[str, Any]
 
-KEPT = (
-    "n",
-    "successes",
-    "interval",
-    "floors",
-    "budget",
-    "removed_pairs",
-    "ruled_out_pairs",
-    "seed",
-    "noise",
-    "num_envs",
-)
-KEPT += ("planner", "checkpoint_sha256", "plan_ms", "fallbacks", "commit", "date", "hardware", "hard_score", "versions")
+KEPT = ("n", "successes", "interval", "floors", "budget", "removed_pairs", "ruled_out_pairs", "seed", "num_envs")
+KEPT += ("noise", "planner", "checkpoint_sha256", "plan_ms", "fallbacks", "commit", "date", "hardware", "hard_score")
+KEPT += ("versions",)
 
 
 @dataclass(frozen=True)
@@ -76,8 +66,8 @@ def main(options: Options) -> None:
     console, rows = Console(), []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     known = rows_of(options.out)
-    shipped = [task for task in load_envs().TASKS if (checkpoint.SHIPPED / task.lower()).exists()]
-    for task in options.tasks or shipped:
+    ours = [task for task in load_envs().TASKS if task in checkpoint.shipped()]
+    for task in options.tasks or ours:
         loaded = checkpoint.load(checkpoint.find(task, options.checkpoint), task=task)
         # The version of the pairs: the same weights on other pairs are another figure.
         frozen = frozen_name(task, options.episodes)

@@ -6,7 +6,6 @@ what it wants done is not done. It wants a machine with nothing else to do: each
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +87,7 @@ def main(options: Options) -> None:
 
 def shipped() -> list[str]:
     """Tasks with a checkpoint: ours in their order, then other people's."""
-    found = [json.loads(file.read_text())["task"] for file in sorted(checkpoint.SHIPPED.glob("*/config.json"))]
+    found = checkpoint.shipped()
     own = [task for task in load_envs().TASKS if task in found]
     return own + [task for task in found if task not in own]
 
@@ -138,10 +137,8 @@ def _heading(robots: int, threads: int) -> str:
 
 def cell(row: Row) -> str:
     """What the table says of a row."""
-    alone = row["robots"] == 1
-    told = (
-        f"{row['plan_ms']['median']:.1f} ({row['plan_ms']['p99']:.1f})" if alone else f"{row['plans_per_second']:.0f}"
-    )
+    median, p99 = row["plan_ms"]["median"], row["plan_ms"]["p99"]
+    told = f"{median:.1f} ({p99:.1f})" if row["robots"] == 1 else f"{row['plans_per_second']:.0f}"
     return f"**{told}**" if met(row) else told
 
 

@@ -127,6 +127,11 @@ def sound_weights(file: Path | str, sha256: str, owner: str) -> bytes:
     return weights
 
 
+def shipped() -> list[str]:
+    """Tasks that weights ship for, in the order of their folders."""
+    return [json.loads(file.read_text())["task"] for file in sorted(SHIPPED.glob("*/config.json"))]
+
+
 def find(task: str, given: Path | str | None) -> Path:
     """The folder to load: the one given, else the one shipped for `task`."""
     path = Path(given) if given is not None else SHIPPED / folder_name(task)

@@ -46,7 +46,7 @@ def test_what_is_trained_last_is_not_asked_for(monkeypatch: Any) -> None:
     assert [(one.metric, one.body, one.proposals) for one in asked] == [("l2", 1.0, 0), ("cosine", 1.0, 0)]
 
 
-@pytest.mark.parametrize("task", ["Cube", "ogbench/cube-single", "PushT"])
+@pytest.mark.parametrize("task", ["Cube", "ogbench/cube-single"])
 def test_without_its_prior_a_planner_searches_for_itself(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cube-single's was asked for two random plans, whatever its model had learned: they stand beside 64 proposals."""
     planner, asked = recipe_for(task).planner, []

@@ -16,7 +16,7 @@ from planner.mpc import MPC
 from planner.settings import PlannerConfig
 
 from .rows import digest
-from .weights import load
+from .weights import draws_plain, load
 from .worlds import InPixels
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -45,6 +45,7 @@ class Contender:
         energy: latent or pixels.
         checkpoint: the weights, and the planner's settings, which are the same for all.
         note: what sets it apart from its row in the table, if anything does.
+        told: whether it plans by pictures that it draws without their looks, and so to the goal as it draws it.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Contender:
     energy: str
     checkpoint: checkpoint.Checkpoint
     note: str = ""
+    told: bool = False
 
     @property
     def key(self) -> dict[str, Any]:
@@ -69,11 +71,6 @@ class Contender:
     def planned(self) -> dict[str, Any]:
         """What a row says of it where it plans: `key`, by which settings, and to a goal of which kind."""
         return self.key | {"planner": digest(self.settings)} | ({"goal": "drawn"} if self.told else {})
-
-    @property
-    def told(self) -> bool:
-        """Whether it plans by pictures that it draws without their looks, and so to the goal as it draws it."""
-        return self.energy == "pixels" and self.augment > 0 and self.note != SEEN
 
     def planner(self, seed: int) -> MPC:
         """A planner on it."""
@@ -98,7 +95,8 @@ def contenders(task: str, energy: str = "latent") -> Iterator[Contender]:
     for model in ("recurrent", "next_frame"):
         for augment, which, note in ((0.0, "", ""), (0.8, "", ""), (0.8, "-clouds", CLOUDS), (0.8, "-seen", SEEN)):
             if ((folder := own.with_name(f"{own.name}-{model}-{augment:g}{which}")) / "config.json").exists():
-                yield _planned_alike(Contender(model, augment, energy, load(folder), note), shipped)
+                told = energy == "pixels" and draws_plain(folder)
+                yield _planned_alike(Contender(model, augment, energy, load(folder), note, told), shipped)
 
 
 def _planned_alike(one: Contender, shipped: checkpoint.Checkpoint) -> Contender:

@@ -158,12 +158,12 @@ def scorers(task: str, rivals: bool) -> Iterator[InLatents]:
             other = checkpoint.load(folder, task=task)
             yield InLatents(name, other.model, other.sha256)
         else:
-            from .weights import intact, load
+            from .weights import draws_plain, load
 
-            other, how = load(folder), intact(folder)[0]["training"]
+            other = load(folder)
             yield InLatents(f"{name}, latents", other.model, other.sha256)
             yield InPictures(f"{name}, pixels", other.model, other.sha256)
-            if how["targets"] == "plain" and how["augment"]:
+            if draws_plain(folder):
                 yield InPictures(f"{name}, drawings", other.model, other.sha256, told=True)
 
 

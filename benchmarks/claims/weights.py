@@ -79,6 +79,12 @@ def intact(folder: Path) -> tuple[dict[str, Any], bytes]:
     return config, weights
 
 
+def draws_plain(folder: Path) -> bool:
+    """Whether the rival whose weights lie there saw pictures with varied looks and learned to draw them without."""
+    how = json.loads((folder / "config.json").read_text())["training"]
+    return bool(how["targets"] == "plain" and how["augment"])
+
+
 def load(folder: Path) -> Checkpoint:
     """Loads a rival, frozen and in evaluation mode.
 

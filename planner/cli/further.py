@@ -12,7 +12,7 @@ from ..models.jepa import JEPAConfig
 from ..recipes import LOOKS, POLISH, known_metric, recipe_for
 from ..settings import PlannerConfig, TrainConfig
 from ..tasks import folder_name
-from .shared import Task, check_task, console, cores, load, stopped, symmetries_of, typed
+from .shared import Task, check_task, console, cores, load, stopped, symmetries_of, typed, warn_of_renderer
 from .train import warn_by_heart
 
 if TYPE_CHECKING:
@@ -332,9 +332,7 @@ def _ready(options: Polish | _Part | Looks | Join, *sizes: str) -> tuple[Checkpo
     stores = [EpisodeStore.open(path) for path in given or (Path("data") / folder_name(options.task),)]
     for store in stores:
         store.verify(options.task)
-        if store.info.renderer != loaded.renderer:  # where it plans it will see such ones, too
-            told = f"warning: the pictures of {store.path} are of {store.info.renderer}"
-            console.print(f"{told}; the encoder, which stands still, was trained on {loaded.renderer}'s")
+        warn_of_renderer(store.info.renderer, loaded.renderer)
     return loaded, stores, getattr(options, "out", None) or Path("runs") / command / folder_name(options.task)
 
 

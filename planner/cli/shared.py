@@ -46,6 +46,16 @@ def load(task: str, path: Path | None) -> Checkpoint:
     return loaded
 
 
+def warn_of_renderer(pictures: str, encoder: str) -> None:
+    """Says so where an encoder that stands still has seen other pictures than those given; "" is not known.
+
+    It is no mistake: where it plans on such a machine it will see such pictures, too.
+    """
+    if encoder not in ("", pictures):
+        told = f"warning: the pictures are of {pictures}; the encoder, which stands still, was trained on {encoder}'s"
+        console.print(told, highlight=False)
+
+
 def symmetries_of(task: str) -> tuple[Symmetry, ...]:
     """Those that the task lists."""
     symmetries: tuple[Symmetry, ...] = load_envs().task_class(task).symmetries

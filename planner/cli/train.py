@@ -12,7 +12,7 @@ from ..recipes import PRETRAIN, planner_for, recipe_for
 from ..settings import TrainConfig
 from ..tasks import folder_name, load_envs
 from .data import Collect, collect_for
-from .shared import Task, check_task, console, cores, stopped, symmetries_of, typed
+from .shared import Task, check_task, console, cores, stopped, symmetries_of, typed, warn_of_renderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,9 +64,8 @@ class Train:
             spec = load_envs().task_class(self.task).action_spec()
             training.check_shape(self.model, self.training, spec, recipe_for(self.task).steps)
         store = _play(self.task, self.data, self.model.image_size)
-        if start and self.training.freeze and start.renderer not in ("", store.info.renderer):
-            told = f"warning: the pictures are of {store.info.renderer}; the encoder, which stands still,"
-            console.print(f"{told} was trained on {start.renderer}'s", highlight=False)
+        if start and self.training.freeze:
+            warn_of_renderer(store.info.renderer, start.renderer)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model, store.info.block), None
         if self.probe:
