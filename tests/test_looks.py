@@ -210,7 +210,9 @@ def test_pictures_of_another_renderer_are_refused(
     words += ["--taught", start] if command == "join" else ["--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="2"):
         main([*words, "--checkpoint", start])
-    assert f"{command}: the pictures are another renderer's; expected none; got rays" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert f"{command}: the pictures are another renderer's; expected none; got rays" in said.err
+    assert "warning" not in said.out  # what is refused is not warned of before
 
 
 @pytest.mark.parametrize("command", ["polish", "prior", "temporal"])

@@ -646,6 +646,7 @@ def test_fit_then_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     main(["surprise", "clip.npz", "--task", "TwoRoom", "--checkpoint", "toy", "--out", "again"])
     out = capsys.readouterr().out
     assert "episode 3 of dots: " in out and "seen/energy.png" in out
+    assert out.count(f"its pictures are of none; thresholds are of {envs.choose_backend()}'s") == 1  # the .npz has none
     numbers = [json.loads((tmp_path / name / "energy.json").read_text()) for name in ("seen", "again")]
     assert numbers[0] == numbers[1] and len(numbers[0]["energy"]) == 31 and numbers[0]["energy"][14] is None
     assert np.asarray(Image.open(tmp_path / "seen" / "energy.png")).std() > 10

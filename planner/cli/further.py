@@ -249,9 +249,8 @@ class Looks:
             raise BadInput("looks: nothing to learn a gaze from", expected="a retina, and shifted pictures", do=do)
         loaded, (store,), out = _ready(self)
         other = load(self.task, self.teacher) if self.teacher else None
-        for one in (loaded, other):
-            if one:
-                _check_renderer("looks", store, one)
+        if other:
+            _check_renderer("looks", store, other)
         torch.manual_seed(self.training.seed)  # of the retina's first weights
         wanted = self.retina and not isinstance(loaded.model.encoder, FeatureEncoder)  # which is refused below
         start, model = loaded.sha256, loaded.model
@@ -301,8 +300,7 @@ class Join:
 
         loaded, (store,), out = _ready(self)
         taught = load(self.task, self.taught)
-        for one in (loaded, taught):
-            _check_renderer("join", store, one)
+        _check_renderer("join", store, taught)
         done, found = training.join(loaded.model, taught.model, store, replace(LOOKS, held_out=self.held_out))
         folder = self.save or out / "checkpoint"
         told = cards.join_card(store, found, checkpoints.card_of(self.taught), taught.sha256, typed())
@@ -332,6 +330,8 @@ def _ready(options: Polish | _Part | Looks | Join, *sizes: str) -> tuple[Checkpo
     stores = [EpisodeStore.open(path) for path in given or (Path("data") / folder_name(options.task),)]
     for store in stores:
         store.verify(options.task)
+        if command in ("looks", "join"):
+            _check_renderer(command, store, loaded)
         warn_of_renderer(store.info.renderer, loaded.renderer)
     return loaded, stores, getattr(options, "out", None) or Path("runs") / command / folder_name(options.task)
 

@@ -183,6 +183,9 @@ class Surprise:
             got = f"{recording.actions.min(0).tolist()} to {recording.actions.max(0).tolist()}"
             raise BadInput(f"{recording.title}: actions are out of the task's bounds", expected=expected, got=got)
         surprise.check_length(loaded.model, thresholds.steps, len(recording.actions), f"{recording.title} is")
+        if recording.renderer not in ("", thresholds.renderer):
+            told = f"warning: its pictures are of {recording.renderer}; thresholds are of {thresholds.renderer}'s"
+            console.print(told, highlight=False)
         energy = surprise.film_energies(loaded.model, recording.pixels, recording.actions, thresholds.steps)
         self.out.mkdir(parents=True, exist_ok=True)
         picture, numbers = self.out / "energy.png", self.out / "energy.json"

@@ -32,6 +32,7 @@ class Recording:
         title: where it is from.
         task: that it is of; None where the file does not say.
         spec: of its actions; None where the file does not say.
+        renderer: rendering backend of its pictures; "" where the file does not say.
     """
 
     pixels: np.ndarray
@@ -39,6 +40,7 @@ class Recording:
     title: str
     task: str | None = None
     spec: ActionSpec | None = None
+    renderer: str = ""
 
 
 def read_recording(path: Path, episode: int) -> Recording:
@@ -55,8 +57,8 @@ def read_recording(path: Path, episode: int) -> Recording:
         if episode in store.missing():
             raise BadInput(f"dataset {path}: episode {episode} was not recorded yet")
         pixels, actions = (store.data[key][episode].numpy() for key in ("pixels", "actions"))
-        title = f"{store.info.task}, episode {episode} of {path}"
-        return Recording(pixels, actions, title, store.info.task, store.info.action_spec)
+        info, title = store.info, f"{store.info.task}, episode {episode} of {path}"
+        return Recording(pixels, actions, title, info.task, info.action_spec, info.renderer)
     if not path.is_file():
         raise BadInput(f"no recording at {path}", expected="a dataset's folder, or an .npz file")
     try:
