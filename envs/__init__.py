@@ -12,6 +12,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from planner.errors import BadInput
+from planner.tasks import is_recorded
 
 from .adapters import ADAPTERS
 from .appearance import APPEARANCES, disguise
@@ -48,6 +49,9 @@ def check_task(task: str) -> None:
 
     Nothing is imported to tell, so that a name may come from a file.
     """
+    if is_recorded(task):
+        do = "train, serve and surprise need none; to collect, plan and evaluate write it one (docs/own-robot.md)"
+        raise BadInput(f"{task} has no simulator", do=do)
     guess = meant(task)
     if task not in TASKS and task not in ADAPTERS and (guess or not is_own(task)):
         known = " or ".join([*TASKS, *ADAPTERS, "module:Class of your own"])

@@ -201,7 +201,7 @@ def collect(
     planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
     if planned:
         _check_planned(planned, pursuit, steps, size, seed)
-    store = _opened(path, _described(task, episodes, steps, size, seed, planned, pursuit))
+    store = EpisodeStore.claim(path, _described(task, episodes, steps, size, seed, planned, pursuit))
     missing = store.missing()
     done = episodes - len(missing)
     progress(done, episodes)
@@ -253,27 +253,6 @@ def _described(
             block=spec.block,
             policy=pursuit.policy(planned, env.play_name) if planned else env.play_name,
         )
-
-
-def _opened(path: Path, info: DatasetInfo) -> EpisodeStore:
-    """The dataset at `path`, which is made if there is none; `BadInput` if there is another."""
-    if not (path / "dataset.json").exists():
-        return EpisodeStore.create(path, info)
-    store = EpisodeStore.open(path)
-    _check_same(store.info, info, path)
-    return store
-
-
-def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
-    keys = ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block", "policy")
-    for key in (*keys, "action_low", "action_high", "action_units", "state_names", "state_units"):
-        if (was := getattr(found, key)) != (want := getattr(wanted, key)):
-            raise BadInput(
-                f"dataset {path} was made with another {key}",
-                expected=str(want),
-                got=str(was),
-                do="choose another --out, or remove it",
-            )
 
 
 @dataclass(frozen=True)

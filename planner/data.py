@@ -126,6 +126,15 @@ class EpisodeStore:
         return cls.open(path)
 
     @classmethod
+    def claim(cls, path: Path | str, info: DatasetInfo) -> EpisodeStore:
+        """The dataset at `path`, which is made if there is none; `BadInput` if there is another."""
+        if not (Path(path) / "dataset.json").exists():
+            return cls.create(path, info)
+        store = cls.open(path)
+        _check_same(store.info, info, store.path)
+        return store
+
+    @classmethod
     def open(cls, path: Path | str) -> EpisodeStore:
         """Opens a dataset; `BadInput` where it is missing, of another format, or its files were cut short."""
         path = Path(path)
@@ -184,10 +193,22 @@ class EpisodeStore:
             raise BadInput(f"dataset {self.path} is of another task", expected=str(task), got=self.info.task)
 
 
+def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
+    keys = ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block", "policy")
+    for key in (*keys, "action_low", "action_high", "action_units", "state_names", "state_units"):
+        if (was := getattr(found, key)) != (want := getattr(wanted, key)):
+            raise BadInput(
+                f"dataset {path} was made with another {key}",
+                expected=str(want),
+                got=str(was),
+                do="choose another --out, or remove it",
+            )
+
+
 def _read_info(path: Path) -> DatasetInfo:
     file = path / "dataset.json"
     if not file.is_file():
-        raise BadInput(f"no dataset at {path}", expected=str(file), do="make one with `jepa-mpc collect TASK`")
+        raise BadInput(f"no dataset at {path}", expected=str(file), do="make one: `jepa-mpc collect TASK`, or `import`")
     try:
         raw = json.loads(file.read_text())
         known = {field.name for field in fields(DatasetInfo)}
@@ -319,7 +340,9 @@ class Windows:
         looks = self.looks.index_select(0, seen).view(*shape, *self.looks.shape[1:])
         physical = self.actions.index_select(0, step).view(self.batch, self.frames - 1, block, -1)
         if self.symmetry is not None:
-            state, physical = self.symmetry.state(state), self.symmetry.action(physical)
+            # Of recordings that somebody brought along nobody may know the state.
+            state = self.symmetry.state(state) if state.shape[-1] else state
+            physical = self.symmetry.action(physical)
             looks = self.symmetry.picture(looks) if self.key == "pixels" else looks  # latents are of turned pictures
         return TensorDict(
             {

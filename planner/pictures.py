@@ -77,6 +77,24 @@ def _transparent(image: Image.Image) -> bool:
     return image.has_transparency_data and bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
 
 
+def fit(picture: np.ndarray, size: int) -> np.ndarray:
+    """The square in the middle of a picture, uint8 `[h, w, 3]`, scaled to `[size, size, 3]`: each pixel a mean of its
+    area. `jepa-mpc import` makes pictures so; a camera that is planned with has to have them made so, too.
+
+    Raises:
+        BadInput: where the picture is smaller: what it does not show would be made up.
+    """
+    height, width = picture.shape[:2]
+    if (side := min(height, width)) < size:
+        got, do = f"{height} x {width} pixels", "give a smaller --size"
+        raise BadInput("a picture is too small", expected=f"at least {size} a side", got=got, do=do)
+    if (height, width) == (size, size):
+        return picture
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(np.ascontiguousarray(picture[top : top + side, left : left + side]))
+    return np.asarray(square.resize((size, size), Image.Resampling.BOX))
+
+
 def _rows(data: bytes, size: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(size, size, 3).copy()
 

@@ -14,6 +14,14 @@ from .errors import BadInput
 OURS = Path(__file__).resolve().parent.parent / "envs" / "__init__.py"
 """Our tasks lie beside this package, in a checkout as in an installation."""
 
+RECORDED = re.compile(r"recorded/\w[\w-]*")
+"""What tasks are called that nobody can simulate here: there is nothing of them but recordings."""
+
+
+def is_recorded(task: str) -> bool:
+    """Whether `task` has the form of "recorded/arm"."""
+    return RECORDED.fullmatch(task) is not None
+
 
 def folder_name(task: str) -> str:
     """What folders of `task` are called: "TwoRoom" gives "tworoom", "ogbench/cube-single" "ogbench-cube-single", and

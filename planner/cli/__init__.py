@@ -14,7 +14,7 @@ from ..errors import BadInput
 from ..models.jepa import JEPAConfig
 from ..recipes import PRETRAIN, RECIPES, recipe_for
 from ..settings import TrainConfig
-from .data import Check, Collect
+from .data import Check, Collect, Import
 from .evaluate import Compare, Demo, Evaluate
 from .further import Join, Looks, Polish, Prior, Slow, Temporal
 from .robot import Plan, Serve, Surprise
@@ -27,6 +27,7 @@ UNUSABLE = {EACCES, EEXIST, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM
 COMMANDS: dict[str, type[Any]] = {
     "check": Check,
     "collect": Collect,
+    "import": Import,
     "pretrain": Pretrain,
     "train": Train,
     "polish": Polish,

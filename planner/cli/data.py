@@ -1,19 +1,23 @@
-"""`jepa-mpc check` and `collect`: a task and its play."""
+"""`jepa-mpc check`, `collect` and `import`: a task, its play, and what others recorded."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from ..errors import BadInput, check_seed
 from ..recipes import recipe_for
-from ..tasks import folder_name, load_envs
+from ..tasks import folder_name, is_recorded, load_envs
 from .shared import Task, bar, check_task, console, cores
 
 if TYPE_CHECKING:
+    from ..actions import ActionSpec
     from ..collect import Pursuit
     from ..data import EpisodeStore
+    from ..recordings import Take
 
 
 @dataclass(frozen=True)
@@ -133,3 +137,76 @@ def collect_for(options: Collect) -> EpisodeStore:
             pursuit=options.pursuit(),
             progress=advance,
         )
+
+
+@dataclass(frozen=True)
+class Import:
+    """Make a dataset of recorded episodes: of a robot without a simulator, or of a task from somewhere else."""
+
+    task: Annotated[str, tyro.conf.Positional]
+    """recorded/NAME, for what cannot be simulated here; or a task as elsewhere."""
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of arrays, .npz: pixels (or observations), actions, and terminals, where one holds several episodes."""
+    out: Path | None = None
+    """Folder of the dataset; data/TASK by default."""
+    steps: int = 100
+    """Environment steps of a row: longer episodes are cut up, shorter ones and ends left out."""
+    size: int = 64
+    """Height and width of the dataset's pictures, pixels: the square in the middle of a picture, scaled down."""
+    block: int = 5
+    """Environment steps that one step of the model takes."""
+    low: tuple[float, ...] = ()
+    """Least value of each action, in the robot's own units; the least that was recorded by default."""
+    high: tuple[float, ...] = ()
+    """Greatest value of each."""
+    units: tuple[str, ...] = ()
+    """Unit of each, as m/s."""
+    state: tuple[str, ...] = ()
+    """Names and units of the files' state, as x:m angle:rad, for probes; it is not read where there are none."""
+
+    def run(self) -> None:
+        from ..recordings import gather, takes
+
+        check_task(self.task)
+        for name in ("steps", "block"):
+            if (value := getattr(self, name)) < 1:
+                raise BadInput(f"import: {name} is off", expected="at least 1", got=str(value))
+        if self.size < 16 or self.size % 16:
+            raise BadInput("import: size is off", expected="a multiple of 16", got=str(self.size))
+        found = [take for file in self.files for take in takes(file)]
+        if not self.state:
+            found = [replace(take, state=take.state[:, :0]) for take in found]
+        spec, state = self._spec(found), [(name, unit) for name, _, unit in (one.partition(":") for one in self.state)]
+        path = self.out or Path("data") / folder_name(self.task)
+        with bar(f"importing {self.task}") as advance:
+            store = gather(
+                self.task, found, path, spec, steps=self.steps, size=self.size, state=state, progress=advance
+            )
+        store.verify()
+        rows, recorded = store.info.episodes, sum(len(take.actions) for take in found)
+        left = recorded - rows * self.steps
+        console.print(
+            f"{path}: {rows} pieces of {self.steps} steps from {len(found)} episodes, {left} of {recorded} steps left"
+            f" out; try `jepa-mpc train {self.task}{f' --data {path}' if self.out else ''}`",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if not self.low and is_recorded(self.task):
+            within = ", ".join(f"{low:g} to {high:g}" for low, high in zip(spec.low, spec.high, strict=True))
+            console.print(f"actions are kept within what was recorded: {within}", highlight=False, soft_wrap=True)
+
+    def _spec(self, found: list[Take]) -> ActionSpec:
+        """The actions: of a task as it has them, else as said, within what was recorded."""
+        from ..actions import ActionSpec
+        from ..recordings import bounds
+
+        if not is_recorded(self.task):
+            given = [name for name in ("low", "high", "units", "block") if getattr(self, name) != getattr(Import, name)]
+            if given:
+                raise BadInput(f"import: {self.task} has actions of its own", do=f"leave out --{given[0]}")
+            spec: ActionSpec = load_envs().task_class(self.task).action_spec()
+            return spec
+        if bool(self.low) != bool(self.high):
+            raise BadInput("import: half of the bounds are missing", expected="--low and --high, or neither")
+        low, high = (self.low, self.high) if self.low else bounds(found)
+        return ActionSpec(low, high, self.units or ("",) * len(low), self.block)

@@ -12,7 +12,7 @@ from ..models.jepa import JEPAConfig
 from ..recipes import LOOKS, POLISH, known_metric, recipe_for
 from ..settings import PlannerConfig, TrainConfig
 from ..tasks import folder_name
-from .shared import Task, check_task, console, cores, load, stopped, symmetries_of, typed, warn_of_renderer
+from .shared import Task, check_task, console, cores, finished, load, stopped, symmetries_of, typed, warn_of_renderer
 from .train import warn_by_heart
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Polish:
         folder = self.save or out / "checkpoint"
         new = done.config if self.predictor else None
         _keep(folder, self, loaded, done, cards.polish_card(stores, self.training, out, start, typed(), new))
-        console.print(f"{folder}: polished; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+        finished("polished", self.task, folder)
 
     def _model(self, model: JEPA) -> JEPA:
         """The checkpoint's model, with the new predictor that was asked for."""
@@ -131,7 +131,7 @@ class _Part:
         """Writes the checkpoint, planned with as `planner` says, and says what it `does` now."""
         folder = self.save or out / "checkpoint"
         _keep(folder, self, replace(loaded, planner=planner), model, card)
-        console.print(f"{folder}: {does}; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+        finished(does, self.task, folder)
 
 
 @dataclass(frozen=True)
@@ -271,9 +271,7 @@ class Looks:
         whose = other.sha256 if other else None
         told = cards.looks_card(store, done.config, self.training, out, start, typed(), apart, whose)
         _keep(folder, self, loaded, done, told)
-        console.print(
-            f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"
-        )
+        finished("sees through looks", self.task, folder, " --appearance")
 
 
 @dataclass(frozen=True)
@@ -305,9 +303,7 @@ class Join:
         folder = self.save or out / "checkpoint"
         told = cards.join_card(store, found, checkpoints.card_of(self.taught), taught.sha256, typed())
         _keep(folder, self, loaded, done, told)
-        console.print(
-            f"{folder}: sees through looks; try `jepa-mpc evaluate {self.task} --checkpoint {folder} --appearance`"
-        )
+        finished("sees through looks", self.task, folder, " --appearance")
 
 
 def _ready(options: Polish | _Part | Looks | Join, *sizes: str) -> tuple[Checkpoint, list[EpisodeStore], Path]:

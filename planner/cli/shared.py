@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import tyro
 from rich.console import Console
 
-from ..tasks import load_envs
+from ..tasks import is_recorded, load_envs
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
     from ..symmetry import Symmetry
 
 console = Console()
-_TASKS = "TwoRoom, PointMaze, Reacher, PushT, Cube; another's, as ogbench/cube-single; or your own, as module:Class."
+_TASKS = (
+    "TwoRoom, PointMaze, Reacher, PushT, Cube; another's, as ogbench/cube-single; your own, as module:Class; or"
+    " recorded/NAME, of `import`."
+)
 Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help=_TASKS)]
 
 
 def check_task(task: str) -> None:
-    """Raises `BadInput` if there is no such task."""
-    load_envs().check_task(task)
+    """Raises `BadInput` if there is no such task, be it one that there are but recordings of."""
+    if not is_recorded(task):
+        load_envs().check_task(task)
 
 
 def cores() -> int:
@@ -40,6 +44,9 @@ def load(task: str, path: Path | None) -> Checkpoint:
 
     check_task(task)
     loaded = checkpoint.load(checkpoint.find(task, path), task=task)
+    if is_recorded(task):
+        console.print(f"{task}: checkpoint {loaded.sha256[:12]}", highlight=False)
+        return loaded
     renderer = load_envs().choose_backend()
     note = "" if renderer == loaded.renderer else f" [yellow](the checkpoint saw pictures of {loaded.renderer})[/]"
     console.print(f"{task}: checkpoint {loaded.sha256[:12]}, renderer {renderer}{note}", highlight=False)
@@ -57,7 +64,9 @@ def warn_of_renderer(pictures: str, encoder: str) -> None:
 
 
 def symmetries_of(task: str) -> tuple[Symmetry, ...]:
-    """Those that the task lists."""
+    """Those that the task lists; none of what there are but recordings of."""
+    if is_recorded(task):
+        return ()
     symmetries: tuple[Symmetry, ...] = load_envs().task_class(task).symmetries
     return symmetries
 
@@ -65,6 +74,12 @@ def symmetries_of(task: str) -> tuple[Symmetry, ...]:
 def typed() -> str:
     """The command as it was typed, for cards."""
     return f"jepa-mpc {shlex.join(sys.argv[1:])}"
+
+
+def finished(told: str, task: str, folder: Path, more: str = "") -> None:
+    """Says where a checkpoint lies, what became of it, and how to see what it is worth."""
+    use = f"serve {task}" if is_recorded(task) else f"evaluate {task}"
+    console.print(f"{folder}: {told}; try `jepa-mpc {use} --checkpoint {folder}{'' if is_recorded(task) else more}`")
 
 
 def stopped(state: Path) -> NoReturn:

@@ -10,9 +10,9 @@ from ..errors import BadInput, TooFewPairs
 from ..models.jepa import JEPAConfig
 from ..recipes import PRETRAIN, planner_for, recipe_for
 from ..settings import TrainConfig
-from ..tasks import folder_name, load_envs
+from ..tasks import folder_name, is_recorded, load_envs
 from .data import Collect, collect_for
-from .shared import Task, check_task, console, cores, stopped, symmetries_of, typed, warn_of_renderer
+from .shared import Task, check_task, console, cores, finished, stopped, symmetries_of, typed, warn_of_renderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class Train:
         start = pretrained.load(self.encoder) if self.encoder else None
         training.check_start(self.model, self.training, start)  # before minutes of collecting
         training.views_of(self.training, symmetries_of(self.task))
-        if self.data is None and not (_own_data(self.task) / "dataset.json").exists():
+        if self.data is None and not is_recorded(self.task) and not (_own_data(self.task) / "dataset.json").exists():
             spec = load_envs().task_class(self.task).action_spec()
             training.check_shape(self.model, self.training, spec, recipe_for(self.task).steps)
         store = _play(self.task, self.data, self.model.image_size)
@@ -68,7 +68,9 @@ class Train:
             warn_of_renderer(store.info.renderer, start.renderer)
         out = self.out or Path("runs/train") / folder_name(self.task)
         planner, success = planner_for(self.task, self.model, store.info.block), None
-        if self.probe:
+        if self.probe and is_recorded(self.task):
+            console.print(f"{self.task} has no simulator: no goals are tried at the checks")
+        elif self.probe:
             success = _probe(self.task, store.info.size, planner, self.probe)
         model = training.train(
             store,
@@ -89,7 +91,7 @@ class Train:
         if model.config.prior:
             warn_by_heart(out)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
-        console.print(f"{folder}: trained; try `jepa-mpc evaluate {self.task} --checkpoint {folder}`")
+        finished("trained", self.task, folder)
 
 
 def _probe(task: str, size: int, planner: PlannerConfig, goals: int) -> Callable[[JEPA], float]:
@@ -114,10 +116,10 @@ def _play(task: str, given: Path | None, size: int) -> EpisodeStore:
 
     data = given or _own_data(task)
     # A dataset that was named has to be there: a mistyped path shall not fill a disk.
-    missing = given is None and not (data / "dataset.json").exists()
+    missing = given is None and not is_recorded(task) and not (data / "dataset.json").exists()
     store = collect_for(Collect(task, size=size)) if missing else EpisodeStore.open(data)
     store.verify(task)
-    if (spec := load_envs().task_class(task).action_spec()) != store.info.action_spec:
+    if not is_recorded(task) and (spec := load_envs().task_class(task).action_spec()) != store.info.action_spec:
         got, do = str(store.info.action_spec), "collect it anew, elsewhere or after removing this one"
         raise BadInput(f"dataset {data} and task differ in their actions", expected=str(spec), got=got, do=do)
     return store
@@ -153,8 +155,9 @@ class Pretrain:
             raise BadInput("pretrain: threads is off", expected="at least 1", got=str(self.threads))
         torch.set_num_threads(self.threads)
         out = self.out or Path("runs/pretrain") / folder_name(self.task)
-        spec = load_envs().task_class(self.task).action_spec()
-        training.check_pretrain(self.model, self.training, spec)  # before minutes of collecting
+        if not is_recorded(self.task):
+            spec = load_envs().task_class(self.task).action_spec()
+            training.check_pretrain(self.model, self.training, spec)  # before minutes of collecting
         store = _play(self.task, self.data, self.model.image_size)
         encoder = training.pretrain(store, self.model, self.training, out, tensorboard=self.tensorboard)
         if encoder is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,13 +11,12 @@ import numpy as np
 from ..actions import ActionSpec
 from ..data import EpisodeStore, write_atomically
 from ..errors import BadInput
+from ..recordings import DAMAGED
 from ..surprise import STATES, Thresholds
 
 COLOURS = {"normal": "#2c7a55", "unusual": "#c98a1b", "impossible": "#c8354a"}
 FRAMES = 12
 """Pictures below the curve."""
-DAMAGED = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What numpy lets through of a file that is empty, torn, or packed or locked in a way that it does not know."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,270 @@
+"""Episodes from elsewhere: what files may hold, what becomes of them, and a robot of which there is nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toys import toy_checkpoint
+
+import envs
+from planner import checkpoint
+from planner.actions import ActionSpec
+from planner.cli import main
+from planner.data import EpisodeStore
+from planner.errors import BadInput
+from planner.pictures import fit
+from planner.recordings import Take, bounds, gather, takes
+
+SPEC = ActionSpec((-1.0,), (1.0,), ("m/s",), 2)
+
+
+def film(frames: int, first: int = 0, size: int = 16) -> np.ndarray:
+    """Pictures that say which frame they are, uint8 `[frames, size, size, 3]`."""
+    return np.broadcast_to(
+        np.arange(first, first + frames, dtype=np.uint8)[:, None, None, None], (frames, size, size, 3)
+    )
+
+
+def moves(actions: int, first: int = 0) -> np.ndarray:
+    """Actions that say at which frame they were done, `[actions, 1]`."""
+    return np.arange(first, first + actions)[:, None] / 256.0
+
+
+def gathered(tmp_path: Path, *files: Path, steps: int = 4, **changes: Any) -> EpisodeStore:
+    """A dataset of them."""
+    found = [take for file in files for take in takes(file)]
+    return gather("recorded/arm", found, tmp_path / "data", SPEC, steps=steps, size=16, **changes)
+
+
+def assert_aligned(store: EpisodeStore, firsts: list[int]) -> None:
+    """Row k begins at frame `firsts[k]`, and every action lies between the frames that it was done between."""
+    for row, first in enumerate(firsts):
+        frames = torch.arange(first, first + store.info.steps + 1)
+        assert torch.equal(store.data["pixels"][row, :, 0, 0, 0].long(), frames)
+        assert torch.equal(store.data["actions"][row, :, 0], frames[:-1] / 256)
+    assert store.info.episodes == len(firsts)
+    store.verify("recorded/arm")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("actions", [9, 10])
+def test_an_episode_is_cut_into_pieces_that_share_a_frame(tmp_path: Path, save: Any, actions: int) -> None:
+    """With as many actions as frames the last one leads nowhere."""
+    save(tmp_path / "one.npz", pixels=film(10), actions=moves(actions))
+    assert_aligned(gathered(tmp_path, tmp_path / "one.npz"), [0, 4])
+
+
+def test_no_piece_crosses_from_one_episode_into_the_next(tmp_path: Path) -> None:
+    """As D4RL's and OGBench's files are laid out: frames 0 to 4, 5 to 7, which are too few, 8 to 17, and 18 and 19."""
+    ends = np.zeros(20, bool)
+    ends[[4, 7, 17]] = True
+    np.savez(tmp_path / "many.npz", observations=film(20), actions=moves(20), terminals=ends)
+    assert [(take.first, len(take.actions)) for take in takes(tmp_path / "many.npz")] == [
+        (0, 4),
+        (5, 2),
+        (8, 9),
+        (18, 1),
+    ]
+    assert_aligned(gathered(tmp_path, tmp_path / "many.npz"), [0, 8, 12])
+
+
+def test_files_follow_each_other_and_state_follows_its_frames(tmp_path: Path) -> None:
+    for name, first in (("b", 0), ("a", 100)):
+        known = np.arange(first, first + 5)[:, None] * [1.0, 2.0]
+        np.savez(tmp_path / f"{name}.npz", pixels=film(5, first), actions=moves(4, first), state=known)
+    store = gathered(tmp_path, tmp_path / "b.npz", tmp_path / "a.npz", state=[("x", "m"), ("angle", "rad")])
+    assert_aligned(store, [0, 100])
+    assert store.info.state_names == ("x", "angle") and store.info.state_units == ("m", "rad")
+    assert store.data["state"][1, :, 1].tolist() == [200, 202, 204, 206, 208]
+    assert store.info.renderer == "camera" and store.info.policy.startswith("recordings ")
+
+
+def test_pictures_are_the_square_in_the_middle_each_pixel_the_mean_of_its_area() -> None:
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:, :16], picture[:, 48:] = 255, 255  # what is cut off
+    picture[:16, 16:32] = np.tile([[0, 100], [100, 200]], (8, 8))[..., None]
+    seen = fit(picture, 16)
+    assert seen.shape == (16, 16, 3) and seen.dtype == np.uint8
+    assert (seen[:8, :8] == 100).all() and seen[8:].max() == seen[:, 8:].max() == 0
+    assert fit(seen, 16) is seen
+    with pytest.raises(BadInput, match="too small; expected at least 48 a side; got 32 x 64 pixels"):
+        fit(picture, 48)
+
+
+def test_what_was_interrupted_goes_on_and_other_recordings_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", pixels=film(10), actions=moves(9))
+
+    def pulled(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gathered(tmp_path, tmp_path / "one.npz", progress=pulled)
+    assert EpisodeStore.open(tmp_path / "data").missing() == [1]
+    done = []
+    store = gathered(tmp_path, tmp_path / "one.npz", progress=lambda *counts: done.append(counts))
+    assert_aligned(store, [0, 4])
+    assert done == [(1, 2), (2, 2)]
+    np.savez(tmp_path / "two.npz", pixels=film(10), actions=moves(9, 3))
+    with pytest.raises(BadInput, match="was made with another policy"):
+        gathered(tmp_path, tmp_path / "two.npz")
+
+
+def test_bounds_are_what_was_recorded(tmp_path: Path) -> None:
+    one = Take(tmp_path, 0, np.array([[-0.5, 3.0], [0.25, 1.0]], np.float32), np.empty((3, 0)))
+    other = Take(tmp_path, 0, np.array([[-0.125, 8.0]], np.float32), np.empty((2, 0)))
+    assert bounds([one, Take(tmp_path, 9, np.empty((0, 2)), np.empty((1, 0))), other]) == ((-0.5, 1.0), (0.25, 8.0))
+    with pytest.raises(BadInput, match="action 1 never changes; got 8 throughout; leave it out"):
+        bounds([Take(tmp_path, 0, np.array([[0.0, 8.0], [1.0, 8.0]], np.float32), np.empty((3, 0)))])
+
+
+BAD = {
+    "no files": ({}, "is no recording"),
+    "no actions": ({"pixels": film(5)}, "has no actions"),
+    "floats": ({"pixels": film(5) / 255.0, "actions": moves(4)}, "expected uint8 [N, h, w, 3]; got float64"),
+    "channels first": ({"pixels": film(5).transpose(0, 3, 1, 2), "actions": moves(4)}, "got uint8 [5, 3, 16, 16]"),
+    "other lengths": (
+        {"pixels": film(5), "actions": moves(3)},
+        "actions are off; expected [5 or 4, at least 1]; got [3, 1]",
+    ),
+    "one number": ({"pixels": film(5), "actions": moves(4)[:, 0]}, "actions are off"),
+    "nan": ({"pixels": film(5), "actions": moves(4) * np.nan}, "expected finite numbers"),
+    "objects": ({"pixels": film(5), "actions": np.array([{}] * 4)[:, None]}, "is no recording"),
+    "ends": (
+        {"pixels": film(5), "actions": moves(5), "terminals": [True]},
+        "expected [5], true or false; got bool [1]",
+    ),
+    "ends, few actions": (
+        {"pixels": film(5), "actions": moves(4), "terminals": [False] * 5},
+        "expected [5, at least 1]; got [4, 1]",
+    ),
+    "state": ({"pixels": film(5), "actions": moves(4), "state": moves(4)}, "state are off"),
+    "Fortran": ({"pixels": np.asfortranarray(film(5)), "actions": moves(4)}, "Fortran"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_none_says_what_is_wrong(tmp_path: Path, name: str) -> None:
+    arrays, said = BAD[name]
+    np.savez(tmp_path / "bad.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(BadInput) as caught:
+        takes(tmp_path / "bad.npz")
+    assert said in str(caught.value) and "bad.npz" in str(caught.value)
+
+
+def test_a_file_that_was_cut_short_is_told_and_what_came_before_is_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        np.savez_compressed(
+            tmp_path / f"{name}.npz", pixels=rng.integers(256, size=(5, 64, 64, 3), dtype=np.uint8), actions=moves(4)
+        )
+    content = (tmp_path / "two.npz").read_bytes()
+    middle = content.index(b"pixels.npy") + 30_000
+    (tmp_path / "two.npz").write_bytes(content[:middle] + bytes(200) + content[middle + 200 :])
+    with pytest.raises(BadInput, match="two.npz is no recording"):
+        gathered(tmp_path, tmp_path / "one.npz", tmp_path / "two.npz")
+    assert EpisodeStore.open(tmp_path / "data").missing() == [1]
+    (tmp_path / "two.npz").write_bytes(content[:2000])
+    with pytest.raises(BadInput, match="two.npz is no recording"):
+        takes(tmp_path / "two.npz")
+
+
+# The commands -------------------------------------------------------------------------------------------------------
+
+
+def recorded(folder: Path, episodes: int = 6) -> list[str]:
+    """Files of a robot whose camera is 48 x 32; their names."""
+    rng = np.random.default_rng(0)
+    for k in range(episodes):
+        pixels = rng.integers(256, size=(31, 32, 48, 3), dtype=np.uint8)
+        np.savez(
+            folder / f"{k}.npz", pixels=pixels, actions=rng.uniform(-2, 3, (30, 2)), state=rng.normal(size=(31, 1))
+        )
+    return [f"{k}.npz" for k in range(episodes)]
+
+
+def say(words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit, match="2"):
+        main(words.split())
+    return capsys.readouterr().err
+
+
+SHORT = "--training.steps 2 --training.batch 4 --training.held-out 0.34 --threads 1 --training.horizon 1"
+SMALL = "--model.image-size 32 --model.width 8 --model.latent-dim 8 --model.hidden 16"
+
+
+def test_from_recordings_to_a_planner_that_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = " ".join(recorded(tmp_path))
+    main(f"import recorded/arm {files} --steps 14 --size 32 --units Nm Nm --state x:m".split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "data/recorded-arm: 12 pieces of 14 steps from 6 episodes, 12 of 180 steps left out" in out
+    assert "actions are kept within what was recorded: -1.9" in out
+    store = EpisodeStore.open("data/recorded-arm")
+    assert store.info.action_units == ("Nm", "Nm") and store.info.state_units == ("m",)
+    main(f"train recorded/arm {SHORT} {SMALL}".split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "recorded/arm has no simulator: no goals are tried" in out
+    assert "try `jepa-mpc serve recorded/arm --checkpoint runs/train/recorded-arm/checkpoint`" in out
+    folder = "runs/train/recorded-arm/checkpoint"
+    loaded = checkpoint.load(folder, task="recorded/arm")
+    assert loaded.renderer == "camera" and loaded.model.action == store.info.action_spec
+    assert "recordings" in (tmp_path / folder / "card.md").read_text()
+    main(f"temporal recorded/arm --checkpoint {folder} --training.temporal-steps 2 --features 8 --threads 1".split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "try `jepa-mpc serve recorded/arm --checkpoint runs/temporal/recorded-arm/checkpoint`" in said
+    monkeypatch.setattr("socketserver.BaseServer.serve_forever", lambda self: None)
+    main(f"serve recorded/arm --checkpoint {folder} --port 0 --threads 1".split())
+    assert "plans for recorded/arm" in capsys.readouterr().out
+
+
+def test_what_needs_a_simulator_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy_checkpoint(tmp_path / "arm", task="recorded/arm")
+    for words in ("evaluate", "plan recorded/arm --goal goal.png", "check", "collect", "surprise recorded/arm --fit"):
+        words = words if " " in words else f"{words} recorded/arm"
+        given = "" if words.split()[0] in ("check", "collect") else " --checkpoint arm"
+        assert "recorded/arm has no simulator; train, serve and surprise need none" in say(words + given, capsys), words
+    assert "no dataset at data/recorded-arm" in say("train recorded/arm", capsys)
+    assert "no dataset at data/recorded-arm" in say("pretrain recorded/arm", capsys)
+    assert "unknown task" in say("train recorded/", capsys)
+
+
+def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    recorded(tmp_path, 1)
+    assert "no recording at none.npz" in say("import recorded/arm none.npz", capsys)
+    assert "expected 100 steps; got at most 30 steps; give fewer --steps" in say(
+        "import recorded/arm 0.npz --size 32", capsys
+    )
+    assert "a multiple of 16; got 30" in say("import recorded/arm 0.npz --size 30", capsys)
+    assert "at least 64 a side; got 32 x 48" in say("import recorded/arm 0.npz --steps 10", capsys)
+    assert "--low and --high, or neither" in say("import recorded/arm 0.npz --low -1 -1", capsys)
+    small = "import recorded/arm 0.npz --steps 10 --size 32"
+    assert "0.npz: actions are out of bounds" in say(f"{small} --low -1 -1 --high 1 1", capsys)
+    assert "0.npz: actions are out of bounds" in say(f"{small} --low -9 --high 9", capsys)
+    assert "2 quantities, as there are names; got 1" in say(f"{small} --state x y", capsys)
+    assert "unknown task" in say("import arm 0.npz", capsys)
+    assert "TwoRoom has actions of its own; leave out --low" in say("import TwoRoom 0.npz --low -1 --high 1", capsys)
+    np.savez("other.npz", pixels=film(31, size=32), actions=moves(30))
+    said = say("import recorded/arm 0.npz other.npz --steps 10 --size 32", capsys)
+    assert "files differ; expected 2 actions and 0 of state in 0.npz; got 1 actions and 0 of state in other.npz" in said
+
+
+def test_of_a_task_that_there_is_the_actions_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of somebody's download of a benchmark's data."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("one.npz", pixels=film(31, size=32), actions=np.full((30, 2), 0.5))
+    main(["import", "TwoRoom", "one.npz", "--steps", "15", "--size", "32", "--out", "data/theirs"])
+    assert "try `jepa-mpc train TwoRoom --data data/theirs`" in " ".join(capsys.readouterr().out.split())
+    assert EpisodeStore.open("data/theirs").info.action_spec == envs.TASKS["TwoRoom"].action_spec()
