@@ -10,23 +10,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 import tyro
 from rich.console import Console
-from tensordict import TensorDict
 
 from planner import checkpoint
-from planner.data import EpisodeStore, Windows, split_rows
+from planner.data import EpisodeStore
 from planner.errors import BadInput
+from planner.evaluate.rehearsal import BATCH, held_out_windows
+from planner.evaluate.rehearsal import errors as rehearsal_errors
 from planner.settings import TrainConfig
 from planner.training import check_datasets
-from planner.types import Context, WorldModel
+from planner.types import WorldModel
 from planner.versions import commit
-
-BATCH = 100
-"""Windows that are measured at once."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +76,10 @@ def main(options: Options) -> None:
             Console().print(f"{path} on {store.path}: {'  '.join(f'{error:.3f}' for error in found)}", highlight=False)
 
 
-@torch.no_grad()
 def errors(model: WorldModel, store: EpisodeStore, steps: int, count: int, batch: int = BATCH) -> list[float]:
-    """Errors 1 to `steps` model steps ahead, open loop, relative to no change since the last frame seen.
-
-    1 is useless and 0 perfect. `count` windows of held-out episodes, rounded up to whole batches.
-    """
-    held_out = split_rows(store.info.episodes, TrainConfig.held_out)[1]
-    windows = Windows(store, held_out, model.history + steps, batch, seed=0, moving=1.0)
-    wrong, moved = torch.zeros(2, steps, dtype=torch.float64)
-    for index in range(-(-count // batch)):
-        drawn = windows[index]
-        latents = model.encode(TensorDict({"pixels": drawn["pixels"]}, batch_size=drawn["pixels"].shape[:2]))
-        seen, coming = latents[:, : model.history], latents["latent"][:, model.history :]
-        done, plans = drawn["actions"].split([model.history - 1, steps], 1)
-        foreseen = model.rollout(Context(seen, done), plans[:, None])["latent"][:, 0]
-        wrong += (foreseen - coming).square().mean((0, 2))
-        moved += (seen["latent"][:, -1:] - coming).square().mean((0, 2))
-    found: list[Any] = (wrong / moved.clamp_min(1e-9)).tolist()
-    return found
+    """`rehearsal.errors` on held-out episodes."""
+    windows = held_out_windows(store, model.history + steps, TrainConfig.held_out, batch)
+    return rehearsal_errors(model, windows, count)
 
 
 if __name__ == "__main__":

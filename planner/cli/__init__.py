@@ -15,7 +15,7 @@ from ..models.jepa import JEPAConfig
 from ..recipes import PRETRAIN, RECIPES, recipe_for
 from ..settings import TrainConfig
 from .data import Check, Collect, Import
-from .evaluate import Compare, Demo, Evaluate
+from .evaluate import Compare, Demo, Evaluate, Rehearse
 from .further import Join, Looks, Polish, Prior, Slow, Temporal
 from .robot import Plan, Serve, Surprise
 from .shared import console
@@ -38,6 +38,7 @@ COMMANDS: dict[str, type[Any]] = {
     "join": Join,
     "evaluate": Evaluate,
     "compare": Compare,
+    "rehearse": Rehearse,
     "plan": Plan,
     "serve": Serve,
     "surprise": Surprise,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..errors import BadInput
-from ..settings import PlannerConfig
+from ..errors import BadInput, check_seed
+from ..settings import PlannerConfig, TrainConfig
 from ..tasks import folder_name, load_envs
-from .shared import Task, console, load
+from .shared import Task, console, cores, load
 
 if TYPE_CHECKING:
     from ..evaluate.run import Outcome, Progress
@@ -162,6 +163,78 @@ class Compare:
             console.print("times a plan: measured in different ways, not compared")
         else:
             console.print(f"the first plans {times:.3g} times as fast", highlight=False)
+
+
+@dataclass(frozen=True)
+class Rehearse:
+    """Tell how well a checkpoint foresees held-out episodes, and finds what was done in them; without a simulator."""
+
+    task: Task
+    checkpoint: Path | None = None
+    """Checkpoint folder; the shipped one by default."""
+    data: Path | None = None
+    """Dataset; data/TASK by default."""
+    steps: int = 5
+    """Model steps to foresee."""
+    windows: int = 500
+    """Of held-out episodes, drawn where the picture changes; rounded up to hundreds."""
+    held_out: float = TrainConfig.held_out
+    """Share of the dataset's last rows, which training held out."""
+    seed: int = 0
+    """Of the planner's noise."""
+    threads: int = field(default_factory=cores)
+    """CPU threads; one a core by default."""
+    out: Path | None = None
+    """Folder for rehearsal.png and rehearsal.json; runs/rehearse/TASK by default."""
+
+    def run(self) -> None:
+        import torch
+        from rich.table import Table
+
+        from ..data import EpisodeStore, write_atomically
+        from ..evaluate import rehearsal
+        from ..training import check_datasets
+        from ..versions import commit, versions
+
+        check_seed("rehearse", self.seed)
+        for name in ("windows", "threads"):
+            if (value := getattr(self, name)) < 1:
+                raise BadInput(f"rehearse: {name} is off", expected="at least 1", got=str(value))
+        if not 0 < self.held_out < 1:
+            raise BadInput("rehearse: held_out is off", expected="above 0 and below 1", got=str(self.held_out))
+        torch.set_num_threads(self.threads)
+        loaded = load(self.task, self.checkpoint)
+        model, store = loaded.model, EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
+        store.verify(self.task)
+        check_datasets([store], model)
+        rehearsal.check_length(store, model, self.steps)
+        windows = rehearsal.held_out_windows(store, model.history + self.steps, self.held_out)
+        ahead = rehearsal.errors(model, windows, self.windows)
+        others = rehearsal.errors(model, windows, self.windows, swapped=True)
+        planner = rehearsal.to_the_next_frame(loaded.planner).build(model, self.seed)
+        found = rehearsal.recovered(planner, windows, self.windows, self.seed)
+        table = Table("model steps ahead", *(str(k + 1) for k in range(self.steps)))
+        table.add_row("error; 1: as if nothing moved", *(f"{error:.3f}" for error in ahead))
+        table.add_row("with what was done elsewhere", *(f"{error:.3f}" for error in others))
+        console.print(table)
+        told = f"what was done, found by a search towards the next frame: R2 {found:.3f}; 1: exactly, 0: as its mean"
+        console.print(told, highlight=False)
+        out = self.out or Path("runs/rehearse") / folder_name(self.task)
+        out.mkdir(parents=True, exist_ok=True)
+        shown = rehearsal.rehearse(model, windows, rehearsal.bank_of(store, model, self.held_out))
+        title = f"{self.task}, held-out windows of {store.path}; distances in model steps"
+        rehearsal.draw(out / "rehearsal.png", shown, store.info.block, title)
+        facts = {
+            "task": self.task,
+            "checkpoint_sha256": loaded.sha256,
+            "data": store.info.policy,
+            "rows": len(windows.rows),
+        }
+        facts |= {"windows": -(-self.windows // rehearsal.BATCH) * rehearsal.BATCH, "seed": self.seed}
+        facts |= {"errors": ahead, "swapped": others, "recovered_r2": found}
+        facts |= {"versions": versions(), "commit": commit()}
+        write_atomically(out / "rehearsal.json", json.dumps(facts, indent=1) + "\n")
+        console.print(f"picture {out / 'rehearsal.png'}\nnumbers {out / 'rehearsal.json'}", highlight=False)
 
 
 @dataclass(frozen=True)
