@@ -23,11 +23,16 @@ def batch(pictures: np.ndarray) -> TensorDict:
     return TensorDict({"pixels": torch.from_numpy(pictures)}, batch_size=[len(pictures)])
 
 
-def decode(data: bytes, size: int) -> np.ndarray:
+def decode(data: bytes, size: int, larger: bool = False) -> np.ndarray:
     """A picture, uint8 `[size, size, 3]`, from an image file's bytes (PNG, JPEG, ...) or from those of its RGB rows.
 
+    Args:
+        data: of the file, or of the rows.
+        size: height and width, pixels.
+        larger: take an image file of another size, too, and `fit` it.
+
     Raises:
-        BadInput: if it is neither, of another size, or has no colours (see `colours`).
+        BadInput: if it is neither, of another size (`larger`: smaller), or has no colours (see `colours`).
     """
     bare = len(data) == size * size * 3
     if bare and not data.startswith(FILES):
@@ -36,8 +41,8 @@ def decode(data: bytes, size: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
-            if (width, height) == (size, size):
-                return colours(image, "the picture")
+            if larger or (width, height) == (size, size):
+                return fit(colours(image, "the picture"), size)
     except BadInput:
         raise
     except UNREADABLE:
@@ -86,13 +91,13 @@ def fit(picture: np.ndarray, size: int) -> np.ndarray:
     """
     height, width = picture.shape[:2]
     if (side := min(height, width)) < size:
-        got, do = f"{height} x {width} pixels", "give a smaller --size"
-        raise BadInput("a picture is too small", expected=f"at least {size} a side", got=got, do=do)
+        expected, got = f"at least {size} x {size} pixels", f"{width} x {height}"
+        raise BadInput("a picture is too small", expected=expected, got=got)
     if (height, width) == (size, size):
         return picture
     top, left = (height - side) // 2, (width - side) // 2
     square = Image.fromarray(np.ascontiguousarray(picture[top : top + side, left : left + side]))
-    return np.asarray(square.resize((size, size), Image.Resampling.BOX))
+    return np.array(square.resize((size, size), Image.Resampling.BOX))
 
 
 def _rows(data: bytes, size: int) -> np.ndarray:

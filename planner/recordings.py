@@ -105,13 +105,25 @@ def bounds(found: Sequence[Take]) -> tuple[tuple[float, ...], tuple[float, ...]]
     return low, high
 
 
+def best_length(found: Sequence[Take]) -> int:
+    """Of 40 to 100 steps, or up to those of the longest episode, the length that keeps most; of equal ones the longest.
+
+    Training asks for some 30 steps a window, and draws them anywhere in a row.
+    """
+    _check_alike(found)
+    lengths = np.array([len(take.actions) for take in found])
+    longest = max(int(lengths.max()), 1)
+    tried = range(min(40, longest), min(100, longest) + 1)
+    return max(tried, key=lambda steps: (int((lengths // steps * steps).sum()), steps))
+
+
 def gather(
     task: str,
     found: Sequence[Take],
     path: Path,
     spec: ActionSpec,
     *,
-    steps: int = 100,
+    steps: int,
     size: int = 64,
     state: Sequence[tuple[str, str]] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,

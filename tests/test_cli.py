@@ -83,7 +83,8 @@ POLISH = "polish TwoRoom --checkpoint {room}/good --out polished --data {room}/"
 
 BAD = [
     Case(
-        "fly", "unknown command; expected check or collect or import or pretrain or train or .* or plan or .* or demo; got 'fly'"
+        "fly",
+        "unknown command; expected check or collect or import or .* or train or .* or plan or .* or demo; got 'fly'",
     ),
     Case("--speed", "unknown command; .*got '--speed'"),
     Case("collect", "Required options"),

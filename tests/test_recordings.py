@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,15 @@ from toys import toy_checkpoint
 import envs
 from planner import checkpoint
 from planner.actions import ActionSpec
-from planner.cli import main
+from planner.adapters.session import Session
+from planner.cli import _parse, main
 from planner.data import EpisodeStore
 from planner.errors import BadInput
-from planner.pictures import fit
-from planner.recordings import Take, bounds, gather, takes
+from planner.guard import Limits
+from planner.pictures import fit, png
+from planner.recordings import Take, best_length, bounds, gather, takes
 
+ROOT = Path(__file__).parent.parent
 SPEC = ActionSpec((-1.0,), (1.0,), ("m/s",), 2)
 
 
@@ -91,7 +97,7 @@ def test_pictures_are_the_square_in_the_middle_each_pixel_the_mean_of_its_area()
     assert seen.shape == (16, 16, 3) and seen.dtype == np.uint8
     assert (seen[:8, :8] == 100).all() and seen[8:].max() == seen[:, 8:].max() == 0
     assert fit(seen, 16) is seen
-    with pytest.raises(BadInput, match="too small; expected at least 48 a side; got 32 x 64 pixels"):
+    with pytest.raises(BadInput, match="too small; expected at least 48 x 48 pixels; got 64 x 32"):
         fit(picture, 48)
 
 
@@ -120,6 +126,15 @@ def test_bounds_are_what_was_recorded(tmp_path: Path) -> None:
     assert bounds([one, Take(tmp_path, 9, np.empty((0, 2)), np.empty((1, 0))), other]) == ((-0.5, 1.0), (0.25, 8.0))
     with pytest.raises(BadInput, match="action 1 never changes; got 8 throughout; leave it out"):
         bounds([Take(tmp_path, 0, np.array([[0.0, 8.0], [1.0, 8.0]], np.float32), np.empty((3, 0)))])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "best"),
+    [([100, 300], 100), ([120, 60], 60), ([99, 99], 99), ([55, 51, 30], 51), ([12, 9], 12), ([0], 1)],
+)
+def test_rows_are_as_long_as_keeps_most(lengths: list[int], best: int) -> None:
+    found = [Take(Path(), 0, np.empty((n, 1), np.float32), np.empty((n + 1, 0), np.float32)) for n in lengths]
+    assert best_length(found) == best
 
 
 BAD = {
@@ -171,6 +186,25 @@ def test_a_file_that_was_cut_short_is_told_and_what_came_before_is_kept(tmp_path
     (tmp_path / "two.npz").write_bytes(content[:2000])
     with pytest.raises(BadInput, match="two.npz is no recording"):
         takes(tmp_path / "two.npz")
+
+
+def test_a_planner_sees_a_larger_picture_as_its_dataset_has_it(tmp_path: Path) -> None:
+    """Whoever asks for that; else it is refused, as one that was cropped otherwise would be seen otherwise."""
+    toy_checkpoint(tmp_path / "arm", task="recorded/arm")
+    loaded = checkpoint.load(tmp_path / "arm")
+    picture = np.random.default_rng(0).integers(256, size=(64, 96, 3), dtype=np.uint8)
+    goal = png(picture[::-1])
+    session = Session(loaded, Limits(), larger=True)
+    session.begin(goal)
+    told = session.act(png(picture))
+    assert session.seen is not None and np.array_equal(session.seen, fit(picture, 32))
+    small = Session(loaded, Limits())
+    small.begin(png(fit(picture[::-1], 32)))
+    assert small.act(png(fit(picture, 32)))["action"] == told["action"]
+    with pytest.raises(BadInput, match="has another size; expected an image file of 32 x 32 pixels"):
+        small.begin(goal)
+    with pytest.raises(BadInput, match="too small; expected at least 32 x 32 pixels; got 16 x 16"):
+        session.begin(png(picture[:16, :16]))
 
 
 # The commands -------------------------------------------------------------------------------------------------------
@@ -242,11 +276,11 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.chdir(tmp_path)
     recorded(tmp_path, 1)
     assert "no recording at none.npz" in say("import recorded/arm none.npz", capsys)
-    assert "expected 100 steps; got at most 30 steps; give fewer --steps" in say(
-        "import recorded/arm 0.npz --size 32", capsys
+    assert "expected 31 steps; got at most 30 steps; give fewer --steps" in say(
+        "import recorded/arm 0.npz --size 32 --steps 31", capsys
     )
     assert "a multiple of 16; got 30" in say("import recorded/arm 0.npz --size 30", capsys)
-    assert "at least 64 a side; got 32 x 48" in say("import recorded/arm 0.npz --steps 10", capsys)
+    assert "at least 64 x 64 pixels; got 48 x 32" in say("import recorded/arm 0.npz --steps 10", capsys)
     assert "--low and --high, or neither" in say("import recorded/arm 0.npz --low -1 -1", capsys)
     small = "import recorded/arm 0.npz --steps 10 --size 32"
     assert "0.npz: actions are out of bounds" in say(f"{small} --low -1 -1 --high 1 1", capsys)
@@ -268,3 +302,19 @@ def test_of_a_task_that_there_is_the_actions_are_known(
     main(["import", "TwoRoom", "one.npz", "--steps", "15", "--size", "32", "--out", "data/theirs"])
     assert "try `jepa-mpc train TwoRoom --data data/theirs`" in " ".join(capsys.readouterr().out.split())
     assert EpisodeStore.open("data/theirs").info.action_spec == envs.TASKS["TwoRoom"].action_spec()
+
+
+def test_the_guide_works_as_it_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/recordings.md").read_text(), re.DOTALL)
+    (program,), (typed,) = ([text for kind, text in blocks if kind == wanted] for wanted in ("python", "bash"))
+    exec(compile(program, "recordings.md", "exec"), {})
+    commands = [shlex.split(line, comments=True) for line in typed.splitlines()]
+    assert [words[1] for words in commands] == ["import", "train", "rehearse", "serve"]
+    smaller = {"train": SHORT.split(), "rehearse": ["--windows", "9", "--threads", "1"]}
+    for words in commands[:3]:
+        files = [sorted(str(path) for path in Path().glob(word)) if "*" in word else [word] for word in words[1:]]
+        main([*chain(*files), *smaller.get(words[1], [])])
+    assert EpisodeStore.open("data/recorded-arm").info.episodes == 15  # 2 and 3 of 46 steps in each of 3 files
+    assert type(_parse(commands[3][1:])).__name__ == "Serve"
+    assert Path("runs/rehearse/recorded-arm/rehearsal.png").stat().st_size > 1000

@@ -36,6 +36,7 @@ class Session:
         thresholds: of the checkpoint's monitor of surprise; None: nobody looks.
         seed: of the planner's noise.
         deadline_ms: as in `MPC`.
+        larger: whether pictures may be larger than those of training, as in `pictures.decode`.
         clock: seconds; what ages of pictures and times are reckoned by.
 
     Raises:
@@ -50,9 +51,11 @@ class Session:
         thresholds: Thresholds | None = None,
         seed: int = 0,
         deadline_ms: float | None = None,
+        larger: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.loaded, self.limits, self.thresholds, self.clock = loaded, limits, thresholds, clock
+        self.larger = larger
         self.policy = loaded.planner.build(loaded.model, seed, deadline_ms=deadline_ms)
         self.monitor = None if thresholds is None else Monitor(loaded.model, thresholds)
         self.guard = Guard(self.policy, loaded.model.action, limits, clock, self.monitor)
@@ -78,7 +81,7 @@ class Session:
             BadInput: for a picture or a number that is none; what went before goes on.
         """
         with self._lock:
-            picture = decode(goal, self.size)
+            picture = decode(goal, self.size, self.larger)
             number = self.episode + 1 if episode is None else episode
             if not 0 <= number < 2**63:
                 raise BadInput("serve: episode is off", expected="0 to 2^63 - 1", got=str(number))
@@ -144,7 +147,7 @@ class Session:
         age = age or 0.0
         if not math.isfinite(age):
             raise BadInput("serve: age is off", expected="seconds since the picture was taken", got=str(age))
-        self.seen = decode(picture, self.size)
+        self.seen = decode(picture, self.size, self.larger)
         obs = batch(self.seen[None])
         obs["time"] = torch.tensor([began - age], dtype=torch.float64)
         action = self.guard.decide(obs)

@@ -149,8 +149,9 @@ class Import:
     """Files of arrays, .npz: pixels (or observations), actions, and terminals, where one holds several episodes."""
     out: Path | None = None
     """Folder of the dataset; data/TASK by default."""
-    steps: int = 100
-    """Environment steps of a row: longer episodes are cut up, shorter ones and ends left out."""
+    steps: int | None = None
+    """Environment steps of a row: longer episodes are cut up, shorter ones and ends left out; by default what keeps
+    most, of 40 to 100."""
     size: int = 64
     """Height and width of the dataset's pictures, pixels: the square in the middle of a picture, scaled down."""
     block: int = 5
@@ -165,11 +166,11 @@ class Import:
     """Names and units of the files' state, as x:m angle:rad, for probes; it is not read where there are none."""
 
     def run(self) -> None:
-        from ..recordings import gather, takes
+        from ..recordings import best_length, gather, takes
 
         check_task(self.task)
         for name in ("steps", "block"):
-            if (value := getattr(self, name)) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise BadInput(f"import: {name} is off", expected="at least 1", got=str(value))
         if self.size < 16 or self.size % 16:
             raise BadInput("import: size is off", expected="a multiple of 16", got=str(self.size))
@@ -177,16 +178,14 @@ class Import:
         if not self.state:
             found = [replace(take, state=take.state[:, :0]) for take in found]
         spec, state = self._spec(found), [(name, unit) for name, _, unit in (one.partition(":") for one in self.state)]
-        path = self.out or Path("data") / folder_name(self.task)
+        path, steps = self.out or Path("data") / folder_name(self.task), self.steps or best_length(found)
         with bar(f"importing {self.task}") as advance:
-            store = gather(
-                self.task, found, path, spec, steps=self.steps, size=self.size, state=state, progress=advance
-            )
+            store = gather(self.task, found, path, spec, steps=steps, size=self.size, state=state, progress=advance)
         store.verify()
         rows, recorded = store.info.episodes, sum(len(take.actions) for take in found)
-        left = recorded - rows * self.steps
+        left = recorded - rows * steps
         console.print(
-            f"{path}: {rows} pieces of {self.steps} steps from {len(found)} episodes, {left} of {recorded} steps left"
+            f"{path}: {rows} pieces of {steps} steps from {len(found)} episodes, {left} of {recorded} steps left"
             f" out; try `jepa-mpc train {self.task}{f' --data {path}' if self.out else ''}`",
             highlight=False,
             soft_wrap=True,

@@ -74,6 +74,8 @@ class Serve:
     """Stop each search after so many milliseconds with the best plan so far."""
     on_impossible: str = "warn"
     """Where what is seen cannot be: warn, replan, or stop until the next goal; a checkpoint's surprise.json knows."""
+    fit: bool = False
+    """Pictures may be files of any larger size: the square in the middle counts, scaled down, as `import` does it."""
     seed: int = 0
     """Of the planner's noise."""
     threads: int = field(default_factory=cores)
@@ -97,7 +99,9 @@ class Serve:
         loaded, folder = load(self.task, self.checkpoint), checkpoints.find(self.task, self.checkpoint)
         watched = self.on_impossible != "warn" or (folder / surprise.FILE).is_file()
         known = surprise.load(folder, loaded.sha256) if watched else None
-        session = Session(loaded, limits, thresholds=known, seed=self.seed, deadline_ms=self.deadline_ms)
+        session = Session(
+            loaded, limits, thresholds=known, seed=self.seed, deadline_ms=self.deadline_ms, larger=self.fit
+        )
         with listen(session, self.host, self.port) as server:
             port = server.server_address[1]
             watch = "" if known else ", nobody watches for the impossible (jepa-mpc surprise TASK --fit)"
