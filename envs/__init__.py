@@ -50,7 +50,7 @@ def check_task(task: str) -> None:
     Nothing is imported to tell, so that a name may come from a file.
     """
     if is_recorded(task):
-        do = "train, serve and surprise need none; to collect, plan and evaluate write it one (docs/own-robot.md)"
+        do = "train, rehearse, serve and surprise need none; for all else write it one (docs/own-robot.md)"
         raise BadInput(f"{task} has no simulator", do=do)
     guess = meant(task)
     if task not in TASKS and task not in ADAPTERS and (guess or not is_own(task)):

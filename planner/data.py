@@ -192,6 +192,11 @@ class EpisodeStore:
         if task not in (None, self.info.task):
             raise BadInput(f"dataset {self.path} is of another task", expected=str(task), got=self.info.task)
 
+    def check_fits(self, size: int, action: ActionSpec) -> None:
+        """Raises `BadInput` where a model of pictures of `size` pixels and of `action` was meant for other episodes."""
+        if (got := (self.info.size, self.info.action_spec)) != (want := (size, action)):
+            raise BadInput(f"dataset {self.path} does not fit the model", expected=str(want), got=str(got))
+
 
 def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
     keys = ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block", "policy")

@@ -26,6 +26,7 @@ from torch import Tensor
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .collect import CALIBRATE_STREAM, record_episode
+from .data import EpisodeStore, split_rows
 from .errors import BadInput
 from .types import Context, WorldModel
 
@@ -217,13 +218,55 @@ def fit(
         pixels, actions, _ = record_episode(env, length, rng)
         scores.append(np.nanmax(film_energies(model, pixels, actions, steps)))
         progress(k + 1, episodes)
+    return _fitted(checkpoint, scores, env.camera.backend, "play", seed, length, steps)
+
+
+def fit_rows(
+    checkpoint: Checkpoint,
+    store: EpisodeStore,
+    held_out: float,
+    *,
+    steps: int = STEPS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Thresholds:
+    """As `fit`, of the rows that training held out of a dataset, for want of a simulator to play in.
+
+    Rows that were cut from one recording are alike, so that the rates of alarms are not quite promised.
+
+    Args:
+        checkpoint: whose model is to be surprised.
+        store: the dataset, verified.
+        held_out: share of its last rows, above 0 and below 1; a rate alpha needs at least 1 / alpha - 1 of them.
+        steps: model steps ahead.
+        progress: called with rows done and in all.
+
+    Raises:
+        BadInput: if the dataset does not fit the model, or rows are too few, or too short to be judged.
+    """
+    store.check_fits(checkpoint.model.config.image_size, checkpoint.model.action)
+    check_length(checkpoint.model, steps, store.info.steps, "episodes are")
+    rows = split_rows(store.info.episodes, held_out)[1].tolist()
+    conformal(np.zeros(len(rows)), IMPOSSIBLE)
+    scores = []
+    progress(0, len(rows))
+    for row in rows:
+        pixels, actions = (store.data[key][row].numpy() for key in ("pixels", "actions"))
+        scores.append(np.nanmax(film_energies(checkpoint.model, pixels, actions, steps)))
+        progress(len(scores), len(rows))
+    info = store.info
+    return _fitted(checkpoint, scores, info.renderer, info.policy, info.seed, info.steps, steps)
+
+
+def _fitted(
+    checkpoint: Checkpoint, scores: list[float], renderer: str, policy: str, seed: int, length: int, steps: int
+) -> Thresholds:
     return Thresholds(
         sha256=checkpoint.sha256,
         task=checkpoint.task,
-        renderer=env.camera.backend,
-        policy="play",
+        renderer=renderer,
+        policy=policy,
         seed=seed,
-        episodes=episodes,
+        episodes=len(scores),
         length=length,
         steps=steps,
         unusual=conformal(scores, UNUSUAL),

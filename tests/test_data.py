@@ -220,7 +220,7 @@ def test_the_library_s_own_description_is_not_needed(tmp_path: Path, content: st
 
 
 def test_a_missing_dataset(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no dataset at .*nothing; expected .*dataset.json; make one with"):
+    with pytest.raises(BadInput, match=r"no dataset at .*nothing; expected .*dataset.json; make one: "):
         EpisodeStore.open(tmp_path / "nothing")
 
 

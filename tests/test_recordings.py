@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import toy_checkpoint
+from toys import dot_store, toy_checkpoint
 
 import envs
-from planner import checkpoint
+from planner import checkpoint, surprise
 from planner.actions import ActionSpec
 from planner.adapters.session import Session
 from planner.cli import _parse, main
@@ -263,13 +263,40 @@ def test_what_needs_a_simulator_says_so(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     toy_checkpoint(tmp_path / "arm", task="recorded/arm")
-    for words in ("evaluate", "plan recorded/arm --goal goal.png", "check", "collect", "surprise recorded/arm --fit"):
+    for words in ("evaluate", "plan recorded/arm --goal goal.png", "check", "collect"):
         words = words if " " in words else f"{words} recorded/arm"
         given = "" if words.split()[0] in ("check", "collect") else " --checkpoint arm"
-        assert "recorded/arm has no simulator; train, serve and surprise need none" in say(words + given, capsys), words
+        assert "recorded/arm has no simulator; train, rehearse, serve and surprise need none" in say(
+            words + given, capsys
+        ), words
     assert "no dataset at data/recorded-arm" in say("train recorded/arm", capsys)
     assert "no dataset at data/recorded-arm" in say("pretrain recorded/arm", capsys)
     assert "unknown task" in say("train recorded/", capsys)
+
+
+def test_a_monitor_learns_what_is_ordinary_from_rows_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last ones: in the others every picture is the same here, and energies would be nearly none."""
+    monkeypatch.chdir(tmp_path)
+    loaded = checkpoint.load(toy_checkpoint(tmp_path / "arm", task="recorded/arm"))
+    facts: dict[str, Any] = {"task": "recorded/arm", "renderer": "camera", "policy": "recordings 123", "steps": 15}
+    store = dot_store(tmp_path / "data/recorded-arm", episodes=120, **facts)
+    for row in range(21):
+        store.write(row, np.zeros((16, 32, 32, 3), np.uint8), np.zeros((15, 2)), np.zeros((16, 3)))
+    main(["surprise", "recorded/arm", "--fit", "--checkpoint", "arm", "--held-out", "0.825"])
+    found = surprise.load(tmp_path / "arm", loaded.sha256)
+    assert (found.episodes, found.length, found.renderer, found.policy) == (99, 15, "camera", "recordings 123")
+    films = [[store.data[key][row].numpy() for key in ("pixels", "actions")] for row in range(21, 120)]
+    greatest = sorted(np.nanmax(surprise.film_energies(loaded.model, *film, 2)) for film in films)
+    assert found.impossible == greatest[98] and found.unusual == greatest[94]
+    main(["surprise", "data/recorded-arm", "--checkpoint", "arm"])
+    assert "1 normal" in capsys.readouterr().out
+    fit = "surprise recorded/arm --fit --checkpoint arm"
+    assert "expected at least 99 for a rate of 0.01; got 6" in say(fit, capsys)
+    assert "held_out is off; expected above 0 and below 1; got 2" in say(f"{fit} --held-out 2", capsys)
+    assert "--length is not read with --fit of recordings; leave it out" in say(f"{fit} --length 9", capsys)
+    assert "--held-out is not read with --fit; leave it out" in say("surprise TwoRoom --fit --held-out 0.5", capsys)
 
 
 def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

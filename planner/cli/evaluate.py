@@ -16,7 +16,7 @@ import tyro
 from ..errors import BadInput, check_seed
 from ..settings import PlannerConfig, TrainConfig
 from ..tasks import folder_name, load_envs
-from .shared import Task, console, cores, load
+from .shared import Task, check_share, console, cores, load
 
 if TYPE_CHECKING:
     from ..evaluate.run import Outcome, Progress
@@ -193,20 +193,18 @@ class Rehearse:
 
         from ..data import EpisodeStore, write_atomically
         from ..evaluate import rehearsal
-        from ..training import check_datasets
         from ..versions import commit, versions
 
         check_seed("rehearse", self.seed)
         for name in ("windows", "threads"):
             if (value := getattr(self, name)) < 1:
                 raise BadInput(f"rehearse: {name} is off", expected="at least 1", got=str(value))
-        if not 0 < self.held_out < 1:
-            raise BadInput("rehearse: held_out is off", expected="above 0 and below 1", got=str(self.held_out))
+        check_share("rehearse", self.held_out)
         torch.set_num_threads(self.threads)
         loaded = load(self.task, self.checkpoint)
         model, store = loaded.model, EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
         store.verify(self.task)
-        check_datasets([store], model)
+        store.check_fits(model.config.image_size, model.action)
         rehearsal.check_length(store, model, self.steps)
         windows = rehearsal.held_out_windows(store, model.history + self.steps, self.held_out)
         ahead = rehearsal.errors(model, windows, self.windows)

@@ -9,8 +9,9 @@ from typing import Annotated
 import tyro
 
 from ..errors import BadInput, check_seed
-from ..tasks import load_envs
-from .shared import Task, bar, console, cores, load
+from ..settings import TrainConfig
+from ..tasks import folder_name, is_recorded, load_envs
+from .shared import Task, bar, check_share, console, cores, load
 
 
 @dataclass(frozen=True)
@@ -135,30 +136,51 @@ class Surprise:
     """Model steps that predictions look ahead."""
     seed: int = 0
     """Of the episodes to fit on."""
+    data: Path | None = None
+    """Dataset to fit on, of what has no simulator; data/TASK by default."""
+    held_out: float = TrainConfig.held_out
+    """Share of its last rows, which training held out."""
     out: Path = Path("runs/surprise")
     """Folder for energy.png and energy.json."""
 
     def run(self) -> None:
-        from .. import surprise
-
         for name in ("episodes", "length", "steps"):
             if (value := getattr(self, name)) < 1:
                 raise BadInput(f"surprise: {name} is off", expected="at least 1", got=str(value))
         check_seed("surprise", self.seed)
-        unread = ("episode", "task", "out") if self.fit else ("episodes", "length", "steps", "seed")
-        if given := [name for name in unread if getattr(self, name) != getattr(type(self), name)]:
-            which, do = ("with", "leave it out") if self.fit else ("without", "leave it out, or add --fit TASK")
-            raise BadInput(f"surprise: --{given[0]} is not read {which} --fit", do=do)
-        if not self.fit:
+        self._check_read()
+        if self.fit:
+            self._fit()
+        else:
             self._score()
-            return
+
+    def _check_read(self) -> None:
+        """Raises `BadInput` for an option that is not read."""
+        played, recorded = ("episodes", "length", "steps", "seed"), ("data", "held_out", "steps")
+        read = (recorded if is_recorded(self.clip) else played) if self.fit else ("episode", "task", "out")
+        optional = dict.fromkeys((*played, *recorded, "episode", "task", "out"))
+        if given := [n for n in optional if n not in read and getattr(self, n) != getattr(type(self), n)]:
+            where = "without --fit" if not self.fit else f"with --fit{' of recordings' if read is recorded else ''}"
+            do = "leave it out" if self.fit else "leave it out, or add --fit TASK"
+            raise BadInput(f"surprise: --{given[0].replace('_', '-')} is not read {where}", do=do)
+
+    def _fit(self) -> None:
         from .. import checkpoint as checkpoints
+        from .. import surprise
+        from ..data import EpisodeStore
 
         loaded, folder = load(self.clip, self.checkpoint), checkpoints.find(self.clip, self.checkpoint)
-        env = load_envs().make(self.clip, loaded.model.config.image_size)
-        options = {name: getattr(self, name) for name in ("episodes", "length", "steps", "seed")}
-        with bar(f"playing {self.clip}") as advance:
-            found = surprise.fit(loaded, env, **options, progress=advance)
+        if is_recorded(self.clip):
+            check_share("surprise", self.held_out)
+            store = EpisodeStore.open(self.data or Path("data") / folder_name(self.clip))
+            store.verify(self.clip)
+            with bar(f"looking at {self.clip}") as advance:
+                found = surprise.fit_rows(loaded, store, self.held_out, steps=self.steps, progress=advance)
+        else:
+            env = load_envs().make(self.clip, loaded.model.config.image_size)
+            options = {name: getattr(self, name) for name in ("episodes", "length", "steps", "seed")}
+            with bar(f"playing {self.clip}") as advance:
+                found = surprise.fit(loaded, env, **options, progress=advance)
         surprise.save(folder, found)
         console.print(f"{folder / surprise.FILE}: unusual above {found.unusual:.3g}, impossible {found.impossible:.3g}")
 

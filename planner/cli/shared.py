@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import tyro
 from rich.console import Console
 
+from ..errors import BadInput
 from ..tasks import is_recorded, load_envs
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ def check_task(task: str) -> None:
     """Raises `BadInput` if there is no such task, be it one that there are but recordings of."""
     if not is_recorded(task):
         load_envs().check_task(task)
+
+
+def check_share(command: str, held_out: float) -> None:
+    """Raises `BadInput` unless it is a share of rows that leaves some on either side."""
+    if not 0 < held_out < 1:
+        raise BadInput(f"{command}: held_out is off", expected="above 0 and below 1", got=str(held_out))
 
 
 def cores() -> int:

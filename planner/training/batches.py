@@ -142,8 +142,7 @@ def check_size(store: EpisodeStore, shape: JEPAConfig) -> None:
 def check_datasets(stores: Sequence[EpisodeStore], model: JEPA) -> None:
     """Raises `BadInput` where a dataset's size of pictures or actions (bounds, units, block) are not the model's."""
     for store in stores:
-        if (got := (store.info.size, store.info.action_spec)) != (want := (model.config.image_size, model.action)):
-            raise BadInput(f"dataset {store.path} does not fit the model", expected=str(want), got=str(got))
+        store.check_fits(model.config.image_size, model.action)
 
 
 def _check_apart(stores: Sequence[EpisodeStore]) -> None:
