@@ -54,7 +54,9 @@ def check_task(task: str) -> None:
         raise BadInput(f"{task} has no simulator", do=do)
     guess = meant(task)
     if task not in TASKS and task not in ADAPTERS and (guess or not is_own(task)):
-        known = " or ".join([*TASKS, *ADAPTERS, "module:Class of your own"])
+        known = " or ".join(
+            [*TASKS, *ADAPTERS, "module:Class of your own", "recorded/NAME of letters, digits, _ and -"]
+        )
         raise BadInput("unknown task", expected=known, got=repr(task), do=f"did you mean {guess}?" if guess else "")
 
 

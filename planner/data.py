@@ -27,6 +27,10 @@ from .symmetry import Symmetry
 
 FORMAT = 1
 KEYS = ("pixels", "actions", "state")
+CAMERA = "camera"
+"""What stands in place of a rendering backend where pictures were brought along."""
+CAMERA_NOISE = 16
+"""Levels of 255 that a camera's pictures may differ by with nothing changed."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class EpisodeStore:
                     f"dataset {path} is damaged: {file.name}",
                     expected=f"{size} bytes",
                     got=str(found),
-                    do="collect it again",
+                    do="remove it, and make it again",
                 )
             # `dataset.json` says all there is to know; TensorDict's own meta.json, which may be damaged, is not read.
             data[key] = MemoryMappedTensor.from_filename(file, dtype, torch.Size(shape))
@@ -182,13 +186,13 @@ class EpisodeStore:
                 f"dataset {self.path} is not complete",
                 expected=f"{self.info.episodes} episodes",
                 got=str(self.info.episodes - len(rows)),
-                do="run the same `jepa-mpc collect` again: it goes on where it stopped",
+                do="run the same command that began it again: it goes on where it stopped",
             )
         arrays = {key: self.data[key].numpy() for key in KEYS}
         checksums = self.data["checksum"].tolist()
         for row in range(self.info.episodes):
             if _checksum(*(arrays[key][row] for key in KEYS)) != checksums[row]:
-                raise BadInput(f"dataset {self.path}: episode {row} was altered", do="collect it again")
+                raise BadInput(f"dataset {self.path}: episode {row} was altered", do="remove it, and make it again")
         if task not in (None, self.info.task):
             raise BadInput(f"dataset {self.path} is of another task", expected=str(task), got=self.info.task)
 
@@ -213,7 +217,11 @@ def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
 def _read_info(path: Path) -> DatasetInfo:
     file = path / "dataset.json"
     if not file.is_file():
-        raise BadInput(f"no dataset at {path}", expected=str(file), do="make one: `jepa-mpc collect TASK`, or `import`")
+        raise BadInput(
+            f"no dataset at {path}",
+            expected=str(file),
+            do="make one: `jepa-mpc collect`, or `import` where others recorded it",
+        )
     try:
         raw = json.loads(file.read_text())
         known = {field.name for field in fields(DatasetInfo)}
@@ -232,7 +240,7 @@ def _read_info(path: Path) -> DatasetInfo:
     except BadInput as error:
         raise BadInput(f"dataset {path}: {error}") from error
     except (json.JSONDecodeError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} is damaged", got=str(error), do="collect the dataset again") from error
+        raise BadInput(f"{file} is damaged", got=str(error), do="make the dataset again") from error
 
 
 def _checksum(*arrays: np.ndarray) -> int:
@@ -287,7 +295,7 @@ class Windows:
                 "windows are longer than the episodes", expected=f"at most {store.info.steps} steps", got=str(span)
             )
         if not len(rows):
-            raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="collect more")
+            raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="make more")
         self.starts = store.info.steps - span + 1
         # Flat views: gathering rows of a flat memory map is twenty times faster than indexing it in four dimensions.
         self.looks = store.data["pixels"].flatten(0, 1) if latents is None else latents
@@ -372,12 +380,17 @@ class Windows:
         return row, torch.where(chosen, window % self.starts, start)
 
     def _changes(self, store: EpisodeStore) -> Tensor:
-        """Share of pixels that differ between the first and the last frame of every window, `[rows x starts]`."""
+        """Share of pixels that differ between the first and the last frame of every window, `[rows x starts]`.
+
+        Of a camera's pictures, which are never twice the same, those count that differ by more than `CAMERA_NOISE`.
+        """
         pixels, last = store.data["pixels"], self.info.steps + 1 - self.starts
         changes = torch.empty(len(self.rows), self.starts, dtype=torch.float64)
         for i, row in enumerate(self.rows.tolist()):
             episode = pixels[row]
-            differs = (episode[: self.starts] != episode[last:]).flatten(1)
+            before, after = episode[: self.starts], episode[last:]
+            noise = CAMERA_NOISE if self.info.renderer == CAMERA else 0
+            differs = (torch.maximum(before, after) - torch.minimum(before, after) > noise).flatten(1)
             changes[i] = differs.double().mean(1)
         return changes.flatten()
 

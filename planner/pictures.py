@@ -37,7 +37,8 @@ def decode(data: bytes, size: int, larger: bool = False) -> np.ndarray:
     bare = len(data) == size * size * 3
     if bare and not data.startswith(FILES):
         return _rows(data, size)
-    expected = f"an image file of {size} x {size} pixels, or {size * size * 3} bytes of RGB"
+    kind = "at least " if larger else ""
+    expected = f"an image file of {kind}{size} x {size} pixels, or {size * size * 3} bytes of RGB"
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
@@ -50,7 +51,9 @@ def decode(data: bytes, size: int, larger: bool = False) -> np.ndarray:
             return _rows(data, size)
         raise BadInput("the picture cannot be read", expected=expected, got=f"{len(data)} bytes") from None
     got = f"{width} x {height} pixels"
-    raise BadInput("the picture has another size", expected=expected, got=got, do="crop and scale it first")
+    raise BadInput(
+        "the picture has another size", expected=expected, got=got, do="crop and scale it first, or serve with --fit"
+    )
 
 
 def colours(image: Image.Image, what: str) -> np.ndarray:

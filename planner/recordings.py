@@ -2,11 +2,11 @@
 
 An `.npz` file holds one episode, or several, one after the other:
 
-- `pixels` or `observations`, uint8 `[N, h, w, 3]`: what the camera saw, at equal intervals.
+- `pixels` or `observations`, uint8 `[N, h, w, 3]`: what the camera saw, at equal intervals, red first.
 - `actions`, `[N, a]`, or `[N - 1, a]` where it is one episode: what was then done, in the robot's own units. The action
   at an episode's last frame leads to nothing that was seen, and is not read.
-- `terminals`, `[N]`, true at the last frame of each episode; without it the file is one. So D4RL's and OGBench's files
-  are read as they are.
+- `terminals` or `timeouts`, `[N]`, true at the last frame of each episode; without either the file is one. So OGBench's
+  visual datasets are read as they are.
 - `state`, `[N, n]`: physical quantities, for probes alone; may be left out.
 
 Pictures are read one by one, so that a file may be larger than memory.
@@ -18,26 +18,31 @@ import hashlib
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from .actions import ActionSpec
-from .data import DatasetInfo, EpisodeStore
+from .data import CAMERA, DatasetInfo, EpisodeStore
 from .errors import BadInput
 from .pictures import fit
 from .versions import versions
 
-CAMERA = "camera"
-"""What stands in place of a rendering backend where pictures were brought along."""
 PICTURES = ("pixels", "observations")
+ENDS = ("terminals", "timeouts")
+OTHER_ENDS = ("dones", "done", "truncations", "truncateds", "is_last", "is_terminal", "episode_ends", "masks")
+"""What says elsewhere where episodes end, in ways of its own: without it they would run into each other."""
+ARRAYS = "an .npz file with pixels and actions"
 DAMAGED = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What numpy lets through of a file that is empty, torn, or packed or locked in a way that it does not know."""
+LEAST, MOST = 6, 20
+"""Model steps of a row, where nothing else is said: what training and `rehearse` look at once, and what is plenty."""
 
 
 @dataclass(frozen=True)
@@ -47,74 +52,103 @@ class Take:
     Attributes:
         path: the file that they lie in.
         first: number of the first frame there.
-        actions: `[L, a]`, float32.
-        state: `[L + 1, n]`, float32; n is 0 where none was recorded.
+        actions: `[L, a]`, float32, L >= 1.
+        state: `[L + 1, n]`, float32; n is 0 where none was read.
+        side: the smaller side of its pictures, pixels.
+        sum: checksum of all pictures of the file.
     """
 
     path: Path
     first: int
     actions: np.ndarray
     state: np.ndarray
+    side: int
+    sum: int
 
     def pieces(self, steps: int) -> list[Take]:
-        """As many of `steps` actions as fit, one after the other; neighbours share a frame."""
+        """As many of `steps` actions as fit, one after the other, without a frame in common."""
         return [
-            Take(self.path, self.first + at, self.actions[at : at + steps], self.state[at : at + steps + 1])
-            for at in range(0, len(self.actions) - steps + 1, steps)
+            replace(
+                self,
+                first=self.first + at,
+                actions=self.actions[at : at + steps],
+                state=self.state[at : at + steps + 1],
+            )
+            for at in range(0, len(self.actions) - steps + 1, steps + 1)
         ]
 
+    def pictures(self) -> Iterator[np.ndarray]:
+        """Its frames, one after the other, uint8 `[h, w, 3]`."""
+        return islice(_frames(self.path), self.first, self.first + len(self.actions) + 1)
 
-def takes(path: Path) -> list[Take]:
-    """The episodes of a file; its pictures are not read yet.
+
+def takes(path: Path, state: bool = False) -> list[Take]:
+    """The episodes of a file that have an action; its pictures are not read yet, nor is its state unless asked for.
 
     Raises:
         BadInput: where the file is missing or damaged, or its arrays are not as the module says.
     """
     with _reading(path):
-        with zipfile.ZipFile(path) as archive, _pictures(archive) as file:
-            shape, dtype = _header(file)
+        with zipfile.ZipFile(path) as archive:
+            crc = archive.getinfo(_pictures(path, archive)).CRC
+            with archive.open(_pictures(path, archive)) as file:
+                shape, dtype = _header(file)
         with np.load(path, allow_pickle=False) as arrays:
-            actions, state, ends = (arrays.get(key) for key in ("actions", "state", "terminals"))
+            names = set(arrays)
+            wanted = ("actions", *ENDS, *(["state"] if state else []))
+            found = {key: arrays[key] for key in wanted if key in names}
     if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or min(shape) < 1:
-        raise BadInput(f"{path}: pictures are off", expected="uint8 [N, h, w, 3]", got=f"{dtype} {list(shape)}")
-    frames = shape[0]
-    lasts = [frames - 1] if ends is None else _lasts(path, ends, frames)
-    actions = _numbers(path, "actions", actions, (frames, frames - 1) if ends is None else (frames,))
-    state = np.empty((frames, 0), np.float32) if state is None else _numbers(path, "state", state, (frames,))
-    firsts = [0, *(last + 1 for last in lasts)]
-    return [
-        Take(path, first, actions[first:last], state[first : last + 1])
+        do = "save them as bytes, height before width before red, green and blue"
+        got = f"{dtype} {list(shape)}"
+        raise BadInput(f"{path}: pictures are off", expected="uint8 [N, h, w, 3]", got=got, do=do)
+    if strange := [name for name in OTHER_ENDS if name in names and not names & set(ENDS)]:
+        do = "add terminals, true at the last frame of each episode"
+        raise BadInput(f"{path}: where episodes end is not clear", expected=" or ".join(ENDS), got=strange[0], do=do)
+    frames, ends = shape[0], [_ends(path, key, found[key], shape[0]) for key in ENDS if key in found]
+    lasts = sorted({*np.flatnonzero(np.any(ends, 0)).tolist(), frames - 1}) if ends else [frames - 1]
+    actions = _numbers(path, "actions", found, (frames,) if ends else (frames, frames - 1))
+    known = _numbers(path, "state", found, (frames,)) if state else np.empty((frames, 0), np.float32)
+    firsts, side = [0, *(last + 1 for last in lasts)], min(shape[1:3])
+    whole = [
+        Take(path, first, actions[first:last], known[first : last + 1], side, crc)
         for first, last in zip(firsts, lasts, strict=False)
     ]
+    if not (moving := [take for take in whole if len(take.actions)]):
+        expected = "two frames of an episode at least"
+        raise BadInput(f"{path}: nothing was done", expected=expected, got=f"{frames} frames")
+    return moving
 
 
 def bounds(found: Sequence[Take]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The least and the greatest of each action that was recorded: a planner within them does what was done before.
+    """The least and the greatest of each action that was recorded, each by itself.
 
     Raises:
         BadInput: where files differ in how many actions they have, or one is the same throughout.
     """
     _check_alike(found)
     low, high = (
-        tuple(float(value) for value in pick([pick(take.actions, 0) for take in found if len(take.actions)], 0))
-        for pick in (np.min, np.max)
+        tuple(float(value) for value in pick([pick(take.actions, 0) for take in found], 0)) for pick in (np.min, np.max)
     )
     if still := [str(i) for i in range(len(low)) if low[i] == high[i]]:
-        do = "leave it out of the files, or give bounds"
+        do = "leave it out of the files, or give --low and --high"
         raise BadInput(f"import: action {still[0]} never changes", got=f"{low[int(still[0])]:g} throughout", do=do)
     return low, high
 
 
-def best_length(found: Sequence[Take]) -> int:
-    """Of 40 to 100 steps, or up to those of the longest episode, the length that keeps most; of equal ones the longest.
+def best_length(found: Sequence[Take], block: int) -> int:
+    """Of `LEAST` to `MOST` model steps the environment steps that keep most; of equal ones the most.
 
-    Training asks for some 30 steps a window, and draws them anywhere in a row.
+    Raises:
+        BadInput: where no episode is as long as that.
     """
     _check_alike(found)
     lengths = np.array([len(take.actions) for take in found])
-    longest = max(int(lengths.max()), 1)
-    tried = range(min(40, longest), min(100, longest) + 1)
-    return max(tried, key=lambda steps: (int((lengths // steps * steps).sum()), steps))
+    if (least := LEAST * block) > (longest := int(lengths.max())):
+        do = "give a smaller --block, or --steps and train with a smaller --training.horizon"
+        expected, got = f"{least} steps, {LEAST} blocks of {block}", f"at most {longest}"
+        raise BadInput("import: episodes are too short", expected=expected, got=got, do=do)
+    tried = range(least, min(MOST * block, longest) + 1)
+    return max(tried, key=lambda steps: (int(((lengths + 1) // (steps + 1) * steps).sum()), steps))
 
 
 def gather(
@@ -142,13 +176,11 @@ def gather(
 
     Raises:
         BadInput: where actions are beyond their bounds, nothing is long enough, pictures are smaller than `size`, a
-            file is damaged, or `path` holds another dataset.
+            file is damaged or was given twice, or `path` holds another dataset.
     """
     _check_alike(found)
     for take in found:
-        if take.actions.shape[1] != spec.env_dim or not spec.admits(take.actions):
-            got = " and ".join(str([round(float(v), 4) for v in pick(take.actions, 0)]) for pick in (np.min, np.max))
-            raise BadInput(f"{take.path}: actions are out of bounds", expected=f"{spec.low} and {spec.high}", got=got)
+        _check_fits(take, spec, size)
     pieces = [piece for take in found for piece in take.pieces(steps)]
     if not pieces:
         got = f"at most {max(len(take.actions) for take in found)} steps"
@@ -170,8 +202,9 @@ def _described(
         expected, got = f"{len(state)} quantities, as there are names", str(width)
         raise BadInput(f"{pieces[0].path}: state is off", expected=expected, got=got)
     digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(np.ascontiguousarray(piece.actions).tobytes())
+    for piece in pieces:  # whatever of it is another, training has to begin anew
+        digest.update(repr((piece.sum, piece.first)).encode())
+        digest.update(np.ascontiguousarray(piece.actions).tobytes() + np.ascontiguousarray(piece.state).tobytes())
     return DatasetInfo(
         task=task,
         episodes=len(pieces),
@@ -193,19 +226,20 @@ def _described(
 def _filmed(pieces: Sequence[Take], size: int) -> Iterator[np.ndarray]:
     """Pictures of each piece, uint8 `[L + 1, size, size, 3]`; a file is read once, from front to back."""
     for path, group in groupby(pieces, key=lambda piece: piece.path):
-        frames, read, frame = _frames(path), 0, np.empty(0)
+        frames, read = _frames(path), 0
         for piece in group:
             pixels = np.empty((len(piece.actions) + 1, size, size, 3), np.uint8)
-            for number, picture in enumerate(pixels, piece.first):
-                while read <= number:  # the frame that two pieces share was read before
-                    frame, read = next(frames), read + 1
+            wanted = islice(frames, piece.first - read, piece.first - read + len(pixels))
+            for picture, frame in zip(pixels, wanted, strict=True):
                 picture[:] = fit(frame, size)
+            read = piece.first + len(pixels)
             yield pixels
+        deque(frames, 0)  # at its end the file's checksum is looked at
 
 
 def _frames(path: Path) -> Iterator[np.ndarray]:
     """The pictures of a file, one after the other, uint8 `[h, w, 3]`."""
-    with _reading(path), zipfile.ZipFile(path) as archive, _pictures(archive) as file:
+    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(_pictures(path, archive)) as file:
         (frames, *shape), _ = _header(file)
         for _ in range(frames):
             data = file.read(math.prod(shape))
@@ -218,21 +252,22 @@ def _frames(path: Path) -> Iterator[np.ndarray]:
 def _reading(path: Path) -> Iterator[None]:
     """Makes what a bad file raises a `BadInput`."""
     if not path.is_file():
-        raise BadInput(f"no recording at {path}", expected="an .npz file with pixels and actions")
+        raise BadInput(f"no recording at {path}", expected=ARRAYS)
     try:
         yield
     except BadInput:
         raise
     except (KeyError, OSError, ValueError, TypeError, AttributeError, *DAMAGED) as error:
-        expected = "an .npz file with pixels and actions"
-        raise BadInput(f"{path} is no recording", expected=expected, got=str(error)) from None
+        raise BadInput(f"{path} is no recording", expected=ARRAYS, got=str(error)) from None
 
 
-def _pictures(archive: zipfile.ZipFile) -> IO[bytes]:
-    """The open member of a file that holds its pictures."""
-    names = set(archive.namelist())
-    name = next((name for name in PICTURES if f"{name}.npy" in names), PICTURES[0])
-    return archive.open(f"{name}.npy")
+def _pictures(path: Path, archive: zipfile.ZipFile) -> str:
+    """The member that holds a file's pictures."""
+    names = archive.namelist()
+    if (found := next((name for name in PICTURES if f"{name}.npy" in names), None)) is None:
+        got = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
+        raise BadInput(f"{path} has no pictures", expected=" or ".join(PICTURES), got=got)
+    return f"{found}.npy"
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
@@ -241,36 +276,61 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, turned, dtype = read(file)
     if turned:
-        raise ValueError("its pictures lie in Fortran's order")
+        raise ValueError("pictures in Fortran's order; save np.ascontiguousarray of them")
     return shape, dtype
 
 
-def _lasts(path: Path, ends: np.ndarray, frames: int) -> list[int]:
-    """Numbers of the last frame of every episode; the file's last frame ends one, whatever it says."""
-    if ends.shape != (frames,) or ends.dtype.kind not in "bfiu":
-        got = f"{ends.dtype} {list(ends.shape)}"
-        raise BadInput(f"{path}: terminals are off", expected=f"[{frames}], true or false", got=got)
-    return sorted({*np.flatnonzero(ends).tolist(), frames - 1})
+def _ends(path: Path, name: str, found: np.ndarray, frames: int) -> np.ndarray:
+    """Whether each frame ends an episode, bool `[N]`."""
+    if found.shape != (frames,) or found.dtype.kind not in "bfiu":
+        got = f"{found.dtype} {list(found.shape)}"
+        raise BadInput(f"{path}: {name} are off", expected=f"[{frames}], true or false", got=got)
+    return found.astype(bool)
 
 
-def _numbers(path: Path, name: str, found: np.ndarray | None, lengths: tuple[int, ...]) -> np.ndarray:
-    """`found` as float32, a row a frame; `BadInput` if it is missing, or of another shape, or not finite."""
-    if found is None:
-        raise BadInput(f"{path} has no {name}", expected="pixels and actions")
+def _numbers(path: Path, name: str, arrays: Mapping[str, np.ndarray], lengths: tuple[int, ...]) -> np.ndarray:
+    """An array as float32, a row a frame; `BadInput` if it is missing, or of another shape, or not finite."""
+    if (found := arrays.get(name)) is None:
+        raise BadInput(f"{path} has no {name}", expected=ARRAYS)
     if found.ndim != 2 or len(found) not in lengths or not found.shape[1]:
-        expected = f"[{' or '.join(str(length) for length in lengths)}, at least 1]"
-        raise BadInput(f"{path}: {name} are off", expected=expected, got=str(list(found.shape)))
-    if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
-        raise BadInput(f"{path}: {name} are off", expected="finite numbers", got=str(found.dtype))
-    return found.astype(np.float32)
+        expected, got = f"[{' or '.join(str(length) for length in lengths)}, at least 1]", str(list(found.shape))
+        do = f"save {name}[:, None]" if found.ndim == 1 else ""
+        raise BadInput(f"{path}: {name} are off", expected=expected, got=got, do=do)
+    if found.dtype.kind not in "fiu":
+        raise BadInput(f"{path}: {name} are off", expected="numbers", got=str(found.dtype))
+    with np.errstate(over="ignore"):
+        numbers = found.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise BadInput(f"{path}: {name} are off", expected="finite numbers", got="NaN or inf")
+    return numbers
 
 
 def _check_alike(found: Sequence[Take]) -> None:
-    """Raises `BadInput` where there are none, or they differ in how many actions or quantities they have."""
+    """Raises `BadInput` where there are none, one is there twice, or they differ in how many actions they have."""
     if not found:
-        raise BadInput("import: no files", expected="one .npz file at least")
+        raise BadInput("import: no files", expected="one .npz file at least", do="name them before the options")
+    seen: dict[tuple[Path, int], Take] = {}
+    for take in found:
+        if (key := (take.path.resolve(), take.first)) in seen:
+            raise BadInput(f"import: {take.path} is there twice", do="name it once")
+        seen[key] = take
     shapes = {(take.actions.shape[1], take.state.shape[1]): take.path for take in found}
     if len(shapes) > 1:
         (one, first), (other, second) = list(shapes.items())[:2]
         expected, got = (f"{a} actions and {n} of state in {path}" for (a, n), path in ((one, first), (other, second)))
         raise BadInput("import: files differ", expected=expected, got=got)
+
+
+def _check_fits(take: Take, spec: ActionSpec, size: int) -> None:
+    """Raises `BadInput` for actions that are others than `spec` says, or beyond its bounds, and for small pictures."""
+    if (got := take.actions.shape[1]) != spec.env_dim:
+        expected = f"{spec.env_dim}, as there are bounds"
+        raise BadInput(f"{take.path}: number of actions is off", expected=expected, got=str(got))
+    if not spec.admits(take.actions):
+        ends = (str([round(float(v), 4) for v in pick(take.actions, 0)]) for pick in (np.min, np.max))
+        expected = f"{list(spec.low)} to {list(spec.high)}"
+        raise BadInput(f"{take.path}: actions are out of bounds", expected=expected, got=" to ".join(ends))
+    if take.side < size:
+        do = f"give --size {take.side // 16 * 16}" if take.side >= 16 else ""
+        got = str(take.side)
+        raise BadInput(f"{take.path}: pictures are too small", expected=f"{size} pixels a side", got=got, do=do)

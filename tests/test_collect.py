@@ -160,7 +160,7 @@ def test_killed_at_the_worst_moment(tmp_path: Path, whole: EpisodeStore) -> None
     store = EpisodeStore.open(tmp_path)
     assert store.data["pixels"][2].any(), "the third episode was to be half there"
     assert store.missing() == [2, 3, 4]
-    with pytest.raises(BadInput, match="run the same `jepa-mpc collect` again"):
+    with pytest.raises(BadInput, match="run the same command that began it"):
         store.verify()
     collect("TwoRoom", tmp_path, **HOW)
     assert same(store, whole)

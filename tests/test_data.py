@@ -175,7 +175,7 @@ def test_one_flipped_byte_is_found(tmp_path: Path, key: str) -> None:
     file = tmp_path / "episodes" / f"{key}.memmap"
     flip_byte(file, file.stat().st_size // 2)
     store = EpisodeStore.open(tmp_path)
-    with pytest.raises(BadInput, match=r"episode 3 was altered.*collect it again") as caught:
+    with pytest.raises(BadInput, match=r"episode 3 was altered.*make it again") as caught:
         store.verify()
     assert str(tmp_path) in str(caught.value)
 
@@ -186,7 +186,7 @@ def test_an_unfinished_dataset_is_refused_and_says_what_to_do(tmp_path: Path) ->
     for row in (0, 2):
         store.write(row, *dot_episode(store.info, row))
     assert EpisodeStore.open(tmp_path).missing() == [1, 3, 4, 5]
-    with pytest.raises(BadInput, match=r"not complete; expected 6 episodes; got 2; run the same `jepa-mpc collect`"):
+    with pytest.raises(BadInput, match=r"not complete; expected 6 episodes; got 2; run the same command"):
         store.verify()
 
 

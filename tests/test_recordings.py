@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import dot_store, toy_checkpoint
+from toys import MIRROR, dot_store, toy_checkpoint
 
 import envs
 from planner import checkpoint, surprise
 from planner.actions import ActionSpec
 from planner.adapters.session import Session
 from planner.cli import _parse, main
-from planner.data import EpisodeStore
+from planner.data import EpisodeStore, Windows
 from planner.errors import BadInput
 from planner.guard import Limits
 from planner.pictures import fit, png
@@ -40,9 +41,15 @@ def moves(actions: int, first: int = 0) -> np.ndarray:
     return np.arange(first, first + actions)[:, None] / 256.0
 
 
+def take(actions: Any, path: str = "a.npz", first: int = 0) -> Take:
+    """An episode of these actions, `[L, a]`."""
+    done = np.array(actions, np.float32)
+    return Take(Path(path), first, done, np.empty((len(done) + 1, 0), np.float32), 16, 0)
+
+
 def gathered(tmp_path: Path, *files: Path, steps: int = 4, **changes: Any) -> EpisodeStore:
     """A dataset of them."""
-    found = [take for file in files for take in takes(file)]
+    found = [take for file in files for take in takes(file, state="state" in changes)]
     return gather("recorded/arm", found, tmp_path / "data", SPEC, steps=steps, size=16, **changes)
 
 
@@ -58,24 +65,30 @@ def assert_aligned(store: EpisodeStore, firsts: list[int]) -> None:
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("actions", [9, 10])
-def test_an_episode_is_cut_into_pieces_that_share_a_frame(tmp_path: Path, save: Any, actions: int) -> None:
-    """With as many actions as frames the last one leads nowhere."""
+def test_an_episode_is_cut_into_pieces(tmp_path: Path, save: Any, actions: int) -> None:
+    """Without a frame in common. With as many actions as frames the last one leads nowhere."""
     save(tmp_path / "one.npz", pixels=film(10), actions=moves(actions))
-    assert_aligned(gathered(tmp_path, tmp_path / "one.npz"), [0, 4])
+    assert_aligned(gathered(tmp_path, tmp_path / "one.npz"), [0, 5])
 
 
-def test_no_piece_crosses_from_one_episode_into_the_next(tmp_path: Path) -> None:
-    """As D4RL's and OGBench's files are laid out: frames 0 to 4, 5 to 7, which are too few, 8 to 17, and 18 and 19."""
-    ends = np.zeros(20, bool)
-    ends[[4, 7, 17]] = True
-    np.savez(tmp_path / "many.npz", observations=film(20), actions=moves(20), terminals=ends)
-    assert [(take.first, len(take.actions)) for take in takes(tmp_path / "many.npz")] == [
-        (0, 4),
-        (5, 2),
-        (8, 9),
-        (18, 1),
-    ]
-    assert_aligned(gathered(tmp_path, tmp_path / "many.npz"), [0, 8, 12])
+@pytest.mark.parametrize("names", [("terminals", "terminals"), ("terminals", "timeouts"), ("timeouts", "timeouts")])
+def test_no_piece_crosses_from_one_episode_into_the_next(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Frames 0 to 4, 5 to 7, which are too few, 8 to 17, and 18 and 19, laid out as in OGBench's files. Where time ran
+    out it may say so apart from where the task was done: taken for one episode, the rows crossed."""
+    ends = {name: np.zeros(20, bool) for name in names}
+    ends[names[0]][[4, 17]] = ends[names[1]][7] = True
+    np.savez(tmp_path / "many.npz", observations=film(20), actions=moves(20), **ends)
+    found = takes(tmp_path / "many.npz")
+    assert [(one.first, len(one.actions)) for one in found] == [(0, 4), (5, 2), (8, 9), (18, 1)]
+    assert_aligned(gathered(tmp_path, tmp_path / "many.npz"), [0, 8, 13])
+
+
+def test_an_episode_of_one_frame_has_nothing_to_learn_from(tmp_path: Path) -> None:
+    np.savez(tmp_path / "some.npz", pixels=film(6), actions=moves(6), terminals=[1, 0, 0, 0, 0, 1])
+    assert_aligned(gathered(tmp_path, tmp_path / "some.npz"), [1])
+    np.savez(tmp_path / "none.npz", pixels=film(2), actions=moves(2), terminals=[1, 1])
+    with pytest.raises(BadInput, match="nothing was done; expected two frames of an episode at least; got 2 frames"):
+        takes(tmp_path / "none.npz")
 
 
 def test_files_follow_each_other_and_state_follows_its_frames(tmp_path: Path) -> None:
@@ -113,32 +126,76 @@ def test_what_was_interrupted_goes_on_and_other_recordings_are_refused(tmp_path:
     assert EpisodeStore.open(tmp_path / "data").missing() == [1]
     done = []
     store = gathered(tmp_path, tmp_path / "one.npz", progress=lambda *counts: done.append(counts))
-    assert_aligned(store, [0, 4])
+    assert_aligned(store, [0, 5])
     assert done == [(1, 2), (2, 2)]
-    np.savez(tmp_path / "two.npz", pixels=film(10), actions=moves(9, 3))
-    with pytest.raises(BadInput, match="was made with another policy"):
-        gathered(tmp_path, tmp_path / "two.npz")
+    for other in (
+        {"pixels": film(10), "actions": moves(9, 3)},
+        {"pixels": film(10, 1), "actions": moves(9)},  # as of colours the other way round: it said it was done
+        {"pixels": film(11), "actions": moves(11), "terminals": np.arange(11) % 10 == 0},
+    ):
+        np.savez(tmp_path / "two.npz", **other)  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match="was made with another policy"):
+            gathered(tmp_path, tmp_path / "two.npz")
 
 
-def test_bounds_are_what_was_recorded(tmp_path: Path) -> None:
-    one = Take(tmp_path, 0, np.array([[-0.5, 3.0], [0.25, 1.0]], np.float32), np.empty((3, 0)))
-    other = Take(tmp_path, 0, np.array([[-0.125, 8.0]], np.float32), np.empty((2, 0)))
-    assert bounds([one, Take(tmp_path, 9, np.empty((0, 2)), np.empty((1, 0))), other]) == ((-0.5, 1.0), (0.25, 8.0))
+def test_weights_of_other_bounds_are_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were saved under the new bounds, and would have had the robot do nine times what was meant."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("one.npz", pixels=film(62, size=32), actions=moves(61) - 0.1)
+    words = "import recorded/arm one.npz --steps 15 --size 32 --low -1 --high"
+    main([*words.split(), "1"])
+    main(f"train recorded/arm {SHORT} {SMALL}".split())
+    shutil.rmtree("data")
+    main([*words.split(), "9"])
+    with pytest.raises(SystemExit, match="2"):
+        main(f"train recorded/arm {SHORT} {SMALL}".split())
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows were of one frame all along the second time, or it was trained on and held out at once."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("one.npz", pixels=film(10), actions=moves(9))
+    with pytest.raises(BadInput, match="one.npz is there twice; name it once"):
+        gathered(tmp_path, Path("one.npz"), tmp_path / "one.npz")
+
+
+def test_bounds_are_what_was_recorded() -> None:
+    one, other = take([[-0.5, 3.0], [0.25, 1.0]]), take([[-0.125, 8.0]], "b.npz")
+    assert bounds([one, other]) == ((-0.5, 1.0), (0.25, 8.0))
     with pytest.raises(BadInput, match="action 1 never changes; got 8 throughout; leave it out"):
-        bounds([Take(tmp_path, 0, np.array([[0.0, 8.0], [1.0, 8.0]], np.float32), np.empty((3, 0)))])
+        bounds([take([[0.0, 8.0], [1.0, 8.0]])])
 
 
 @pytest.mark.parametrize(
-    ("lengths", "best"),
-    [([100, 300], 100), ([120, 60], 60), ([99, 99], 99), ([55, 51, 30], 51), ([12, 9], 12), ([0], 1)],
+    ("lengths", "block", "best"),
+    [
+        ([100, 300], 5, 99),
+        ([120, 60], 5, 59),
+        ([99, 99], 5, 99),
+        ([39] * 100 + [45], 5, 39),  # 45 of 3,945 steps were kept
+        ([90], 2, 29),
+        ([90] * 3, 10, 90),
+    ],
 )
-def test_rows_are_as_long_as_keeps_most(lengths: list[int], best: int) -> None:
-    found = [Take(Path(), 0, np.empty((n, 1), np.float32), np.empty((n + 1, 0), np.float32)) for n in lengths]
-    assert best_length(found) == best
+def test_rows_are_as_long_as_keeps_most(lengths: list[int], block: int, best: int) -> None:
+    found = [take(np.zeros((n, 1)), f"{k}.npz") for k, n in enumerate(lengths)]
+    assert best_length(found, block) == best
+
+
+def test_episodes_that_training_cannot_use_are_refused() -> None:
+    """They were imported, and training then asked for longer ones."""
+    with pytest.raises(BadInput, match="too short; expected 240 steps, 6 blocks of 40; got at most 90; give a smaller"):
+        best_length([take(np.zeros((90, 1)))], 40)
 
 
 BAD = {
-    "no files": ({}, "is no recording"),
+    "no arrays": ({}, "has no pictures; expected pixels or observations; got nothing"),
+    "other names": ({"frames": film(5)}, "expected pixels or observations; got frames"),
+    "other ends": (
+        {"pixels": film(5), "actions": moves(5), "dones": [0, 0, 1, 0, 1]},
+        "expected terminals or timeouts; got dones; add terminals",
+    ),
+    "true or false": ({"pixels": film(5), "actions": moves(4) > 0}, "expected numbers; got bool"),
     "no actions": ({"pixels": film(5)}, "has no actions"),
     "floats": ({"pixels": film(5) / 255.0, "actions": moves(4)}, "expected uint8 [N, h, w, 3]; got float64"),
     "channels first": ({"pixels": film(5).transpose(0, 3, 1, 2), "actions": moves(4)}, "got uint8 [5, 3, 16, 16]"),
@@ -146,7 +203,7 @@ BAD = {
         {"pixels": film(5), "actions": moves(3)},
         "actions are off; expected [5 or 4, at least 1]; got [3, 1]",
     ),
-    "one number": ({"pixels": film(5), "actions": moves(4)[:, 0]}, "actions are off"),
+    "one number": ({"pixels": film(5), "actions": moves(4)[:, 0]}, "got [4]; save actions[:, None]"),
     "nan": ({"pixels": film(5), "actions": moves(4) * np.nan}, "expected finite numbers"),
     "objects": ({"pixels": film(5), "actions": np.array([{}] * 4)[:, None]}, "is no recording"),
     "ends": (
@@ -157,7 +214,6 @@ BAD = {
         {"pixels": film(5), "actions": moves(4), "terminals": [False] * 5},
         "expected [5, at least 1]; got [4, 1]",
     ),
-    "state": ({"pixels": film(5), "actions": moves(4), "state": moves(4)}, "state are off"),
     "Fortran": ({"pixels": np.asfortranarray(film(5)), "actions": moves(4)}, "Fortran"),
 }
 
@@ -171,21 +227,42 @@ def test_a_file_that_is_none_says_what_is_wrong(tmp_path: Path, name: str) -> No
     assert said in str(caught.value) and "bad.npz" in str(caught.value)
 
 
-def test_a_file_that_was_cut_short_is_told_and_what_came_before_is_kept(tmp_path: Path) -> None:
+def test_state_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", pixels=film(5), actions=moves(4), state=moves(5)[:, 0])
+    assert takes(tmp_path / "one.npz")[0].state.shape == (5, 0)
+    with pytest.raises(BadInput, match=r"state are off; expected \[5, at least 1\]; got \[5\]; save state"):
+        takes(tmp_path / "one.npz", state=True)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_file_that_is_damaged_is_told_and_what_came_before_is_kept(tmp_path: Path, save: Any) -> None:
+    """In its last frames, too, which no row is made of: only at its end is a file's checksum looked at."""
     rng = np.random.default_rng(0)
     for name in ("one", "two"):
-        np.savez_compressed(
-            tmp_path / f"{name}.npz", pixels=rng.integers(256, size=(5, 64, 64, 3), dtype=np.uint8), actions=moves(4)
-        )
+        pixels = rng.integers(256, size=(8, 64, 64, 3), dtype=np.uint8)
+        save(tmp_path / f"{name}.npz", pixels=pixels, actions=moves(7))
     content = (tmp_path / "two.npz").read_bytes()
     middle = content.index(b"pixels.npy") + 30_000
-    (tmp_path / "two.npz").write_bytes(content[:middle] + bytes(200) + content[middle + 200 :])
+    (tmp_path / "two.npz").write_bytes(content[:middle] + bytes(20) + content[middle + 20 :])
     with pytest.raises(BadInput, match="two.npz is no recording"):
         gathered(tmp_path, tmp_path / "one.npz", tmp_path / "two.npz")
-    assert EpisodeStore.open(tmp_path / "data").missing() == [1]
+    assert 0 not in EpisodeStore.open(tmp_path / "data").missing()
     (tmp_path / "two.npz").write_bytes(content[:2000])
     with pytest.raises(BadInput, match="two.npz is no recording"):
         takes(tmp_path / "two.npz")
+
+
+def test_a_camera_s_noise_is_no_change(tmp_path: Path) -> None:
+    """Where pictures differ by noise alone, windows were drawn as if something had moved in them."""
+    rng = np.random.default_rng(0)
+    still, moved = (np.full((11, 16, 16, 3), 100) for _ in range(2))
+    moved[5:, :8] = 200
+    for name, pixels in {"still": still, "moved": moved}.items():
+        seen = np.clip(pixels + rng.normal(0, 2, pixels.shape), 0, 255).astype(np.uint8)
+        np.savez(tmp_path / f"{name}.npz", pixels=seen, actions=moves(10))
+    store = gathered(tmp_path, tmp_path / "still.npz", tmp_path / "moved.npz", steps=10)
+    drawn = Windows(store, torch.arange(2), 2, 50, 0, moving=1.0)[0]
+    assert (drawn["episode"] == 1).all()
 
 
 def test_a_planner_sees_a_larger_picture_as_its_dataset_has_it(tmp_path: Path) -> None:
@@ -201,10 +278,19 @@ def test_a_planner_sees_a_larger_picture_as_its_dataset_has_it(tmp_path: Path) -
     small = Session(loaded, Limits())
     small.begin(png(fit(picture[::-1], 32)))
     assert small.act(png(fit(picture, 32)))["action"] == told["action"]
-    with pytest.raises(BadInput, match="has another size; expected an image file of 32 x 32 pixels"):
+    with pytest.raises(BadInput, match="expected an image file of 32 x 32 pixels.*, or serve with --fit"):
         small.begin(goal)
     with pytest.raises(BadInput, match="too small; expected at least 32 x 32 pixels; got 16 x 16"):
         session.begin(png(picture[:16, :16]))
+
+
+def test_a_mirror_turns_pictures_and_actions_of_which_nobody_knows_the_state(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", pixels=film(10, size=32), actions=np.full((9, 2), 0.5))
+    two = ActionSpec((-1.0, -1.0), (1.0, 1.0), ("", ""), 2)
+    store = gather("recorded/arm", takes(tmp_path / "one.npz"), tmp_path / "data", two, steps=4, size=32)
+    drawn = Windows(store, torch.arange(2), 2, 4, 0).under(MIRROR, 1)[0]
+    assert drawn["state"].shape == (4, 2, 0)
+    assert (drawn["actions"].unflatten(-1, (2, 2)) == torch.tensor([-0.5, 0.5])).all()
 
 
 # The commands -------------------------------------------------------------------------------------------------------
@@ -238,7 +324,8 @@ def test_from_recordings_to_a_planner_that_is_served(
     files = " ".join(recorded(tmp_path))
     main(f"import recorded/arm {files} --steps 14 --size 32 --units Nm Nm --state x:m".split())
     out = " ".join(capsys.readouterr().out.split())
-    assert "data/recorded-arm: 12 pieces of 14 steps from 6 episodes, 12 of 180 steps left out" in out
+    assert "data/recorded-arm: 12 rows of 14 steps from 6 episodes, 12 of 180 steps left out; try" in out
+    assert "warning" not in out
     assert "actions are kept within what was recorded: -1.9" in out
     store = EpisodeStore.open("data/recorded-arm")
     assert store.info.action_units == ("Nm", "Nm") and store.info.state_units == ("m",)
@@ -250,12 +337,41 @@ def test_from_recordings_to_a_planner_that_is_served(
     loaded = checkpoint.load(folder, task="recorded/arm")
     assert loaded.renderer == "camera" and loaded.model.action == store.info.action_spec
     assert "recordings" in (tmp_path / folder / "card.md").read_text()
-    main(f"temporal recorded/arm --checkpoint {folder} --training.temporal-steps 2 --features 8 --threads 1".split())
+    further = {
+        "temporal": "--training.temporal-steps 2 --features 8",
+        "prior": "--training.prior-steps 2 --horizon 1 --width 16",
+        "slow": "--training.slow-steps 2 --features 8",
+        "polish": SHORT,
+        "looks": "--training.steps 2 --training.batch 4",
+        "join": "--taught runs/looks/recorded-arm/checkpoint --held-out 0.34",
+    }
+    for name, words in further.items():
+        short = "" if "held-out" in words else " --training.held-out 0.34"
+        start = "runs/temporal/recorded-arm/checkpoint" if name == "slow" else folder
+        main(f"{name} recorded/arm --checkpoint {start} {words}{short} --threads 1".split())
     said = " ".join(capsys.readouterr().out.split())
     assert "try `jepa-mpc serve recorded/arm --checkpoint runs/temporal/recorded-arm/checkpoint`" in said
-    monkeypatch.setattr("socketserver.BaseServer.serve_forever", lambda self: None)
-    main(f"serve recorded/arm --checkpoint {folder} --port 0 --threads 1".split())
-    assert "plans for recorded/arm" in capsys.readouterr().out
+    main(f"surprise 3.npz --task recorded/arm --checkpoint {fitted(folder)}".split())
+    assert "scaled to 32 x 32" in capsys.readouterr().out
+    larger = []
+    monkeypatch.setattr("planner.adapters.session.Session", lambda *_, **given: larger.append(given["larger"]))
+    monkeypatch.setattr("planner.adapters.server.listen", stop_at_once)
+    for fit_too in ("", " --fit"):
+        with pytest.raises(SystemExit, match="130"):
+            main(f"serve recorded/arm --checkpoint {folder} --port 0 --threads 1{fit_too}".split())
+    assert larger == [False, True]
+
+
+def fitted(folder: str) -> str:
+    """A checkpoint's folder with thresholds of surprise."""
+    facts = {"task": "recorded/arm", "renderer": "camera", "policy": "", "seed": 0, "episodes": 9, "length": 30}
+    sha256 = checkpoint.load(folder).sha256
+    surprise.save(Path(folder), surprise.Thresholds(sha256, **facts, steps=2, unusual=1.0, impossible=2.0))  # type: ignore[arg-type]
+    return folder
+
+
+def stop_at_once(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_needs_a_simulator_says_so(
@@ -271,7 +387,7 @@ def test_what_needs_a_simulator_says_so(
         ), words
     assert "no dataset at data/recorded-arm" in say("train recorded/arm", capsys)
     assert "no dataset at data/recorded-arm" in say("pretrain recorded/arm", capsys)
-    assert "unknown task" in say("train recorded/", capsys)
+    assert "recorded/NAME of letters, digits, _ and -; got 'recorded/v1.2'" in say("train recorded/v1.2", capsys)
 
 
 def test_a_monitor_learns_what_is_ordinary_from_rows_held_out(
@@ -307,11 +423,18 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         "import recorded/arm 0.npz --size 32 --steps 31", capsys
     )
     assert "a multiple of 16; got 30" in say("import recorded/arm 0.npz --size 30", capsys)
-    assert "at least 64 x 64 pixels; got 48 x 32" in say("import recorded/arm 0.npz --steps 10", capsys)
+    assert "0.npz: pictures are too small; expected 64 pixels a side; got 32; give --size 32" in say(
+        "import recorded/arm 0.npz --steps 10", capsys
+    )
+    assert not Path("data").exists()  # which the size that is right would then not have fitted
     assert "--low and --high, or neither" in say("import recorded/arm 0.npz --low -1 -1", capsys)
     small = "import recorded/arm 0.npz --steps 10 --size 32"
     assert "0.npz: actions are out of bounds" in say(f"{small} --low -1 -1 --high 1 1", capsys)
-    assert "0.npz: actions are out of bounds" in say(f"{small} --low -9 --high 9", capsys)
+    assert "number of actions is off; expected 1, as there are bounds; got 2" in say(
+        f"{small} --low -9 --high 9", capsys
+    )
+    assert "units are off; expected 2, as there are actions; got 1" in say(f"{small} --units Nm", capsys)
+    assert "Name them before" not in say("import recorded/arm --units a b 0.npz", capsys)
     assert "2 quantities, as there are names; got 1" in say(f"{small} --state x y", capsys)
     assert "unknown task" in say("import arm 0.npz", capsys)
     assert "TwoRoom has actions of its own; leave out --low" in say("import TwoRoom 0.npz --low -1 --high 1", capsys)
@@ -336,12 +459,12 @@ def test_the_guide_works_as_it_is_typed(tmp_path: Path, monkeypatch: pytest.Monk
     blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/recordings.md").read_text(), re.DOTALL)
     (program,), (typed,) = ([text for kind, text in blocks if kind == wanted] for wanted in ("python", "bash"))
     exec(compile(program, "recordings.md", "exec"), {})
-    commands = [shlex.split(line, comments=True) for line in typed.splitlines()]
+    commands = [words for line in typed.splitlines() if (words := shlex.split(line, comments=True))]
     assert [words[1] for words in commands] == ["import", "train", "rehearse", "serve"]
     smaller = {"train": SHORT.split(), "rehearse": ["--windows", "9", "--threads", "1"]}
     for words in commands[:3]:
         files = [sorted(str(path) for path in Path().glob(word)) if "*" in word else [word] for word in words[1:]]
         main([*chain(*files), *smaller.get(words[1], [])])
-    assert EpisodeStore.open("data/recorded-arm").info.episodes == 15  # 2 and 3 of 46 steps in each of 3 files
+    assert EpisodeStore.open("data/recorded-arm").info.episodes == 15  # 2 and 3 in each of 3 files
     assert type(_parse(commands[3][1:])).__name__ == "Serve"
     assert Path("runs/rehearse/recorded-arm/rehearsal.png").stat().st_size > 1000

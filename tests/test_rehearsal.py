@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,17 @@ def test_a_search_finds_what_was_done_where_the_model_is_right(brightness: Episo
         rehearsal.recovered(settings.build(Sum(share), 0), windows, 40)  # type: ignore[arg-type]
         for share in (1.0, 0.0)
     ]
-    assert found[0] > 0.99 and found[1] < 0.1
+    assert found[0][0] > 0.99 and found[1][0] < 0.1
 
 
 def test_a_search_to_the_next_frame_is_one_step_long_and_by_distance_alone() -> None:
     short = rehearsal.to_the_next_frame(SETTINGS)
     assert (short.horizon, short.over, short.metric, short.proposals) == (1, "last", "l2", 0)
-    assert (short.samples, short.iterations, short.hold) == (64, 6, 2)
+    assert (short.samples, short.iterations, short.hold) == (128, 4, 2), (
+        "one that lives on proposals searches too little"
+    )
+    own = replace(SETTINGS, proposals=0)
+    assert rehearsal.to_the_next_frame(own).samples == own.samples
 
 
 def test_what_is_foreseen_is_shown_as_real_frames_beside_what_was_seen(brightness: EpisodeStore) -> None:
@@ -68,10 +73,11 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     words = "rehearse recorded/arm --checkpoint toy --steps 3 --windows 50 --held-out 0.34 --threads 1"
     main(words.split())
     out = " ".join(capsys.readouterr().out.split())
+    assert "2 rows of data/recorded-arm are held out; windows may begin at 22 frames" in out
     assert "error; 1: as if nothing moved" in out and "runs/rehearse/recorded-arm/rehearsal.png" in out
     found = json.loads((tmp_path / "runs/rehearse/recorded-arm/rehearsal.json").read_text())
     assert len(found["errors"]) == len(found["swapped"]) == 3 and found["windows"] == 100 and found["rows"] == 2
-    assert torch.tensor(found["errors"] + [found["recovered_r2"]]).isfinite().all()
+    assert torch.tensor(found["errors"] + found["recovered_r2"]).isfinite().all()
     assert np.asarray(Image.open(tmp_path / "runs/rehearse/recorded-arm/rehearsal.png")).std() > 10
 
 

@@ -569,13 +569,15 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "no such episode; expected 0 to 5; got 6" in say("surprise dots --episode 6" + with_toy, capsys)
     assert "has no monitor of surprise" in say("surprise dots" + with_toy, capsys)
     assert "is for another task; expected Reacher" in say("surprise reacher" + with_toy, capsys)
-    assert "uint8 [L + 1, size, size, 3]" in say("surprise odd.npz --task TwoRoom" + with_toy, capsys)
+    assert "uint8 [N, h, w, 3]" in say("surprise odd.npz --task TwoRoom" + with_toy, capsys)
     assert "with pixels and actions" in say("surprise few.npz --task TwoRoom" + with_toy, capsys)
-    assert "is no recording" in say("surprise evil.npz --task TwoRoom" + with_toy, capsys)
+    assert "got object [1]" in say("surprise evil.npz --task TwoRoom" + with_toy, capsys)
     for damaged in ("words", "empty", "torn", "locked"):
         assert "is no recording" in say(f"surprise {damaged}.npz --task TwoRoom" + with_toy, capsys)
     assert "does not say what task it is of; give --task" in say("surprise ok.npz" + with_toy, capsys)
-    assert "ok.npz is one episode; leave out" in say("surprise ok.npz --task TwoRoom --episode 9" + with_toy, capsys)
+    assert "ok.npz has no such episode; expected 0: it is one episode" in say(
+        "surprise ok.npz --task TwoRoom --episode 9" + with_toy, capsys
+    )
     wrong = "dots is of another task; expected TwoRoom; got Reacher; leave out --task"
     assert wrong in say("surprise dots --task Reacher" + with_toy, capsys)
     assert "has no monitor of surprise" in say("surprise dots --task TwoRoom" + with_toy, capsys)
@@ -614,7 +616,7 @@ def test_actions_that_no_robot_does_are_refused(
     words = "surprise clip.npz --task TwoRoom --checkpoint toy --out seen"
     np.savez(tmp_path / "clip.npz", pixels=pixels, actions=actions.astype(np.float32))
     main(words.split())
-    np.savez(tmp_path / "clip.npz", pixels=pixels, actions=np.where(np.arange(60).reshape(30, 2) == 7, 1e300, actions))
+    np.savez(tmp_path / "clip.npz", pixels=pixels, actions=np.where(np.arange(60).reshape(30, 2) == 7, 1e30, actions))
     assert "clip.npz: actions are out of the task's bounds; expected " in say(words, capsys)
     np.savez(tmp_path / "clip.npz", pixels=pixels, actions=np.zeros((30, 3)))
     assert "clip.npz: actions are off; expected [L, 2]; got [L, 3]" in say(words, capsys)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,12 +146,13 @@ class Import:
     task: Annotated[str, tyro.conf.Positional]
     """recorded/NAME, for what cannot be simulated here; or a task as elsewhere."""
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files of arrays, .npz: pixels (or observations), actions, and terminals, where one holds several episodes."""
+    """Files of arrays, .npz: pixels (or observations), actions, and terminals (or timeouts) where one holds several
+    episodes; other arrays are not read. Name them before the options."""
     out: Path | None = None
     """Folder of the dataset; data/TASK by default."""
     steps: int | None = None
     """Environment steps of a row: longer episodes are cut up, shorter ones and ends left out; by default what keeps
-    most, of 40 to 100."""
+    most, of 6 to 20 blocks."""
     size: int = 64
     """Height and width of the dataset's pictures, pixels: the square in the middle of a picture, scaled down."""
     block: int = 5
@@ -174,22 +175,23 @@ class Import:
                 raise BadInput(f"import: {name} is off", expected="at least 1", got=str(value))
         if self.size < 16 or self.size % 16:
             raise BadInput("import: size is off", expected="a multiple of 16", got=str(self.size))
-        found = [take for file in self.files for take in takes(file)]
-        if not self.state:
-            found = [replace(take, state=take.state[:, :0]) for take in found]
+        found = [take for file in self.files for take in takes(file, bool(self.state))]
         spec, state = self._spec(found), [(name, unit) for name, _, unit in (one.partition(":") for one in self.state)]
-        path, steps = self.out or Path("data") / folder_name(self.task), self.steps or best_length(found)
+        path, steps = self.out or Path("data") / folder_name(self.task), self.steps or best_length(found, spec.block)
         with bar(f"importing {self.task}") as advance:
             store = gather(self.task, found, path, spec, steps=steps, size=self.size, state=state, progress=advance)
         store.verify()
         rows, recorded = store.info.episodes, sum(len(take.actions) for take in found)
         left = recorded - rows * steps
         console.print(
-            f"{path}: {rows} pieces of {steps} steps from {len(found)} episodes, {left} of {recorded} steps left"
-            f" out; try `jepa-mpc train {self.task}{f' --data {path}' if self.out else ''}`",
+            f"{path}: {rows} rows of {steps} steps from {len(found)} episodes, {left} of {recorded} steps left out;"
+            f" try `jepa-mpc train {self.task}{f' --data {path}' if self.out else ''}`",
             highlight=False,
             soft_wrap=True,
         )
+        if left > recorded / 5:
+            do = "shorter rows, --steps, would keep more"
+            console.print(f"warning: {left / recorded:.0%} of the steps are left out; {do}", highlight=False)
         if not self.low and is_recorded(self.task):
             within = ", ".join(f"{low:g} to {high:g}" for low, high in zip(spec.low, spec.high, strict=True))
             console.print(f"actions are kept within what was recorded: {within}", highlight=False, soft_wrap=True)
@@ -208,4 +210,7 @@ class Import:
         if bool(self.low) != bool(self.high):
             raise BadInput("import: half of the bounds are missing", expected="--low and --high, or neither")
         low, high = (self.low, self.high) if self.low else bounds(found)
+        if (got := len(self.units)) not in (0, len(low)):
+            do = "give one each, after the files"
+            raise BadInput("import: units are off", expected=f"{len(low)}, as there are actions", got=str(got), do=do)
         return ActionSpec(low, high, self.units or ("",) * len(low), self.block)

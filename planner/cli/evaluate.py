@@ -98,6 +98,7 @@ class Evaluate:
 
         names = [one.name for one in fields(Protocol)]
         protocol = Protocol(**{name: getattr(self, name) for name in names})
+        load_envs().check_task(self.task)  # one that can be simulated
         loaded = load(self.task, self.checkpoint)
         settings = _override(loaded.planner, self)
         folder = checkpoints.find(self.task, self.checkpoint)
@@ -179,7 +180,7 @@ class Rehearse:
     windows: int = 500
     """Of held-out episodes, drawn where the picture changes; rounded up to hundreds."""
     held_out: float = TrainConfig.held_out
-    """Share of the dataset's last rows, which training held out."""
+    """Share of the dataset's last rows: no more than training held out, or it saw them."""
     seed: int = 0
     """Of the planner's noise."""
     threads: int = field(default_factory=cores)
@@ -189,7 +190,6 @@ class Rehearse:
 
     def run(self) -> None:
         import torch
-        from rich.table import Table
 
         from ..data import EpisodeStore, write_atomically
         from ..evaluate import rehearsal
@@ -207,32 +207,36 @@ class Rehearse:
         store.check_fits(model.config.image_size, model.action)
         rehearsal.check_length(store, model, self.steps)
         windows = rehearsal.held_out_windows(store, model.history + self.steps, self.held_out)
+        rows, out = len(windows.rows), self.out or Path("runs/rehearse") / folder_name(self.task)
+        told = f"{rows} rows of {store.path} are held out; windows may begin at {rows * windows.starts} frames of them"
+        console.print(told, highlight=False, soft_wrap=True)
         ahead = rehearsal.errors(model, windows, self.windows)
         others = rehearsal.errors(model, windows, self.windows, swapped=True)
+        out.mkdir(parents=True, exist_ok=True)
         planner = rehearsal.to_the_next_frame(loaded.planner).build(model, self.seed)
         found = rehearsal.recovered(planner, windows, self.windows, self.seed)
-        table = Table("model steps ahead", *(str(k + 1) for k in range(self.steps)))
-        table.add_row("error; 1: as if nothing moved", *(f"{error:.3f}" for error in ahead))
-        table.add_row("with what was done elsewhere", *(f"{error:.3f}" for error in others))
-        console.print(table)
-        told = f"what was done, found by a search towards the next frame: R2 {found:.3f}; 1: exactly, 0: as its mean"
-        console.print(told, highlight=False)
-        out = self.out or Path("runs/rehearse") / folder_name(self.task)
-        out.mkdir(parents=True, exist_ok=True)
+        self._tell(ahead, others, found)
         shown = rehearsal.rehearse(model, windows, rehearsal.bank_of(store, model, self.held_out))
         title = f"{self.task}, held-out windows of {store.path}; distances in model steps"
         rehearsal.draw(out / "rehearsal.png", shown, store.info.block, title)
-        facts = {
-            "task": self.task,
-            "checkpoint_sha256": loaded.sha256,
-            "data": store.info.policy,
-            "rows": len(windows.rows),
-        }
+        facts: dict[str, Any] = {"task": self.task, "checkpoint_sha256": loaded.sha256, "data": str(store.path)}
+        facts |= {"policy": store.info.policy, "held_out": self.held_out, "rows": len(windows.rows)}
         facts |= {"windows": -(-self.windows // rehearsal.BATCH) * rehearsal.BATCH, "seed": self.seed}
         facts |= {"errors": ahead, "swapped": others, "recovered_r2": found}
         facts |= {"versions": versions(), "commit": commit()}
         write_atomically(out / "rehearsal.json", json.dumps(facts, indent=1) + "\n")
         console.print(f"picture {out / 'rehearsal.png'}\nnumbers {out / 'rehearsal.json'}", highlight=False)
+
+    def _tell(self, ahead: list[float], others: list[float], found: list[float]) -> None:
+        from rich.table import Table
+
+        table = Table("model steps ahead", *(str(k + 1) for k in range(self.steps)))
+        table.add_row("error; 1: as if nothing moved", *(f"{error:.3f}" for error in ahead))
+        table.add_row("with what was done elsewhere", *(f"{error:.3f}" for error in others))
+        console.print(table)
+        each = ", ".join(f"{r2:.3f}" for r2 in found)
+        told = f"each action, found by a search towards the next frame: R2 {each}; 1: exactly, 0: as its mean"
+        console.print(told, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -334,8 +334,12 @@ def _ready(options: Polish | _Part | Looks | Join, *sizes: str) -> tuple[Checkpo
 
 def _check_renderer(command: str, store: EpisodeStore, loaded: Checkpoint) -> None:
     """Raises `BadInput` if a dataset's pictures are not of the kind that a checkpoint's encoder has seen."""
+    from ..data import CAMERA
+
     if store.info.renderer != loaded.renderer:
         do = f"collect it again with JEPA_MPC_RENDERER={loaded.renderer}"
+        if CAMERA in (store.info.renderer, loaded.renderer):
+            do = "give pictures of the kind that the checkpoint was trained on"
         what = f"{command}: the pictures are another renderer's"
         raise BadInput(what, expected=loaded.renderer, got=store.info.renderer, do=do)
 

@@ -39,6 +39,7 @@ class Plan:
         check_seed("plan", self.seed)
         if self.steps < 1:
             raise BadInput("plan: steps is off", expected="at least 1", got=str(self.steps))
+        load_envs().check_task(self.task)  # one that can be simulated
         loaded = load(self.task, self.checkpoint)
         env = load_envs().make(self.task, loaded.model.config.image_size)
         if self.save_goal:
@@ -121,13 +122,14 @@ class Surprise:
     clip: Annotated[str, tyro.conf.Positional]
     """A dataset's folder, or an .npz file with pixels and actions; with --fit the name of a task."""
     episode: int = 0
-    """Row of the dataset."""
+    """Row of the dataset, or episode of the file."""
     task: str | None = None
     """Of an .npz file, which does not say."""
     checkpoint: Path | None = None
     """Checkpoint folder; the shipped one by default."""
     fit: bool = False
-    """Play held-out episodes and write the checkpoint's thresholds, surprise.json."""
+    """Play held-out episodes, or look at held-out rows of what has no simulator, and write the checkpoint's thresholds,
+    surprise.json."""
     episodes: int = 400
     """Episodes to fit on; at least 99."""
     length: int = 100
@@ -139,7 +141,7 @@ class Surprise:
     data: Path | None = None
     """Dataset to fit on, of what has no simulator; data/TASK by default."""
     held_out: float = TrainConfig.held_out
-    """Share of its last rows, which training held out."""
+    """Share of its last rows: no more than training held out, or it saw them."""
     out: Path = Path("runs/surprise")
     """Folder for energy.png and energy.json."""
 
@@ -185,13 +187,17 @@ class Surprise:
         console.print(f"{folder / surprise.FILE}: unusual above {found.unusual:.3g}, impossible {found.impossible:.3g}")
 
     def _score(self) -> None:
+        import numpy as np
+
         from .. import checkpoint as checkpoints
         from .. import surprise
         from ..evaluate.energy import draw_energy, read_recording, write_energy
+        from ..pictures import fit
 
+        if is_recorded(self.clip) and not Path(self.clip).exists():
+            do = "name a dataset's folder or an .npz file of it, or add --fit"
+            raise BadInput(f"surprise: {self.clip} is a task", do=do)
         recording = read_recording(Path(self.clip), self.episode)
-        if self.episode and not Path(self.clip).is_dir():
-            raise BadInput(f"surprise: {self.clip} is one episode", do="leave out --episode, a dataset's row")
         if recording.task is not None and self.task not in (None, recording.task):
             expected, got, do = recording.task, str(self.task), "leave out --task"
             raise BadInput(f"surprise: {self.clip} is of another task", expected=expected, got=got, do=do)
@@ -208,11 +214,16 @@ class Surprise:
             expected = f"{list(loaded.model.action.low)} to {list(loaded.model.action.high)}"
             got = f"{recording.actions.min(0).tolist()} to {recording.actions.max(0).tolist()}"
             raise BadInput(f"{recording.title}: actions are out of the task's bounds", expected=expected, got=got)
+        pixels, size = recording.pixels, loaded.model.config.image_size
+        if pixels.shape[1:3] != (size, size):
+            pixels = np.stack([fit(picture, size) for picture in pixels])
+            told = f"its pictures are scaled to {size} x {size}, of the square in the middle, as `import` does it"
+            console.print(told, highlight=False)
         surprise.check_length(loaded.model, thresholds.steps, len(recording.actions), f"{recording.title} is")
         if recording.renderer not in ("", thresholds.renderer):
             told = f"warning: its pictures are of {recording.renderer}; thresholds are of {thresholds.renderer}'s"
             console.print(told, highlight=False)
-        energy = surprise.film_energies(loaded.model, recording.pixels, recording.actions, thresholds.steps)
+        energy = surprise.film_energies(loaded.model, pixels, recording.actions, thresholds.steps)
         self.out.mkdir(parents=True, exist_ok=True)
         picture, numbers = self.out / "energy.png", self.out / "energy.json"
         draw_energy(picture, recording, energy, thresholds)

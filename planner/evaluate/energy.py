@@ -11,7 +11,7 @@ import numpy as np
 from ..actions import ActionSpec
 from ..data import EpisodeStore, write_atomically
 from ..errors import BadInput
-from ..recordings import DAMAGED
+from ..recordings import takes
 from ..surprise import STATES, Thresholds
 
 COLOURS = {"normal": "#2c7a55", "unusual": "#c98a1b", "impossible": "#c8354a"}
@@ -41,10 +41,10 @@ class Recording:
 
 
 def read_recording(path: Path, episode: int) -> Recording:
-    """A row of a dataset's folder, or an `.npz` file with `pixels` and `actions`.
+    """A row of a dataset's folder, or an episode of an `.npz` file as `recordings` has them.
 
     Raises:
-        BadInput: if it is neither, has no such row, or its arrays do not fit each other.
+        BadInput: if it is neither, has no such episode, or its arrays do not fit each other.
     """
     if path.is_dir():
         store = EpisodeStore.open(path)
@@ -56,21 +56,12 @@ def read_recording(path: Path, episode: int) -> Recording:
         pixels, actions = (store.data[key][episode].numpy() for key in ("pixels", "actions"))
         info, title = store.info, f"{store.info.task}, episode {episode} of {path}"
         return Recording(pixels, actions, title, info.task, info.action_spec, info.renderer)
-    if not path.is_file():
-        raise BadInput(f"no recording at {path}", expected="a dataset's folder, or an .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            pixels, actions = arrays["pixels"], arrays["actions"]
-    except (KeyError, OSError, ValueError, TypeError, AttributeError, *DAMAGED) as error:
-        raise BadInput(
-            f"{path} is no recording", expected="an .npz file with pixels and actions", got=str(error)
-        ) from None
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or actions.ndim != 2 or len(actions) != len(pixels) - 1:
-        got = f"{pixels.dtype} {list(pixels.shape)} and {list(actions.shape)}"
-        raise BadInput(f"{path}: arrays are off", expected="uint8 [L + 1, size, size, 3] and [L, a]", got=got)
-    if actions.dtype.kind not in "fiu" or not np.isfinite(actions).all():
-        raise BadInput(f"{path}: actions are off", expected="finite numbers", got=str(actions.dtype))
-    return Recording(pixels, actions, str(path))
+    found = takes(path)
+    if not 0 <= episode < len(found):
+        expected = f"0 to {len(found) - 1}" if len(found) > 1 else "0: it is one episode"
+        raise BadInput(f"{path} has no such episode", expected=expected, got=str(episode))
+    title = f"episode {episode} of {path}" if len(found) > 1 else str(path)
+    return Recording(np.stack(list(found[episode].pictures())), found[episode].actions, title)
 
 
 def write_energy(path: Path, energy: np.ndarray, thresholds: Thresholds) -> tuple[dict[str, int], int | None]:

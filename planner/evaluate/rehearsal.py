@@ -1,8 +1,9 @@
 """What a checkpoint is worth where nothing can be tried: how well it foresees episodes that it was not trained on, and
 whether a search finds what was done in them.
 
-Both are asked of windows of held-out rows of a dataset, drawn where the picture changes. They are necessary and not
-sufficient: a planner acts where its model promises most, and recordings do not go there.
+Both are asked of windows of held-out rows of a dataset, drawn where the picture changes. Rows may be pieces of a longer
+recording of which training saw others. What is asked is necessary and not sufficient: a planner acts where its model
+promises most, and recordings do not go there.
 """
 
 from __future__ import annotations
@@ -62,16 +63,17 @@ def errors(model: WorldModel, windows: Windows, count: int, swapped: bool = Fals
 def to_the_next_frame(settings: PlannerConfig) -> PlannerConfig:
     """Settings of a search that is one model step long, by the distance of latents alone.
 
-    A planner that looks further ahead may take its time to where it is to be, and do otherwise for good.
+    A planner that looks further ahead may take its time to where it is to be, and do otherwise for good. One that lives
+    on its prior's plans searches too little by itself, and searches as one without a prior would.
     """
-    plain = replace(settings, metric=settings.without_head, body=1.0, effort=0.0, proposals=0)
+    plain = replace(settings.without_prior, metric=settings.without_head, body=1.0, effort=0.0)
     return replace(plain, horizon=1, execute=1, replan=0, over="last")
 
 
 @torch.no_grad()
-def recovered(planner: MPC, windows: Windows, count: int, seed: int = 0) -> float:
+def recovered(planner: MPC, windows: Windows, count: int, seed: int = 0) -> list[float]:
     """How well plans towards the frame that came a model step later are what was done until then: R2 of the first
-    model step's mean action, over all dimensions. 1 is exact, 0 what the mean of all that was done would have.
+    model step's mean action, one a dimension. 1 is exact, 0 what the mean of all that was done would have.
 
     Args:
         planner: its model, energy and optimizer are asked, by `plan` and without an episode around it.
@@ -97,7 +99,8 @@ def recovered(planner: MPC, windows: Windows, count: int, seed: int = 0) -> floa
         found.append(model.action.means(best.actions[:, 0]))
         done.append(model.action.means(plans[:, 0]))
     planned, truth = torch.cat(found).double(), torch.cat(done).double()
-    return 1 - float((planned - truth).square().sum() / (truth - truth.mean(0)).square().sum().clamp_min(1e-12))
+    r2: list[float] = (1 - (planned - truth).square().sum(0) / (truth - truth.mean(0)).square().sum(0)).tolist()
+    return r2  # NaN of a dimension that nothing was ever done in
 
 
 def _parts(model: WorldModel, drawn: TensorDict) -> tuple[Context, Tensor, TensorDict]:

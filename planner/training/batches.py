@@ -28,7 +28,7 @@ class Pictures:
 
     def __init__(self, store: EpisodeStore, rows: Tensor, batch: int, seed: int) -> None:
         if not len(rows):
-            raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="collect more")
+            raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="make more")
         self.rows, self.batch, self.seed, self.frames = rows, batch, seed, store.info.steps + 1
         self.pixels = store.data["pixels"].flatten(0, 1)  # a gather from a flat memory map is the fastest
 
@@ -170,7 +170,9 @@ def _owner(store: EpisodeStore, row: int, alike: Sequence[tuple[EpisodeStore, in
 
 def data_of(store: EpisodeStore) -> dict[str, Any]:
     """What a training on a dataset of its own knows it by, wherever it lies."""
-    return {name: getattr(store.info, name) for name in ("episodes", "steps", "seed", "policy", "renderer")}
+    spec = store.info.action_spec  # of other bounds what was learned means other actions
+    known: dict[str, Any] = {name: getattr(store.info, name) for name in ("episodes", "steps", "seed", "policy")}
+    return known | {"renderer": store.info.renderer, "low": [*spec.low], "high": [*spec.high], "block": spec.block}
 
 
 def fitting(stores: Sequence[EpisodeStore], model: JEPA, weights: str, views: Sequence[Symmetry]) -> dict[str, Any]:
