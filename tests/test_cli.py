@@ -101,7 +101,7 @@ BAD = [
     Case(
         "collect TwoRoom --out {room}/of-reacher", "was made with another task; expected TwoRoom; got Reacher; choose"
     ),
-    Case("collect TwoRoom --out {room}/cut-data", "damaged: actions.memmap; expected 1440 bytes; got 1436; collect"),
+    Case("collect TwoRoom --out {room}/cut-data", "damaged: actions.memmap; expected 1440 bytes; got 1436; remove it"),
     Case(
         "collect TwoRoom --out {room}/file --size 32 --episodes 1", "cannot write or read .*/file.*; name another path"
     ),

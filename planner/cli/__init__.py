@@ -9,6 +9,7 @@ from errno import EACCES, EEXIST, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR,
 from typing import Any
 
 import tyro
+from rich.table import Table
 
 from ..errors import BadInput
 from ..models.jepa import JEPAConfig
@@ -64,8 +65,10 @@ def _parse(words: list[str]) -> Any:
         if words and words[0] not in ("-h", "--help"):
             raise BadInput("unknown command", expected=" or ".join(COMMANDS), got=repr(words[0]))
         console.print("[bold]jepa-mpc[/] COMMAND --help\n")
+        told = Table.grid(padding=(0, 2), pad_edge=True)
         for name, command in COMMANDS.items():
-            console.print(f"  {name:10}{(command.__doc__ or '').splitlines()[0]}", highlight=False)
+            told.add_row(name, (command.__doc__ or "").splitlines()[0])
+        console.print(told, highlight=False)
         raise SystemExit(0)
     command, prog, options = COMMANDS[words[0]], f"jepa-mpc {words[0]}", words[1:]
     if command not in (Train, Pretrain):
