@@ -88,35 +88,40 @@ def takes(path: Path, state: bool = False) -> list[Take]:
     Raises:
         BadInput: where the file is missing or damaged, or its arrays are not as the module says.
     """
+    shape, checksum, found = _arrays(path, state)
+    frames, lasts = shape[0], _lasts(path, found, shape[0])
+    lengths = (frames,) if set(ENDS) & set(found) else (frames, frames - 1)
+    actions = _numbers(path, "actions", found, lengths)
+    known = _numbers(path, "state", found, (frames,)) if state else np.empty((frames, 0), np.float32)
+    firsts, side = [0, *(last + 1 for last in lasts)], min(shape[1:3])
+    moving = [
+        Take(path, first, actions[first:last], known[first : last + 1], side, checksum)
+        for first, last in zip(firsts, lasts, strict=False)
+        if last > first
+    ]
+    if not moving:
+        expected = "two frames of an episode at least"
+        raise BadInput(f"{path}: nothing was done", expected=expected, got=f"{frames} frames")
+    return moving
+
+
+def _arrays(path: Path, state: bool) -> tuple[tuple[int, ...], int, dict[str, np.ndarray]]:
+    """Shape and checksum of a file's pictures, and its other arrays, of which ends in words of others are refused."""
     with _reading(path):
-        with zipfile.ZipFile(path) as archive:
-            crc = archive.getinfo(_pictures(path, archive)).CRC
-            with archive.open(_pictures(path, archive)) as file:
-                shape, dtype = _header(file)
+        with zipfile.ZipFile(path) as archive, archive.open(name := _pictures(path, archive)) as file:
+            (shape, dtype), checksum = _header(file), archive.getinfo(name).CRC
         with np.load(path, allow_pickle=False) as arrays:
             names = set(arrays)
-            wanted = ("actions", *ENDS, *(["state"] if state else []))
-            found = {key: arrays[key] for key in wanted if key in names}
+            wanted = {"actions", *ENDS, *(["state"] if state else [])}
+            found = {key: arrays[key] for key in names & wanted}
     if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or min(shape) < 1:
         do = "save them as bytes, height before width before red, green and blue"
         got = f"{dtype} {list(shape)}"
         raise BadInput(f"{path}: pictures are off", expected="uint8 [N, h, w, 3]", got=got, do=do)
-    if strange := [name for name in OTHER_ENDS if name in names and not names & set(ENDS)]:
+    if not names & set(ENDS) and (strange := sorted(names & set(OTHER_ENDS))):
         do = "add terminals, true at the last frame of each episode"
         raise BadInput(f"{path}: where episodes end is not clear", expected=" or ".join(ENDS), got=strange[0], do=do)
-    frames, ends = shape[0], [_ends(path, key, found[key], shape[0]) for key in ENDS if key in found]
-    lasts = sorted({*np.flatnonzero(np.any(ends, 0)).tolist(), frames - 1}) if ends else [frames - 1]
-    actions = _numbers(path, "actions", found, (frames,) if ends else (frames, frames - 1))
-    known = _numbers(path, "state", found, (frames,)) if state else np.empty((frames, 0), np.float32)
-    firsts, side = [0, *(last + 1 for last in lasts)], min(shape[1:3])
-    whole = [
-        Take(path, first, actions[first:last], known[first : last + 1], side, crc)
-        for first, last in zip(firsts, lasts, strict=False)
-    ]
-    if not (moving := [take for take in whole if len(take.actions)]):
-        expected = "two frames of an episode at least"
-        raise BadInput(f"{path}: nothing was done", expected=expected, got=f"{frames} frames")
-    return moving
+    return shape, checksum, found
 
 
 def bounds(found: Sequence[Take]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -280,12 +285,16 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _ends(path: Path, name: str, found: np.ndarray, frames: int) -> np.ndarray:
-    """Whether each frame ends an episode, bool `[N]`."""
-    if found.shape != (frames,) or found.dtype.kind not in "bfiu":
-        got = f"{found.dtype} {list(found.shape)}"
-        raise BadInput(f"{path}: {name} are off", expected=f"[{frames}], true or false", got=got)
-    return found.astype(bool)
+def _lasts(path: Path, arrays: Mapping[str, np.ndarray], frames: int) -> list[int]:
+    """Numbers of the last frame of every episode; the file's last frame ends one, whatever it says."""
+    ended = np.zeros(frames, bool)
+    for name in (name for name in ENDS if name in arrays):
+        found = arrays[name]
+        if found.shape != (frames,) or found.dtype.kind not in "bfiu":
+            got = f"{found.dtype} {list(found.shape)}"
+            raise BadInput(f"{path}: {name} are off", expected=f"[{frames}], true or false", got=got)
+        ended |= found.astype(bool)
+    return sorted({*np.flatnonzero(ended).tolist(), frames - 1})
 
 
 def _numbers(path: Path, name: str, arrays: Mapping[str, np.ndarray], lengths: tuple[int, ...]) -> np.ndarray:
