@@ -233,7 +233,7 @@ WRONG = {
     "swing:Pendulums": r"task swing:Pendulums is not a task; expected swing:Pendulum; got no such class",
     "swing:SCENE": r"task swing:SCENE is not a task; expected swing:Pendulum; got '",
     "json:Pendulum": r"task json:Pendulum is not a task; expected a subclass of envs.GoalEnv; got no such class",
-    "swing:": r"unknown task; expected TwoRoom or .* or module:Class of your own; got 'swing:'$",
+    "swing:": r"unknown task; expected TwoRoom or .* or module:Class of your own or .*; got 'swing:'$",
     "swing.py:Pendulum": r"unknown task; .*; did you mean swing:Pendulum\?$",
     "./robots/swing.py": r"unknown task; .*; did you mean robots.swing:Class\?$",
     "robots/swing:Pendulum": r"unknown task; .*; did you mean robots.swing:Pendulum\?$",
