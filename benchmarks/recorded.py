@@ -76,14 +76,15 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     folder = options.folder / folder_name(options.task)
     name = f"recorded/{folder_name(options.task)}"
-    loaded = learned(name, imported(name, recorded(options, folder), folder), options, folder)
+    paths = recorded(options, folder)
+    loaded = learned(name, imported(name, paths, folder), options, folder)
     with load_envs().make(options.task) as env:
         pairs = held_out_pairs(env, options.pairs, DISTANCE, 0).pairs
         low, high = (np.array(end, np.float32) for end in (env.action_spec().low, env.action_spec().high))
     planner = Guard(loaded.planner.build(loaded.model, 0), loaded.model.action, Limits(survive_errors=False))
     judged: dict[str, Policy] = {"random": RandomPolicy(low, high, 0), "noop": NoopPolicy(low, high)}
     judged |= {"planner": Seeing(planner, loaded.model.config.image_size)}
-    row: Row = {"task": options.task, "files": options.files, "episodes": options.files * options.episodes}
+    row: Row = {"task": options.task, "files": len(paths), "episodes": sum(len(takes(path)) for path in paths)}
     row |= {"updates": options.steps, "distance": DISTANCE, "seed": 0, "checkpoint_sha256": loaded.sha256}
     row |= {who: tried(options.task, policy, pairs, who) for who, policy in judged.items()}
     report(row)

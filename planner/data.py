@@ -172,6 +172,10 @@ class EpisodeStore:
             self.data[key][row] = torch.from_numpy(value)
         self.data["checksum"][row] = _checksum(*episode.values())
 
+    def forget(self, rows: Sequence[int]) -> None:
+        """Takes episodes for ones that are not there yet."""
+        self.data["checksum"][torch.tensor(rows)] = 0
+
     def missing(self) -> list[int]:
         """Rows that no finished episode fills yet."""
         return torch.nonzero(self.data["checksum"] == 0).flatten().tolist()
@@ -353,7 +357,7 @@ class Windows:
         looks = self.looks.index_select(0, seen).view(*shape, *self.looks.shape[1:])
         physical = self.actions.index_select(0, step).view(self.batch, self.frames - 1, block, -1)
         if self.symmetry is not None:
-            # Of recordings that somebody brought along nobody may know the state.
+            # Of recordings that somebody brought along nobody knows the state.
             state = self.symmetry.state(state) if state.shape[-1] else state
             physical = self.symmetry.action(physical)
             looks = self.symmetry.picture(looks) if self.key == "pixels" else looks  # latents are of turned pictures

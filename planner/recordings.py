@@ -36,8 +36,11 @@ from .versions import versions
 
 PICTURES = ("pixels", "observations")
 ENDS = ("terminals", "timeouts")
-OTHER_ENDS = ("dones", "done", "truncations", "truncateds", "is_last", "is_terminal", "episode_ends", "masks")
-"""What says elsewhere where episodes end, in ways of its own: without it they would run into each other."""
+OTHER_ENDS = (
+    *("dones", "done", "terminated", "terminations", "truncated", "truncations", "truncateds"),
+    *("is_first", "is_last", "is_terminal", "episode_starts", "episode_ends"),
+)
+"""What says elsewhere where episodes begin or end: what of that `ENDS` do not say would make two of them one."""
 ARRAYS = "an .npz file with pixels and actions"
 DAMAGED = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What numpy lets through of a file that is empty, torn, or packed or locked in a way that it does not know."""
@@ -54,7 +57,7 @@ class Take:
         first: number of the first frame there.
         actions: `[L, a]`, float32, L >= 1.
         state: `[L + 1, n]`, float32; n is 0 where none was read.
-        side: the smaller side of its pictures, pixels.
+        shape: height and width of its pictures, pixels.
         sum: checksum of all pictures of the file.
     """
 
@@ -62,7 +65,7 @@ class Take:
     first: int
     actions: np.ndarray
     state: np.ndarray
-    side: int
+    shape: tuple[int, int]
     sum: int
 
     def pieces(self, steps: int) -> list[Take]:
@@ -91,11 +94,11 @@ def takes(path: Path, state: bool = False) -> list[Take]:
     shape, checksum, found = _arrays(path, state)
     frames, lasts = shape[0], _lasts(path, found, shape[0])
     lengths = (frames,) if set(ENDS) & set(found) else (frames, frames - 1)
-    actions = _numbers(path, "actions", found, lengths)
+    actions = _numbers(path, "actions", found, lengths, unread=lasts)
     known = _numbers(path, "state", found, (frames,)) if state else np.empty((frames, 0), np.float32)
-    firsts, side = [0, *(last + 1 for last in lasts)], min(shape[1:3])
+    firsts = [0, *(last + 1 for last in lasts)]
     moving = [
-        Take(path, first, actions[first:last], known[first : last + 1], side, checksum)
+        Take(path, first, actions[first:last], known[first : last + 1], (shape[1], shape[2]), checksum)
         for first, last in zip(firsts, lasts, strict=False)
         if last > first
     ]
@@ -106,21 +109,18 @@ def takes(path: Path, state: bool = False) -> list[Take]:
 
 
 def _arrays(path: Path, state: bool) -> tuple[tuple[int, ...], int, dict[str, np.ndarray]]:
-    """Shape and checksum of a file's pictures, and its other arrays, of which ends in words of others are refused."""
+    """Shape and checksum of a file's pictures, and its other arrays."""
     with _reading(path):
         with zipfile.ZipFile(path) as archive, archive.open(name := _pictures(path, archive)) as file:
             (shape, dtype), checksum = _header(file), archive.getinfo(name).CRC
         with np.load(path, allow_pickle=False) as arrays:
             names = set(arrays)
-            wanted = {"actions", *ENDS, *(["state"] if state else [])}
+            wanted = {"actions", *ENDS, *OTHER_ENDS, *(["state"] if state else [])}
             found = {key: arrays[key] for key in names & wanted}
     if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or min(shape) < 1:
         do = "save them as bytes, height before width before red, green and blue"
         got = f"{dtype} {list(shape)}"
         raise BadInput(f"{path}: pictures are off", expected="uint8 [N, h, w, 3]", got=got, do=do)
-    if not names & set(ENDS) and (strange := sorted(names & set(OTHER_ENDS))):
-        do = "add terminals, true at the last frame of each episode"
-        raise BadInput(f"{path}: where episodes end is not clear", expected=" or ".join(ENDS), got=strange[0], do=do)
     return shape, checksum, found
 
 
@@ -192,11 +192,18 @@ def gather(
         raise BadInput("import: episodes are too short", expected=f"{steps} steps", got=got, do="give fewer --steps")
     store = EpisodeStore.claim(path, _described(task, pieces, spec, size, tuple(state)))
     rows = store.missing()
-    progress(len(pieces) - len(rows), len(pieces))
-    wanted = [pieces[row] for row in rows]
-    for done, (row, piece, pixels) in enumerate(zip(rows, wanted, _filmed(wanted, size), strict=True), 1):
-        store.write(row, pixels, piece.actions, piece.state)
-        progress(len(pieces) - len(rows) + done, len(pieces))
+    done = len(pieces) - len(rows)
+    progress(done, len(pieces))
+    for path, group in groupby(rows, key=lambda row: pieces[row].path):
+        missing = list(group)
+        try:
+            for row, pixels in zip(missing, _filmed([pieces[row] for row in missing], size), strict=True):
+                store.write(row, pixels, pieces[row].actions, pieces[row].state)
+                done += 1
+                progress(done, len(pieces))
+        except BadInput:  # what was read before the damage was noticed may be damaged, too
+            store.forget([row for row, piece in enumerate(pieces) if piece.path == path])
+            raise
     return store
 
 
@@ -229,17 +236,20 @@ def _described(
 
 
 def _filmed(pieces: Sequence[Take], size: int) -> Iterator[np.ndarray]:
-    """Pictures of each piece, uint8 `[L + 1, size, size, 3]`; a file is read once, from front to back."""
-    for path, group in groupby(pieces, key=lambda piece: piece.path):
-        frames, read = _frames(path), 0
-        for piece in group:
-            pixels = np.empty((len(piece.actions) + 1, size, size, 3), np.uint8)
-            wanted = islice(frames, piece.first - read, piece.first - read + len(pixels))
-            for picture, frame in zip(pixels, wanted, strict=True):
-                picture[:] = fit(frame, size)
-            read = piece.first + len(pixels)
-            yield pixels
-        deque(frames, 0)  # at its end the file's checksum is looked at
+    """Pictures of each piece of one file, uint8 `[L + 1, size, size, 3]`, which is read once, from front to back.
+
+    Before the last of them comes, all of the file was read: its checksum is only looked at there.
+    """
+    frames, read = _frames(pieces[0].path), 0
+    for piece in pieces:
+        pixels = np.empty((len(piece.actions) + 1, size, size, 3), np.uint8)
+        wanted = islice(frames, piece.first - read, piece.first - read + len(pixels))
+        for picture, frame in zip(pixels, wanted, strict=True):
+            picture[:] = fit(frame, size)
+        read = piece.first + len(pixels)
+        if piece is pieces[-1]:
+            deque(frames, 0)
+        yield pixels
 
 
 def _frames(path: Path) -> Iterator[np.ndarray]:
@@ -294,11 +304,20 @@ def _lasts(path: Path, arrays: Mapping[str, np.ndarray], frames: int) -> list[in
             got = f"{found.dtype} {list(found.shape)}"
             raise BadInput(f"{path}: {name} are off", expected=f"[{frames}], true or false", got=got)
         ended |= found.astype(bool)
-    return sorted({*np.flatnonzero(ended).tolist(), frames - 1})
+    ended[-1] = True
+    for name in (name for name in OTHER_ENDS if name in arrays):
+        marked = arrays[name]
+        if marked.shape != ended.shape or marked.dtype.kind not in "bfiu" or (marked.astype(bool) & ~ended).any():
+            do = "put true into terminals at the last frame of each episode, and leave it out"
+            raise BadInput(f"{path}: {name} says where episodes end", expected=" or ".join(ENDS), got=name, do=do)
+    return np.flatnonzero(ended).tolist()
 
 
-def _numbers(path: Path, name: str, arrays: Mapping[str, np.ndarray], lengths: tuple[int, ...]) -> np.ndarray:
-    """An array as float32, a row a frame; `BadInput` if it is missing, or of another shape, or not finite."""
+def _numbers(
+    path: Path, name: str, arrays: Mapping[str, np.ndarray], lengths: tuple[int, ...], unread: Sequence[int] = ()
+) -> np.ndarray:
+    """An array as float32, a row a frame, 0 in those `unread`; `BadInput` if it is missing, or of another shape, or not
+    finite."""
     if (found := arrays.get(name)) is None:
         raise BadInput(f"{path} has no {name}", expected=ARRAYS)
     if found.ndim != 2 or len(found) not in lengths or not found.shape[1]:
@@ -309,6 +328,7 @@ def _numbers(path: Path, name: str, arrays: Mapping[str, np.ndarray], lengths: t
         raise BadInput(f"{path}: {name} are off", expected="numbers", got=str(found.dtype))
     with np.errstate(over="ignore"):
         numbers = found.astype(np.float32)
+    numbers[[row for row in unread if row < len(numbers)]] = 0
     if not np.isfinite(numbers).all():
         raise BadInput(f"{path}: {name} are off", expected="finite numbers", got="NaN or inf")
     return numbers
@@ -318,11 +338,11 @@ def _check_alike(found: Sequence[Take]) -> None:
     """Raises `BadInput` where there are none, one is there twice, or they differ in how many actions they have."""
     if not found:
         raise BadInput("import: no files", expected="one .npz file at least", do="name them before the options")
-    seen: dict[tuple[Path, int], Take] = {}
+    seen: dict[tuple[int, int, bytes], Path] = {}
     for take in found:
-        if (key := (take.path.resolve(), take.first)) in seen:
-            raise BadInput(f"import: {take.path} is there twice", do="name it once")
-        seen[key] = take
+        before = seen.setdefault((take.sum, take.first, take.actions.tobytes()), take.path)
+        if before is not take.path:
+            raise BadInput(f"import: {take.path} is there twice", got=f"{before} with the same in it", do="name one")
     shapes = {(take.actions.shape[1], take.state.shape[1]): take.path for take in found}
     if len(shapes) > 1:
         (one, first), (other, second) = list(shapes.items())[:2]
@@ -339,7 +359,6 @@ def _check_fits(take: Take, spec: ActionSpec, size: int) -> None:
         ends = (str([round(float(v), 4) for v in pick(take.actions, 0)]) for pick in (np.min, np.max))
         expected = f"{list(spec.low)} to {list(spec.high)}"
         raise BadInput(f"{take.path}: actions are out of bounds", expected=expected, got=" to ".join(ends))
-    if take.side < size:
-        do = f"give --size {take.side // 16 * 16}" if take.side >= 16 else ""
-        got = str(take.side)
-        raise BadInput(f"{take.path}: pictures are too small", expected=f"{size} pixels a side", got=got, do=do)
+    if (side := min(take.shape)) < size:
+        expected, do = f"{size} pixels a side", f"give --size {side // 16 * 16}" if side >= 16 else ""
+        raise BadInput(f"{take.path}: pictures are too small", expected=expected, got=str(side), do=do)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import tracemalloc
+import zlib
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from planner.adapters.session import Session
 from planner.cli import _parse, main
 from planner.data import EpisodeStore, Windows
 from planner.errors import BadInput
+from planner.evaluate.energy import read_recording
 from planner.guard import Limits
 from planner.pictures import fit, png
 from planner.recordings import Take, best_length, bounds, gather, takes
@@ -44,7 +47,7 @@ def moves(actions: int, first: int = 0) -> np.ndarray:
 def take(actions: Any, path: str = "a.npz", first: int = 0) -> Take:
     """An episode of these actions, `[L, a]`."""
     done = np.array(actions, np.float32)
-    return Take(Path(path), first, done, np.empty((len(done) + 1, 0), np.float32), 16, 0)
+    return Take(Path(path), first, done, np.empty((len(done) + 1, 0), np.float32), (16, 16), zlib.crc32(path.encode()))
 
 
 def gathered(tmp_path: Path, *files: Path, steps: int = 4, **changes: Any) -> EpisodeStore:
@@ -138,7 +141,9 @@ def test_what_was_interrupted_goes_on_and_other_recordings_are_refused(tmp_path:
             gathered(tmp_path, tmp_path / "two.npz")
 
 
-def test_weights_of_other_bounds_are_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_other_bounds_are_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """They were saved under the new bounds, and would have had the robot do nine times what was meant."""
     monkeypatch.chdir(tmp_path)
     np.savez("one.npz", pixels=film(62, size=32), actions=moves(61) - 0.1)
@@ -147,16 +152,19 @@ def test_weights_of_other_bounds_are_not_gone_on_with(tmp_path: Path, monkeypatc
     main(f"train recorded/arm {SHORT} {SMALL}".split())
     shutil.rmtree("data")
     main([*words.split(), "9"])
-    with pytest.raises(SystemExit, match="2"):
-        main(f"train recorded/arm {SHORT} {SMALL}".split())
+    assert "runs/train/recorded-arm holds a run of another configuration" in say(
+        f"train recorded/arm {SHORT} {SMALL}", capsys
+    )
 
 
 def test_a_file_that_is_named_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows were of one frame all along the second time, or it was trained on and held out at once."""
     monkeypatch.chdir(tmp_path)
     np.savez("one.npz", pixels=film(10), actions=moves(9))
-    with pytest.raises(BadInput, match="one.npz is there twice; name it once"):
-        gathered(tmp_path, Path("one.npz"), tmp_path / "one.npz")
+    shutil.copy("one.npz", "copy.npz")
+    for other in ("one.npz", "copy.npz"):
+        with pytest.raises(BadInput, match=f"{other} is there twice; got one.npz with the same in it; name one"):
+            gathered(tmp_path, Path("one.npz"), tmp_path / other)
 
 
 def test_bounds_are_what_was_recorded() -> None:
@@ -193,7 +201,11 @@ BAD = {
     "other names": ({"frames": film(5)}, "expected pixels or observations; got frames"),
     "other ends": (
         {"pixels": film(5), "actions": moves(5), "dones": [0, 0, 1, 0, 1]},
-        "expected terminals or timeouts; got dones; add terminals",
+        "dones says where episodes end; expected terminals or timeouts; got dones; put true into terminals",
+    ),
+    "ends said twice": (
+        {"pixels": film(5), "actions": moves(5), "terminals": [0, 0, 0, 0, 1], "truncated": [0, 0, 1, 0, 0]},
+        "truncated says where episodes end",
     ),
     "true or false": ({"pixels": film(5), "actions": moves(4) > 0}, "expected numbers; got bool"),
     "no actions": ({"pixels": film(5)}, "has no actions"),
@@ -243,13 +255,28 @@ def test_a_file_that_is_damaged_is_told_and_what_came_before_is_kept(tmp_path: P
         save(tmp_path / f"{name}.npz", pixels=pixels, actions=moves(7))
     content = (tmp_path / "two.npz").read_bytes()
     middle = content.index(b"pixels.npy") + 30_000
-    (tmp_path / "two.npz").write_bytes(content[:middle] + bytes(20) + content[middle + 20 :])
-    with pytest.raises(BadInput, match="two.npz is no recording"):
-        gathered(tmp_path, tmp_path / "one.npz", tmp_path / "two.npz")
-    assert 0 not in EpisodeStore.open(tmp_path / "data").missing()
+    torn, files = content[:middle] + bytes(20) + content[middle + 20 :], (tmp_path / "one.npz", tmp_path / "two.npz")
+    (tmp_path / "two.npz").write_bytes(torn)
+    for _ in range(2):  # the second time it once passed for good, as all of its rows were there
+        with pytest.raises(BadInput, match="two.npz is no recording"):
+            gathered(tmp_path, *files, steps=3)
+        assert EpisodeStore.open(tmp_path / "data").missing() == [2, 3]
+    (tmp_path / "two.npz").write_bytes(content)
+    store = gathered(tmp_path, *files, steps=3)
+    with np.load(tmp_path / "two.npz") as file:
+        assert np.array_equal(store.data["pixels"][3], [fit(picture, 16) for picture in file["pixels"][4:8]])
     (tmp_path / "two.npz").write_bytes(content[:2000])
     with pytest.raises(BadInput, match="two.npz is no recording"):
         takes(tmp_path / "two.npz")
+
+
+def test_what_is_done_at_the_last_frame_may_be_anything(tmp_path: Path) -> None:
+    """It is often filled up with NaN."""
+    done = moves(10)
+    done[[4, 9]] = np.nan
+    ends = np.isin(np.arange(10), (4, 9))
+    np.savez(tmp_path / "one.npz", pixels=film(10), actions=done, terminals=ends, dones=ends)
+    assert_aligned(gathered(tmp_path, tmp_path / "one.npz"), [0, 5])
 
 
 def test_a_camera_s_noise_is_no_change(tmp_path: Path) -> None:
@@ -291,6 +318,33 @@ def test_a_mirror_turns_pictures_and_actions_of_which_nobody_knows_the_state(tmp
     drawn = Windows(store, torch.arange(2), 2, 4, 0).under(MIRROR, 1)[0]
     assert drawn["state"].shape == (4, 2, 0)
     assert (drawn["actions"].unflatten(-1, (2, 2)) == torch.tensor([-0.5, 0.5])).all()
+
+
+def test_of_a_recording_no_more_is_held_than_its_pictures_as_they_are_scored(tmp_path: Path) -> None:
+    """A film of ten minutes took tens of gigabytes at the size of the camera."""
+    np.savez(tmp_path / "one.npz", pixels=film(40, size=256), actions=moves(40), terminals=np.arange(40) == 19)
+    tracemalloc.start()
+    recording = read_recording(tmp_path / "one.npz", 1)
+    pixels = recording.pixels(32)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (
+        recording.shape == (256, 256)
+        and pixels.shape == (20, 32, 32, 3)
+        and (pixels[:, 0, 0, 0] == range(20, 40)).all()
+    )
+    assert most < 8 * 256 * 256 * 3
+
+
+def test_bounds_without_rest_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of places of joints: told to stop, the robot would be sent to where 0 is, or near it."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("one.npz", pixels=film(62, size=32), actions=moves(61) + 0.1)
+    for least, warned in (("0", False), ("0.05", True)):
+        main(f"import recorded/arm one.npz --steps 15 --size 32 --low {least} --high 1 --out data/{least}".split())
+        assert ("0 is rest to a planner" in " ".join(capsys.readouterr().out.split())) == warned
 
 
 # The commands -------------------------------------------------------------------------------------------------------
@@ -434,10 +488,15 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         f"{small} --low -9 --high 9", capsys
     )
     assert "units are off; expected 2, as there are actions; got 1" in say(f"{small} --units Nm", capsys)
-    assert "Name them before" not in say("import recorded/arm --units a b 0.npz", capsys)
+    assert "no files; expected one .npz file at least; name them before" in say(
+        "import recorded/arm --units a 0.npz", capsys
+    )
+    assert "state x is there twice" in say(f"{small} --state x x", capsys)
     assert "2 quantities, as there are names; got 1" in say(f"{small} --state x y", capsys)
     assert "unknown task" in say("import arm 0.npz", capsys)
-    assert "TwoRoom has actions of its own; leave out --low" in say("import TwoRoom 0.npz --low -1 --high 1", capsys)
+    for option in ("low -1", "block 5", "state x"):
+        said = say(f"import TwoRoom 0.npz --{option}", capsys)
+        assert f"TwoRoom has actions and a state of its own; leave out --{option.split()[0]}" in said
     np.savez("other.npz", pixels=film(31, size=32), actions=moves(30))
     said = say("import recorded/arm 0.npz other.npz --steps 10 --size 32", capsys)
     assert "files differ; expected 2 actions and 0 of state in 0.npz; got 1 actions and 0 of state in other.npz" in said

@@ -43,6 +43,14 @@ def test_a_search_finds_what_was_done_where_the_model_is_right(brightness: Episo
     assert found[0][0] > 0.99 and found[1][0] < 0.1
 
 
+def test_of_an_action_that_is_always_the_same_nothing_is_told(brightness: EpisodeStore) -> None:
+    """It was -Infinity, which is no JSON."""
+    brightness.data["actions"][:] = 0.5
+    windows = rehearsal.held_out_windows(brightness, 2 + 1, 0.34, batch=20)
+    settings = rehearsal.to_the_next_frame(SETTINGS)
+    assert np.isnan(rehearsal.recovered(settings.build(Sum(1.0), 0), windows, 20)).all()  # type: ignore[arg-type]
+
+
 def test_a_search_to_the_next_frame_is_one_step_long_and_by_distance_alone() -> None:
     short = rehearsal.to_the_next_frame(SETTINGS)
     assert (short.horizon, short.over, short.metric, short.proposals) == (1, "last", "l2", 0)
@@ -89,6 +97,7 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         "--steps 6": "steps is off; expected 1 to 5, in episodes of 30 steps; got 6",
         "--windows 0": "windows is off",
         "--held-out 1": "held_out is off",
+        "--steps 5": "too few windows are held out; expected at least 10; got 1; hold out more rows",
         "--seed -1": "seed is off",
         "--data none": "no dataset at none",
     }.items():

@@ -155,8 +155,8 @@ class Import:
     most, of 6 to 20 blocks."""
     size: int = 64
     """Height and width of the dataset's pictures, pixels: the square in the middle of a picture, scaled down."""
-    block: int = 5
-    """Environment steps that one step of the model takes."""
+    block: int | None = None
+    """Environment steps that one step of the model takes; 5 by default, of a task its own."""
     low: tuple[float, ...] = ()
     """Least value of each action, in the robot's own units; the least that was recorded by default."""
     high: tuple[float, ...] = ()
@@ -175,6 +175,8 @@ class Import:
                 raise BadInput(f"import: {name} is off", expected="at least 1", got=str(value))
         if self.size < 16 or self.size % 16:
             raise BadInput("import: size is off", expected="a multiple of 16", got=str(self.size))
+        if twice := [one for one in self.state if self.state.count(one) > 1]:
+            raise BadInput(f"import: state {twice[0]} is there twice")
         found = [take for file in self.files for take in takes(file, bool(self.state))]
         spec, state = self._spec(found), [(name, unit) for name, _, unit in (one.partition(":") for one in self.state)]
         path, steps = self.out or Path("data") / folder_name(self.task), self.steps or best_length(found, spec.block)
@@ -190,8 +192,11 @@ class Import:
             soft_wrap=True,
         )
         if left > recorded / 5:
-            do = "shorter rows, --steps, would keep more"
+            do = "leave out --steps" if self.steps else "episodes are short; with a smaller --block more would be kept"
             console.print(f"warning: {left / recorded:.0%} of the steps are left out; {do}", highlight=False)
+        if any(low > 0 or high < 0 for low, high in zip(spec.low, spec.high, strict=True)):
+            told = "warning: 0 is out of bounds of an action, and 0 is rest to a planner that has to stop"
+            console.print(f"{told}; record speeds, changes or torques, or give --low and --high", highlight=False)
         if not self.low and is_recorded(self.task):
             within = ", ".join(f"{low:g} to {high:g}" for low, high in zip(spec.low, spec.high, strict=True))
             console.print(f"actions are kept within what was recorded: {within}", highlight=False, soft_wrap=True)
@@ -202,9 +207,9 @@ class Import:
         from ..recordings import bounds
 
         if not is_recorded(self.task):
-            given = [name for name in ("low", "high", "units", "block") if getattr(self, name) != getattr(Import, name)]
-            if given:
-                raise BadInput(f"import: {self.task} has actions of its own", do=f"leave out --{given[0]}")
+            own = ("low", "high", "units", "block", "state")
+            if given := [name for name in own if getattr(self, name) != getattr(Import, name)]:
+                raise BadInput(f"import: {self.task} has actions and a state of its own", do=f"leave out --{given[0]}")
             spec: ActionSpec = load_envs().task_class(self.task).action_spec()
             return spec
         if bool(self.low) != bool(self.high):
@@ -213,4 +218,4 @@ class Import:
         if (got := len(self.units)) not in (0, len(low)):
             do = "give one each, after the files"
             raise BadInput("import: units are off", expected=f"{len(low)}, as there are actions", got=str(got), do=do)
-        return ActionSpec(low, high, self.units or ("",) * len(low), self.block)
+        return ActionSpec(low, high, self.units or ("",) * len(low), 5 if self.block is None else self.block)

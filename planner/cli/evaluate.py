@@ -16,7 +16,7 @@ import tyro
 from ..errors import BadInput, check_seed
 from ..settings import PlannerConfig, TrainConfig
 from ..tasks import folder_name, load_envs
-from .shared import Task, check_share, console, cores, load
+from .shared import Task, check_share, console, cores, load, warn_of_renderer
 
 if TYPE_CHECKING:
     from ..evaluate.run import Outcome, Progress
@@ -207,6 +207,8 @@ class Rehearse:
         store.check_fits(model.config.image_size, model.action)
         rehearsal.check_length(store, model, self.steps)
         windows = rehearsal.held_out_windows(store, model.history + self.steps, self.held_out)
+        rehearsal.check_windows(windows)
+        warn_of_renderer(store.info.renderer, loaded.renderer)
         rows, out = len(windows.rows), self.out or Path("runs/rehearse") / folder_name(self.task)
         told = f"{rows} rows of {store.path} are held out; windows may begin at {rows * windows.starts} frames of them"
         console.print(told, highlight=False, soft_wrap=True)
@@ -222,7 +224,8 @@ class Rehearse:
         facts: dict[str, Any] = {"task": self.task, "checkpoint_sha256": loaded.sha256, "data": str(store.path)}
         facts |= {"policy": store.info.policy, "held_out": self.held_out, "rows": len(windows.rows)}
         facts |= {"windows": -(-self.windows // rehearsal.BATCH) * rehearsal.BATCH, "seed": self.seed}
-        facts |= {"errors": ahead, "swapped": others, "recovered_r2": found}
+        facts |= {"renderers": [store.info.renderer, loaded.renderer], "errors": ahead, "swapped": others}
+        facts |= {"recovered_r2": [None if math.isnan(r2) else r2 for r2 in found]}
         facts |= {"versions": versions(), "commit": commit()}
         write_atomically(out / "rehearsal.json", json.dumps(facts, indent=1) + "\n")
         console.print(f"picture {out / 'rehearsal.png'}\nnumbers {out / 'rehearsal.json'}", highlight=False)
@@ -234,7 +237,7 @@ class Rehearse:
         table.add_row("error; 1: as if nothing moved", *(f"{error:.3f}" for error in ahead))
         table.add_row("with what was done elsewhere", *(f"{error:.3f}" for error in others))
         console.print(table)
-        each = ", ".join(f"{r2:.3f}" for r2 in found)
+        each = ", ".join("the same throughout" if math.isnan(r2) else f"{r2:.3f}" for r2 in found)
         told = f"each action, found by a search towards the next frame: R2 {each}; 1: exactly, 0: as its mean"
         console.print(told, highlight=False, soft_wrap=True)
 

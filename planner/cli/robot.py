@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ..errors import BadInput, check_seed
 from ..settings import TrainConfig
 from ..tasks import folder_name, is_recorded, load_envs
-from .shared import Task, bar, check_share, console, cores, load
+from .shared import Task, bar, check_share, console, cores, load, warn_of_renderer
+
+if TYPE_CHECKING:
+    from ..actions import ActionSpec
+    from ..evaluate.energy import Recording
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Serve:
     deadline_ms: float | None = None
     """Stop each search after so many milliseconds with the best plan so far."""
     on_impossible: str = "warn"
-    """Where what is seen cannot be: warn, replan, or stop until the next goal; a checkpoint's surprise.json knows."""
+    """Where what is seen cannot be: warn, replan, or stop until the next goal; a checkpoint's surprise.json knows. To
+    stop is the action nearest to 0."""
     fit: bool = False
     """Pictures may be files of any larger size: the square in the middle counts, scaled down, as `import` does it."""
     seed: int = 0
@@ -122,7 +127,7 @@ class Surprise:
     clip: Annotated[str, tyro.conf.Positional]
     """A dataset's folder, or an .npz file with pixels and actions; with --fit the name of a task."""
     episode: int = 0
-    """Row of the dataset, or episode of the file."""
+    """Row of the dataset, or episode of the file, of those in which something was done."""
     task: str | None = None
     """Of an .npz file, which does not say."""
     checkpoint: Path | None = None
@@ -176,6 +181,7 @@ class Surprise:
             check_share("surprise", self.held_out)
             store = EpisodeStore.open(self.data or Path("data") / folder_name(self.clip))
             store.verify(self.clip)
+            warn_of_renderer(store.info.renderer, loaded.renderer)
             with bar(f"looking at {self.clip}") as advance:
                 found = surprise.fit_rows(loaded, store, self.held_out, steps=self.steps, progress=advance)
         else:
@@ -187,12 +193,38 @@ class Surprise:
         console.print(f"{folder / surprise.FILE}: unusual above {found.unusual:.3g}, impossible {found.impossible:.3g}")
 
     def _score(self) -> None:
-        import numpy as np
-
         from .. import checkpoint as checkpoints
         from .. import surprise
-        from ..evaluate.energy import draw_energy, read_recording, write_energy
-        from ..pictures import fit
+        from ..evaluate.energy import draw_energy, write_energy
+
+        recording, task = self._recording()
+        loaded = load(task, self.checkpoint)
+        thresholds = surprise.load(checkpoints.find(task, self.checkpoint), loaded.sha256)
+        _check_actions(recording, loaded.model.action)
+        surprise.check_length(loaded.model, thresholds.steps, len(recording.actions), f"{recording.title} is")
+        if recording.renderer not in ("", thresholds.renderer):
+            told = f"warning: its pictures are of {recording.renderer}; thresholds are of {thresholds.renderer}'s"
+            console.print(told, highlight=False)
+        if recording.shape != ((size := loaded.model.config.image_size), size):
+            told = f"its pictures are scaled to {size} x {size}, of the square in the middle, as `import` does it"
+            console.print(told, highlight=False)
+        pixels = recording.pixels(size)
+        energy = surprise.film_energies(loaded.model, pixels, recording.actions, thresholds.steps)
+        self.out.mkdir(parents=True, exist_ok=True)
+        picture, numbers = self.out / "energy.png", self.out / "energy.json"
+        draw_energy(picture, recording.title, pixels, energy, thresholds)
+        counts, first = write_energy(numbers, energy, thresholds)
+        where = "" if first is None else f"; the first impossible step is {first}"
+        said = ", ".join(f"{counts[name]} {name}" for name in surprise.STATES)
+        console.print(f"{recording.title}: {said}{where}", highlight=False)
+        if len(recording.actions) > thresholds.length:
+            longer = f"it has {len(recording.actions)} steps, and rates of alarms hold for up to {thresholds.length}"
+            console.print(longer, highlight=False)
+        console.print(f"picture {picture}\nnumbers {numbers}", highlight=False)
+
+    def _recording(self) -> tuple[Recording, str]:
+        """What is to be scored, and the task that it is of."""
+        from ..evaluate.energy import read_recording
 
         if is_recorded(self.clip) and not Path(self.clip).exists():
             do = "name a dataset's folder or an .npz file of it, or add --fit"
@@ -203,35 +235,17 @@ class Surprise:
             raise BadInput(f"surprise: {self.clip} is of another task", expected=expected, got=got, do=do)
         if (task := recording.task or self.task) is None:
             raise BadInput(f"surprise: {self.clip} does not say what task it is of", do="give --task")
-        loaded = load(task, self.checkpoint)
-        thresholds = surprise.load(checkpoints.find(task, self.checkpoint), loaded.sha256)
-        if recording.spec not in (None, loaded.model.action):
-            expected, got = str(loaded.model.action), str(recording.spec)
-            raise BadInput("recording and checkpoint differ in their actions", expected=expected, got=got)
-        if (got := recording.actions.shape[1]) != (wanted := loaded.model.action.env_dim):
-            raise BadInput(f"{recording.title}: actions are off", expected=f"[L, {wanted}]", got=f"[L, {got}]")
-        if not loaded.model.action.admits(recording.actions):
-            expected = f"{list(loaded.model.action.low)} to {list(loaded.model.action.high)}"
-            got = f"{recording.actions.min(0).tolist()} to {recording.actions.max(0).tolist()}"
-            raise BadInput(f"{recording.title}: actions are out of the task's bounds", expected=expected, got=got)
-        pixels, size = recording.pixels, loaded.model.config.image_size
-        if pixels.shape[1:3] != (size, size):
-            pixels = np.stack([fit(picture, size) for picture in pixels])
-            told = f"its pictures are scaled to {size} x {size}, of the square in the middle, as `import` does it"
-            console.print(told, highlight=False)
-        surprise.check_length(loaded.model, thresholds.steps, len(recording.actions), f"{recording.title} is")
-        if recording.renderer not in ("", thresholds.renderer):
-            told = f"warning: its pictures are of {recording.renderer}; thresholds are of {thresholds.renderer}'s"
-            console.print(told, highlight=False)
-        energy = surprise.film_energies(loaded.model, pixels, recording.actions, thresholds.steps)
-        self.out.mkdir(parents=True, exist_ok=True)
-        picture, numbers = self.out / "energy.png", self.out / "energy.json"
-        draw_energy(picture, recording, energy, thresholds)
-        counts, first = write_energy(numbers, energy, thresholds)
-        where = "" if first is None else f"; the first impossible step is {first}"
-        said = ", ".join(f"{counts[name]} {name}" for name in surprise.STATES)
-        console.print(f"{recording.title}: {said}{where}", highlight=False)
-        if len(recording.actions) > thresholds.length:
-            longer = f"it has {len(recording.actions)} steps, and rates of alarms hold for up to {thresholds.length}"
-            console.print(longer, highlight=False)
-        console.print(f"picture {picture}\nnumbers {numbers}", highlight=False)
+        return recording, task
+
+
+def _check_actions(recording: Recording, spec: ActionSpec) -> None:
+    """Raises `BadInput` for actions that no robot of `spec` does."""
+    if recording.spec not in (None, spec):
+        expected, got = str(spec), str(recording.spec)
+        raise BadInput("recording and checkpoint differ in their actions", expected=expected, got=got)
+    if (width := recording.actions.shape[1]) != spec.env_dim:
+        raise BadInput(f"{recording.title}: actions are off", expected=f"[L, {spec.env_dim}]", got=f"[L, {width}]")
+    if not spec.admits(recording.actions):
+        expected = f"{list(spec.low)} to {list(spec.high)}"
+        got = f"{recording.actions.min(0).tolist()} to {recording.actions.max(0).tolist()}"
+        raise BadInput(f"{recording.title}: actions are out of the task's bounds", expected=expected, got=got)

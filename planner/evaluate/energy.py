@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..actions import ActionSpec
 from ..data import EpisodeStore, write_atomically
 from ..errors import BadInput
+from ..pictures import fit
 from ..recordings import takes
 from ..surprise import STATES, Thresholds
 
@@ -24,20 +26,29 @@ class Recording:
     """An episode that somebody recorded.
 
     Attributes:
-        pixels: uint8 `[L + 1, size, size, 3]`.
+        frames: its L + 1 pictures, uint8 `[h, w, 3]`, one after the other; a file's can be read once.
         actions: what was done between them, `[L, env_dim]`, physical units.
         title: where it is from.
+        shape: height and width of its pictures, pixels.
         task: that it is of; None where the file does not say.
         spec: of its actions; None where the file does not say.
         renderer: rendering backend of its pictures; "" where the file does not say.
     """
 
-    pixels: np.ndarray
+    frames: Iterable[np.ndarray]
     actions: np.ndarray
     title: str
+    shape: tuple[int, int]
     task: str | None = None
     spec: ActionSpec | None = None
     renderer: str = ""
+
+    def pixels(self, size: int) -> np.ndarray:
+        """Its pictures, uint8 `[L + 1, size, size, 3]`, made by `pictures.fit`; no more than that is held at once."""
+        pixels = np.empty((len(self.actions) + 1, size, size, 3), np.uint8)
+        for picture, frame in zip(pixels, self.frames, strict=True):
+            picture[:] = fit(frame, size)
+        return pixels
 
 
 def read_recording(path: Path, episode: int) -> Recording:
@@ -55,13 +66,13 @@ def read_recording(path: Path, episode: int) -> Recording:
             raise BadInput(f"dataset {path}: episode {episode} was not recorded yet")
         pixels, actions = (store.data[key][episode].numpy() for key in ("pixels", "actions"))
         info, title = store.info, f"{store.info.task}, episode {episode} of {path}"
-        return Recording(pixels, actions, title, info.task, info.action_spec, info.renderer)
+        return Recording(pixels, actions, title, (info.size, info.size), info.task, info.action_spec, info.renderer)
     found = takes(path)
     if not 0 <= episode < len(found):
         expected = f"0 to {len(found) - 1}" if len(found) > 1 else "0: it is one episode"
         raise BadInput(f"{path} has no such episode", expected=expected, got=str(episode))
     title = f"episode {episode} of {path}" if len(found) > 1 else str(path)
-    return Recording(np.stack(list(found[episode].pictures())), found[episode].actions, title)
+    return Recording(found[episode].pictures(), found[episode].actions, title, found[episode].shape)
 
 
 def write_energy(path: Path, energy: np.ndarray, thresholds: Thresholds) -> tuple[dict[str, int], int | None]:
@@ -83,12 +94,13 @@ def write_energy(path: Path, energy: np.ndarray, thresholds: Thresholds) -> tupl
     return counts, first
 
 
-def draw_energy(path: Path, recording: Recording, energy: np.ndarray, thresholds: Thresholds) -> None:
+def draw_energy(path: Path, title: str, pixels: np.ndarray, energy: np.ndarray, thresholds: Thresholds) -> None:
     """Writes the energy over time above the frames, as PNG.
 
     Args:
         path: the file to write.
-        recording: what was seen, L + 1 frames.
+        title: where the recording is from.
+        pixels: what was seen, L + 1 frames.
         energy: of every step, `[L + 1]`; NaN where nothing was foreseen.
         thresholds: where the states begin.
     """
@@ -107,13 +119,13 @@ def draw_energy(path: Path, recording: Recording, energy: np.ndarray, thresholds
     for name in ("unusual", "impossible"):
         upper.axhline(getattr(thresholds, name), color=COLOURS[name], linewidth=1, linestyle=(0, (4, 3)))
     upper.set(yscale="log", ylabel="prediction energy", xlabel="environment step", xlim=(-0.5, len(energy) - 0.5))
-    upper.set_title(recording.title, loc="left", fontsize=10)
+    upper.set_title(title, loc="left", fontsize=10)
     upper.spines[["top", "right"]].set_visible(False)
     upper.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0.55, 1.0), fontsize=9)
     shown = np.linspace(0, len(energy) - 1, min(FRAMES, len(energy))).round().astype(int)
-    gap = np.full((recording.pixels.shape[1], 2, 3), 255, np.uint8)
-    lower.imshow(np.concatenate([part for i in shown for part in (recording.pixels[i], gap)], axis=1), aspect="equal")
-    pitch = recording.pixels.shape[2] + 2
+    gap = np.full((pixels.shape[1], 2, 3), 255, np.uint8)
+    lower.imshow(np.concatenate([part for i in shown for part in (pixels[i], gap)], axis=1), aspect="equal")
+    pitch = pixels.shape[2] + 2
     lower.set_xticks([pitch * (i + 0.5) for i in range(len(shown))], [str(step) for step in shown], fontsize=8)
     lower.set_yticks([])
     lower.tick_params(length=0)

@@ -28,6 +28,8 @@ from .imagination import Bank, embed
 
 BATCH = 100
 """Windows that are measured at once."""
+LEAST = 10
+"""Frames at which windows may begin."""
 BANK_ROWS = 64
 """Most held-out rows that frames are taken from to show what was foreseen."""
 
@@ -73,7 +75,8 @@ def to_the_next_frame(settings: PlannerConfig) -> PlannerConfig:
 @torch.no_grad()
 def recovered(planner: MPC, windows: Windows, count: int, seed: int = 0) -> list[float]:
     """How well plans towards the frame that came a model step later are what was done until then: R2 of the first
-    model step's mean action, one a dimension. 1 is exact, 0 what the mean of all that was done would have.
+    model step's mean action, one a dimension. 1 is exact, 0 what the mean of all that was done would have; NaN where
+    the same was done throughout.
 
     Args:
         planner: its model, energy and optimizer are asked, by `plan` and without an episode around it.
@@ -99,8 +102,9 @@ def recovered(planner: MPC, windows: Windows, count: int, seed: int = 0) -> list
         found.append(model.action.means(best.actions[:, 0]))
         done.append(model.action.means(plans[:, 0]))
     planned, truth = torch.cat(found).double(), torch.cat(done).double()
-    r2: list[float] = (1 - (planned - truth).square().sum(0) / (truth - truth.mean(0)).square().sum(0)).tolist()
-    return r2  # NaN of a dimension that nothing was ever done in
+    varied = (truth - truth.mean(0)).square().sum(0)
+    r2: list[float] = (1 - (planned - truth).square().sum(0) / varied.where(varied > 0, torch.nan)).tolist()
+    return r2
 
 
 def _parts(model: WorldModel, drawn: TensorDict) -> tuple[Context, Tensor, TensorDict]:
@@ -183,6 +187,13 @@ def draw(path: Path, shown: list[Rehearsed], block: int, title: str) -> None:
         upper[0].set_ylabel("seen", fontsize=9)
         lower[0].text(0.98, 0.5, "foreseen,\nas the nearest\nreal frame", fontsize=8, ha="right", va="center")
     FigureCanvasAgg(figure).print_png(str(path))
+
+
+def check_windows(windows: Windows) -> None:
+    """Raises `BadInput` where there are so few windows that one would have the actions of itself for another's."""
+    if (count := len(windows.rows) * windows.starts) < LEAST:
+        do = "hold out more rows, in training too, or look at fewer --steps"
+        raise BadInput("rehearse: too few windows are held out", expected=f"at least {LEAST}", got=str(count), do=do)
 
 
 def check_length(store: EpisodeStore, model: WorldModel, steps: int) -> None:
