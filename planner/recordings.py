@@ -141,7 +141,10 @@ def bounds(found: Sequence[Take]) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def best_length(found: Sequence[Take], block: int) -> int:
-    """Of `LEAST` to `MOST` model steps the environment steps that keep most; of equal ones the most.
+    """Of `LEAST` to `MOST` model steps the environment steps with most windows of `LEAST` in them; of equal ones the
+    most.
+
+    Short rows leave little out, and have few windows: one that is as long as a window has one.
 
     Raises:
         BadInput: where no episode is as long as that.
@@ -153,7 +156,7 @@ def best_length(found: Sequence[Take], block: int) -> int:
         expected, got = f"{least} steps, {LEAST} blocks of {block}", f"at most {longest}"
         raise BadInput("import: episodes are too short", expected=expected, got=got, do=do)
     tried = range(least, min(MOST * block, longest) + 1)
-    return max(tried, key=lambda steps: (int(((lengths + 1) // (steps + 1) * steps).sum()), steps))
+    return max(tried, key=lambda steps: (int(((lengths + 1) // (steps + 1)).sum()) * (steps - least + 1), steps))
 
 
 def gather(

@@ -151,8 +151,8 @@ class Import:
     out: Path | None = None
     """Folder of the dataset; data/TASK by default."""
     steps: int | None = None
-    """Environment steps of a row: longer episodes are cut up, shorter ones and ends left out; by default what keeps
-    most, of 6 to 20 blocks."""
+    """Environment steps of a row: longer episodes are cut up, shorter ones and ends left out; by default what
+    makes most windows to train on, of 6 to 20 blocks."""
     size: int = 64
     """Height and width of the dataset's pictures, pixels: the square in the middle of a picture, scaled down."""
     block: int | None = None
@@ -191,8 +191,8 @@ class Import:
             highlight=False,
             soft_wrap=True,
         )
-        if left > recorded / 5:
-            do = "leave out --steps" if self.steps else "episodes are short; with a smaller --block more would be kept"
+        if left > recorded / 3:
+            do = "leave out --steps" if self.steps else "episodes are short, for which a smaller --block is better"
             console.print(f"warning: {left / recorded:.0%} of the steps are left out; {do}", highlight=False)
         if any(low > 0 or high < 0 for low, high in zip(spec.low, spec.high, strict=True)):
             told = "warning: 0 is out of bounds of an action, and 0 is rest to a planner that has to stop"
