@@ -179,6 +179,13 @@ def test_figures_beside_lewm_are_those_that_were_measured() -> None:
         assert told[task][:7] == [*cells, f"{row['p']:.2g}"] and f"LeWM's {row['updates']:,}" in told[task][7]
 
 
+def test_what_was_learned_from_recordings_is_what_was_measured() -> None:
+    row = json.loads((ROOT / "benchmarks/results/recorded.jsonl").read_text().splitlines()[-1])
+    low, high = (round(100 * end) for end in row["planner"]["interval"])
+    reached = f"**{row['planner']['successes']}/{row['planner']['n']}** held-out goals"
+    assert f"{reached} in its simulator ({low} to {high} %; random actions {row['random']['successes']};" in README
+
+
 SPEEDS = [("lewm", 1), ("lewm", 2), ("small", 1), ("small", 2)]
 
 
