@@ -45,6 +45,7 @@ SMALLER = {
     "plan": [],
     "demo": ["--episodes", "2"],
     "check": [],
+    "rehearse": ["--steps", "2", "--windows", "9", "--threads", "1"],
     "prior": ["--training.prior-steps", "4", "--horizon", "1", "--width", "16", "--threads", "1"],
     "temporal": ["--training.temporal-steps", "4", "--features", "8", "--threads", "1"],
     "slow": ["--training.slow-steps", "4", "--features", "8", "--threads", "1"],
