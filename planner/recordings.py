@@ -197,7 +197,7 @@ def gather(
     rows = store.missing()
     done = len(pieces) - len(rows)
     progress(done, len(pieces))
-    for path, group in groupby(rows, key=lambda row: pieces[row].path):
+    for file, group in groupby(rows, key=lambda row: pieces[row].path):
         missing = list(group)
         try:
             for row, pixels in zip(missing, _filmed([pieces[row] for row in missing], size), strict=True):
@@ -205,7 +205,7 @@ def gather(
                 done += 1
                 progress(done, len(pieces))
         except BadInput:  # what was read before the damage was noticed may be damaged, too
-            store.forget([row for row, piece in enumerate(pieces) if piece.path == path])
+            store.forget([row for row, piece in enumerate(pieces) if piece.path == file])
             raise
     return store
 

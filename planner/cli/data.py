@@ -169,6 +169,17 @@ class Import:
     def run(self) -> None:
         from ..recordings import best_length, gather, takes
 
+        self._check()
+        found = [take for file in self.files for take in takes(file, bool(self.state))]
+        spec, state = self._spec(found), [(name, unit) for name, _, unit in (one.partition(":") for one in self.state)]
+        path, steps = self.out or Path("data") / folder_name(self.task), self.steps or best_length(found, spec.block)
+        with bar(f"importing {self.task}") as advance:
+            store = gather(self.task, found, path, spec, steps=steps, size=self.size, state=state, progress=advance)
+        store.verify()
+        self._tell(found, store)
+
+    def _check(self) -> None:
+        """Raises `BadInput` for options that are off by themselves."""
         check_task(self.task)
         for name in ("steps", "block"):
             if (value := getattr(self, name)) is not None and value < 1:
@@ -177,29 +188,27 @@ class Import:
             raise BadInput("import: size is off", expected="a multiple of 16", got=str(self.size))
         if twice := [one for one in self.state if self.state.count(one) > 1]:
             raise BadInput(f"import: state {twice[0]} is there twice")
-        found = [take for file in self.files for take in takes(file, bool(self.state))]
-        spec, state = self._spec(found), [(name, unit) for name, _, unit in (one.partition(":") for one in self.state)]
-        path, steps = self.out or Path("data") / folder_name(self.task), self.steps or best_length(found, spec.block)
-        with bar(f"importing {self.task}") as advance:
-            store = gather(self.task, found, path, spec, steps=steps, size=self.size, state=state, progress=advance)
-        store.verify()
-        rows, recorded = store.info.episodes, sum(len(take.actions) for take in found)
+
+    def _tell(self, found: list[Take], store: EpisodeStore) -> None:
+        """Says what came of the recordings, and what may not have been meant."""
+        rows, steps, recorded = store.info.episodes, store.info.steps, sum(len(take.actions) for take in found)
         left = recorded - rows * steps
-        console.print(
-            f"{path}: {rows} rows of {steps} steps from {len(found)} episodes, {left} of {recorded} steps left out;"
-            f" try `jepa-mpc train {self.task}{f' --data {path}' if self.out else ''}`",
-            highlight=False,
-            soft_wrap=True,
-        )
+        said = [
+            f"{store.path}: {rows} rows of {steps} steps from {len(found)} episodes, {left} of {recorded} steps left"
+            f" out; try `jepa-mpc train {self.task}{f' --data {store.path}' if self.out else ''}`"
+        ]
         if left > recorded / 3:
             do = "leave out --steps" if self.steps else "episodes are short, for which a smaller --block is better"
-            console.print(f"warning: {left / recorded:.0%} of the steps are left out; {do}", highlight=False)
-        if any(low > 0 or high < 0 for low, high in zip(spec.low, spec.high, strict=True)):
+            said += [f"warning: {left / recorded:.0%} of the steps are left out; {do}"]
+        limits = list(zip(store.info.action_low, store.info.action_high, strict=True))
+        if any(low > 0 or high < 0 for low, high in limits):
             told = "warning: 0 is out of bounds of an action, and 0 is rest to a planner that has to stop"
-            console.print(f"{told}; record speeds, changes or torques, or give --low and --high", highlight=False)
+            said += [f"{told}; record speeds, changes or torques, or give --low and --high"]
         if not self.low and is_recorded(self.task):
-            within = ", ".join(f"{low:g} to {high:g}" for low, high in zip(spec.low, spec.high, strict=True))
-            console.print(f"actions are kept within what was recorded: {within}", highlight=False, soft_wrap=True)
+            within = ", ".join(f"{low:g} to {high:g}" for low, high in limits)
+            said += [f"actions are kept within what was recorded: {within}"]
+        for line in said:
+            console.print(line, highlight=False, soft_wrap=True)
 
     def _spec(self, found: list[Take]) -> ActionSpec:
         """The actions: of a task as it has them, else as said, within what was recorded."""

@@ -19,6 +19,8 @@ from ..tasks import folder_name, load_envs
 from .shared import Task, check_share, console, cores, load, warn_of_renderer
 
 if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+    from ..data import EpisodeStore, Windows
     from ..evaluate.run import Outcome, Progress
 
 
@@ -191,9 +193,7 @@ class Rehearse:
     def run(self) -> None:
         import torch
 
-        from ..data import EpisodeStore, write_atomically
         from ..evaluate import rehearsal
-        from ..versions import commit, versions
 
         check_seed("rehearse", self.seed)
         for name in ("windows", "threads"):
@@ -202,6 +202,27 @@ class Rehearse:
         check_share("rehearse", self.held_out)
         torch.set_num_threads(self.threads)
         loaded = load(self.task, self.checkpoint)
+        store, windows = self._held_out(loaded)
+        out = self.out or Path("runs/rehearse") / folder_name(self.task)
+        out.mkdir(parents=True, exist_ok=True)
+        ahead = rehearsal.errors(loaded.model, windows, self.windows)
+        others = rehearsal.errors(loaded.model, windows, self.windows, swapped=True)
+        planner = rehearsal.to_the_next_frame(loaded.planner).build(loaded.model, self.seed)
+        found = rehearsal.recovered(planner, windows, self.windows, self.seed)
+        self._tell(ahead, others, found)
+        shown = rehearsal.rehearse(loaded.model, windows, rehearsal.bank_of(store, loaded.model, self.held_out))
+        title = f"{self.task}, held-out windows of {store.path}; distances in model steps"
+        rehearsal.draw(out / "rehearsal.png", shown, store.info.block, title)
+        facts: dict[str, Any] = {"rows": len(windows.rows), "errors": ahead, "swapped": others}
+        facts |= {"recovered_r2": [None if math.isnan(r2) else r2 for r2 in found]}
+        self._write(out / "rehearsal.json", loaded, store, facts)
+        console.print(f"picture {out / 'rehearsal.png'}\nnumbers {out / 'rehearsal.json'}", highlight=False)
+
+    def _held_out(self, loaded: Checkpoint) -> tuple[EpisodeStore, Windows]:
+        """The dataset, checked, and its windows; says how many there are."""
+        from ..data import EpisodeStore
+        from ..evaluate import rehearsal
+
         model, store = loaded.model, EpisodeStore.open(self.data or Path("data") / folder_name(self.task))
         store.verify(self.task)
         store.check_fits(model.config.image_size, model.action)
@@ -209,28 +230,25 @@ class Rehearse:
         windows = rehearsal.held_out_windows(store, model.history + self.steps, self.held_out)
         rehearsal.check_windows(windows)
         warn_of_renderer(store.info.renderer, loaded.renderer)
-        rows, out = len(windows.rows), self.out or Path("runs/rehearse") / folder_name(self.task)
+        rows = len(windows.rows)
         told = f"{rows} rows of {store.path} are held out; windows may begin at {rows * windows.starts} frames of them"
         console.print(told, highlight=False, soft_wrap=True)
-        ahead = rehearsal.errors(model, windows, self.windows)
-        others = rehearsal.errors(model, windows, self.windows, swapped=True)
-        out.mkdir(parents=True, exist_ok=True)
-        planner = rehearsal.to_the_next_frame(loaded.planner).build(model, self.seed)
-        found = rehearsal.recovered(planner, windows, self.windows, self.seed)
-        self._tell(ahead, others, found)
-        shown = rehearsal.rehearse(model, windows, rehearsal.bank_of(store, model, self.held_out))
-        title = f"{self.task}, held-out windows of {store.path}; distances in model steps"
-        rehearsal.draw(out / "rehearsal.png", shown, store.info.block, title)
+        return store, windows
+
+    def _write(self, path: Path, loaded: Checkpoint, store: EpisodeStore, found: dict[str, Any]) -> None:
+        """Writes what was found, of what and with what."""
+        from ..data import write_atomically
+        from ..evaluate.rehearsal import BATCH
+        from ..versions import commit, versions
+
         facts: dict[str, Any] = {"task": self.task, "checkpoint_sha256": loaded.sha256, "data": str(store.path)}
-        facts |= {"policy": store.info.policy, "held_out": self.held_out, "rows": len(windows.rows)}
-        facts |= {"windows": -(-self.windows // rehearsal.BATCH) * rehearsal.BATCH, "seed": self.seed}
-        facts |= {"renderers": [store.info.renderer, loaded.renderer], "errors": ahead, "swapped": others}
-        facts |= {"recovered_r2": [None if math.isnan(r2) else r2 for r2 in found]}
-        facts |= {"versions": versions(), "commit": commit()}
-        write_atomically(out / "rehearsal.json", json.dumps(facts, indent=1) + "\n")
-        console.print(f"picture {out / 'rehearsal.png'}\nnumbers {out / 'rehearsal.json'}", highlight=False)
+        facts |= {"policy": store.info.policy, "renderers": [store.info.renderer, loaded.renderer]}
+        facts |= {"held_out": self.held_out, "windows": -(-self.windows // BATCH) * BATCH, "seed": self.seed}
+        facts |= found | {"versions": versions(), "commit": commit()}
+        write_atomically(path, json.dumps(facts, indent=1) + "\n")
 
     def _tell(self, ahead: list[float], others: list[float], found: list[float]) -> None:
+        """Prints what was found."""
         from rich.table import Table
 
         table = Table("model steps ahead", *(str(k + 1) for k in range(self.steps)))
