@@ -25,7 +25,7 @@ import tyro
 from tensordict import TensorDict
 
 import envs
-from benchmarks.claims import contenders, cost, ensemble, everyone, expectation, noise, parts, quality, report
+from benchmarks.claims import contenders, cost, ensemble, everyone, expectation, judge, noise, parts, quality, report
 from benchmarks.claims.clips import Probe, disturbed, place, play_clips, readable, variance_share
 from benchmarks.claims.cost import Renderer, in_turn
 from benchmarks.claims.impossible import SCENES, Film
@@ -154,6 +154,21 @@ def test_a_rival_goes_on_from_weights_that_it_is_given(kind: str, tmp_path: Path
         train(store, kind, config, tmp_path / "run", SHAPES[kind])
     for (name, value), wanted in zip(model.named_parameters(), start.parameters(), strict=True):
         torch.testing.assert_close(value, wanted, atol=1e-6, rtol=0, msg=name)
+
+
+def test_weights_that_ship_nowhere_are_judged_as_those_that_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before they replace any; what is measured is not measured again, and says how they were trained."""
+    room = checkpoint.load(checkpoint.find("TwoRoom", None)).model.action
+    model = RIVALS["recurrent"][0](RecurrentConfig(width=8, latent_dim=8, memory=16, hidden=16), room)
+    notes = {"training": {"augment": 0.0, "pull": 0.1, "steps": 7, "seed": 0}}
+    save(tmp_path / "w", model, task="TwoRoom", renderer="none", planner=toys.PLANNER, notes=notes)
+    for _ in range(2):
+        judge.main(judge.Options(tmp_path / "w", severities=(), episodes=1, out=tmp_path / "rows.jsonl"))
+        assert "none, severity 0: " in capsys.readouterr().out
+    (row,) = read(tmp_path / "rows.jsonl")
+    assert row["note"] == "pull 0.1, 7 updates, seed 0" and row["model"] == "recurrent" and row["n"] == 1
 
 
 @each_rival

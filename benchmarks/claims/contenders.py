@@ -89,15 +89,16 @@ def contenders(task: str, energy: str = "latent") -> Iterator[Contender]:
         yield Contender("jepa", 0.8, energy, shipped, SHIPS[task])
         for augment, which, note in ((0.8, "-clouds", CLOUDS), (0.8, "", ""), (0.0, "", "")):
             if (folder := own.with_name(f"{own.name}-jepa-{augment:g}{which}")).exists():
-                yield _planned_alike(
+                yield planned_alike(
                     Contender("jepa", augment, energy, checkpoint.load(folder, task=task), note), shipped
                 )
     for model in ("recurrent", "next_frame"):
         for augment, which, note in ((0.0, "", ""), (0.8, "", ""), (0.8, "-clouds", CLOUDS), (0.8, "-seen", SEEN)):
             if ((folder := own.with_name(f"{own.name}-{model}-{augment:g}{which}")) / "config.json").exists():
                 told = energy == "pixels" and draws_plain(folder)
-                yield _planned_alike(Contender(model, augment, energy, load(folder), note, told), shipped)
+                yield planned_alike(Contender(model, augment, energy, load(folder), note, told), shipped)
 
 
-def _planned_alike(one: Contender, shipped: checkpoint.Checkpoint) -> Contender:
+def planned_alike(one: Contender, shipped: checkpoint.Checkpoint) -> Contender:
+    """With the planner of what ships."""
     return replace(one, checkpoint=replace(one.checkpoint, planner=shipped.planner))
