@@ -29,7 +29,7 @@ from planner.evaluate.statistics import summary
 from planner.guard import Guard, Limits
 from planner.models.jepa import JEPAConfig
 from planner.pictures import fit
-from planner.recipes import DEFAULT
+from planner.recipes import DEFAULT, planner_for
 from planner.recordings import best_length, bounds, gather, takes
 from planner.tasks import folder_name, load_envs
 from planner.types import Policy
@@ -139,7 +139,8 @@ def learned(name: str, store: EpisodeStore, options: Options, folder: Path) -> C
     model = training.train(store, JEPAConfig(), config, folder / "train", tensorboard=False)
     if model is None:
         raise SystemExit(130)
-    about = {"task": name, "renderer": store.info.renderer, "planner": DEFAULT.planner, "card": f"# {name}\n"}
+    planner = planner_for(name, model.config, store.info.block)
+    about = {"task": name, "renderer": store.info.renderer, "planner": planner, "card": f"# {name}\n"}
     checkpoint.save(folder / "checkpoint", model, **about)  # type: ignore[arg-type]
     return checkpoint.load(folder / "checkpoint", task=name)
 

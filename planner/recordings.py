@@ -194,6 +194,12 @@ def gather(
         got = f"at most {max(len(take.actions) for take in found)} steps"
         raise BadInput("import: episodes are too short", expected=f"{steps} steps", got=got, do="give fewer --steps")
     store = EpisodeStore.claim(path, _described(task, pieces, spec, size, tuple(state)))
+    _fill(store, pieces, size, progress)
+    return store
+
+
+def _fill(store: EpisodeStore, pieces: Sequence[Take], size: int, progress: Callable[[int, int], None]) -> None:
+    """Writes the rows that are missing, file by file; those of one that proves damaged are missing again."""
     rows = store.missing()
     done = len(pieces) - len(rows)
     progress(done, len(pieces))
@@ -207,7 +213,6 @@ def gather(
         except BadInput:  # what was read before the damage was noticed may be damaged, too
             store.forget([row for row, piece in enumerate(pieces) if piece.path == file])
             raise
-    return store
 
 
 def _described(

@@ -164,6 +164,10 @@ def test_weights_that_ship_nowhere_are_judged_as_those_that_do(
     model = RIVALS["recurrent"][0](RecurrentConfig(width=8, latent_dim=8, memory=16, hidden=16), room)
     notes = {"training": {"augment": 0.0, "pull": 0.1, "steps": 7, "seed": 0}}
     save(tmp_path / "w", model, task="TwoRoom", renderer="none", planner=toys.PLANNER, notes=notes)
+    old = {"training": {"augment": 0.0, "steps": 7, "seed": 0}}
+    save(tmp_path / "old", model, task="TwoRoom", renderer="none", planner=toys.PLANNER, notes=old)
+    judge.main(judge.Options(tmp_path / "old", severities=(), episodes=1, out=tmp_path / "old.jsonl"))
+    assert read(tmp_path / "old.jsonl")[0]["note"] == "pull 0.5, 7 updates, seed 0"
     for _ in range(2):
         judge.main(judge.Options(tmp_path / "w", severities=(), episodes=1, out=tmp_path / "rows.jsonl"))
         assert "none, severity 0: " in capsys.readouterr().out

@@ -19,8 +19,6 @@ from .noise import play, settings
 from .rows import Rows
 from .weights import intact, load
 
-EPISODES = 40
-
 
 @dataclass(frozen=True)
 class Options:
@@ -35,18 +33,19 @@ class Options:
 
     weights: tyro.conf.Positional[Path]
     severities: tuple[int, ...] = (2, 4)
-    episodes: int = EPISODES
+    episodes: int = 40
     out: Path = Path("benchmarks/results/judged.jsonl")
 
 
 def main(options: Options) -> None:
     """Plays what is missing, and prints what was reached."""
     torch.set_num_threads(1)
-    own, (config, _) = load(options.weights), intact(options.weights)
+    own, config = load(options.weights), intact(options.weights)[0]
     if own.task not in TASKS:
         raise BadInput("judge: no claims are measured there", expected=" or ".join(TASKS), got=own.task)
     training, shipped = config["training"], checkpoint.load(checkpoint.find(own.task, None), task=own.task)
-    told = f"pull {training['pull']:g}, {training['steps']} updates, seed {training['seed']}"
+    # Weights of before it was an option had half of the divergence pull either way.
+    told = f"pull {training.get('pull', 0.5):g}, {training['steps']} updates, seed {training['seed']}"
     one = planned_alike(Contender(config["kind"], training["augment"], "latent", own, told), shipped)
     report = Rows(options.out)
     for nuisance, severity in settings(options.severities):

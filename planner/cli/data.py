@@ -11,7 +11,7 @@ import tyro
 from ..errors import BadInput, check_seed
 from ..recipes import recipe_for
 from ..tasks import folder_name, is_recorded, load_envs
-from .shared import Task, bar, check_task, console, cores
+from .shared import Task, actions_of, bar, check_task, console, cores
 
 if TYPE_CHECKING:
     from ..actions import ActionSpec
@@ -215,11 +215,10 @@ class Import:
         from ..actions import ActionSpec
         from ..recordings import bounds
 
-        if not is_recorded(self.task):
+        if spec := actions_of(self.task):
             own = ("low", "high", "units", "block", "state")
             if given := [name for name in own if getattr(self, name) != getattr(Import, name)]:
                 raise BadInput(f"import: {self.task} has actions and a state of its own", do=f"leave out --{given[0]}")
-            spec: ActionSpec = load_envs().task_class(self.task).action_spec()
             return spec
         if bool(self.low) != bool(self.high):
             raise BadInput("import: half of the bounds are missing", expected="--low and --high, or neither")

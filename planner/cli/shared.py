@@ -17,6 +17,7 @@ from ..errors import BadInput
 from ..tasks import is_recorded, load_envs
 
 if TYPE_CHECKING:
+    from ..actions import ActionSpec
     from ..checkpoint import Checkpoint
     from ..symmetry import Symmetry
 
@@ -68,6 +69,14 @@ def warn_of_renderer(pictures: str, encoder: str) -> None:
     if encoder not in ("", pictures):
         told = f"warning: the pictures are of {pictures}; the encoder, which stands still, was trained on {encoder}'s"
         console.print(told, highlight=False)
+
+
+def actions_of(task: str) -> ActionSpec | None:
+    """The task's actions; None where there are but recordings, whose dataset says."""
+    if is_recorded(task):
+        return None
+    spec: ActionSpec = load_envs().task_class(task).action_spec()
+    return spec
 
 
 def symmetries_of(task: str) -> tuple[Symmetry, ...]:

@@ -12,7 +12,18 @@ from ..recipes import PRETRAIN, planner_for, recipe_for
 from ..settings import TrainConfig
 from ..tasks import folder_name, is_recorded, load_envs
 from .data import Collect, collect_for
-from .shared import Task, check_task, console, cores, finished, stopped, symmetries_of, typed, warn_of_renderer
+from .shared import (
+    Task,
+    actions_of,
+    check_task,
+    console,
+    cores,
+    finished,
+    stopped,
+    symmetries_of,
+    typed,
+    warn_of_renderer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,18 +71,15 @@ class Train:
         start = pretrained.load(self.encoder) if self.encoder else None
         training.check_start(self.model, self.training, start)  # before minutes of collecting
         training.views_of(self.training, symmetries_of(self.task))
-        if self.data is None and not is_recorded(self.task) and not (_own_data(self.task) / "dataset.json").exists():
-            spec = load_envs().task_class(self.task).action_spec()
+        there = self.data is not None or (_own_data(self.task) / "dataset.json").exists()
+        if not there and (spec := actions_of(self.task)):
             training.check_shape(self.model, self.training, spec, recipe_for(self.task).steps)
         store = _play(self.task, self.data, self.model.image_size)
         if start and self.training.freeze:
             warn_of_renderer(store.info.renderer, start.renderer)
         out = self.out or Path("runs/train") / folder_name(self.task)
-        planner, success = planner_for(self.task, self.model, store.info.block), None
-        if self.probe and is_recorded(self.task):
-            console.print(f"{self.task} has no simulator: no goals are tried at the checks")
-        elif self.probe:
-            success = _probe(self.task, store.info.size, planner, self.probe)
+        planner = planner_for(self.task, self.model, store.info.block)
+        success = _probe(self.task, store.info.size, planner, self.probe) if self.probe else None
         model = training.train(
             store,
             self.model,
@@ -94,10 +102,14 @@ class Train:
         finished("trained", self.task, folder)
 
 
-def _probe(task: str, size: int, planner: PlannerConfig, goals: int) -> Callable[[JEPA], float]:
-    """Success while training; `BadInput` where the task's play gets nowhere within the steps that goals lie ahead."""
+def _probe(task: str, size: int, planner: PlannerConfig, goals: int) -> Callable[[JEPA], float] | None:
+    """Success while training, None where nothing can be tried; `BadInput` where the task's play gets nowhere within the
+    steps that goals lie ahead."""
     from ..evaluate.probe import success_probe
 
+    if is_recorded(task):
+        console.print(f"{task} has no simulator: no goals are tried at the checks")
+        return None
     try:
         return success_probe(load_envs(), task, size, planner, goals)
     except TooFewPairs as error:  # whose advice is a --distance, which `train` has not
@@ -119,7 +131,7 @@ def _play(task: str, given: Path | None, size: int) -> EpisodeStore:
     missing = given is None and not is_recorded(task) and not (data / "dataset.json").exists()
     store = collect_for(Collect(task, size=size)) if missing else EpisodeStore.open(data)
     store.verify(task)
-    if not is_recorded(task) and (spec := load_envs().task_class(task).action_spec()) != store.info.action_spec:
+    if (spec := actions_of(task)) not in (None, store.info.action_spec):
         got, do = str(store.info.action_spec), "collect it anew, elsewhere or after removing this one"
         raise BadInput(f"dataset {data} and task differ in their actions", expected=str(spec), got=got, do=do)
     return store
@@ -155,8 +167,7 @@ class Pretrain:
             raise BadInput("pretrain: threads is off", expected="at least 1", got=str(self.threads))
         torch.set_num_threads(self.threads)
         out = self.out or Path("runs/pretrain") / folder_name(self.task)
-        if not is_recorded(self.task):
-            spec = load_envs().task_class(self.task).action_spec()
+        if spec := actions_of(self.task):
             training.check_pretrain(self.model, self.training, spec)  # before minutes of collecting
         store = _play(self.task, self.data, self.model.image_size)
         encoder = training.pretrain(store, self.model, self.training, out, tensorboard=self.tensorboard)
