@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import cast
 
@@ -51,6 +52,7 @@ class DatasetInfo:
         policy: what acted: a task's `play_name`, or "planner", the start of its checkpoint's SHA-256 and of its
             settings', its goals, steps a plan, and how long it was relieved.
         format: version of this layout.
+        recordings: rows of each recording that was cut up, one after the other; none where each row is an episode.
     """
 
     task: str
@@ -68,6 +70,7 @@ class DatasetInfo:
     block: int
     policy: str = "play"
     format: int = FORMAT
+    recordings: tuple[int, ...] = ()
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -207,7 +210,7 @@ class EpisodeStore:
 
 
 def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
-    keys = ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block", "policy")
+    keys = ("task", "episodes", "steps", "size", "seed", "renderer", "versions", "block", "policy", "recordings")
     for key in (*keys, "action_low", "action_high", "action_units", "state_names", "state_units"):
         if (was := getattr(found, key)) != (want := getattr(wanted, key)):
             raise BadInput(
@@ -238,6 +241,9 @@ def _read_info(path: Path) -> DatasetInfo:
                 raise BadInput(f"{key} is off in dataset.json", expected="a whole number", got=repr(raw.get(key)))
         for key in ("state_names", "state_units", "action_low", "action_high", "action_units"):
             raw[key] = tuple(raw.get(key))  # type: ignore[arg-type]  # None is a TypeError, as wanted
+        raw["recordings"] = tuple(raw.get("recordings", ()))
+        if (pieces := raw["recordings"]) and (sum(pieces) != raw["episodes"] or min(pieces) < 1):
+            raise BadInput("recordings are off in dataset.json", expected=f"{raw['episodes']} rows", got=str(pieces))
         info = DatasetInfo(**raw)
         info.action_spec  # noqa: B018  # judges the bounds
         return info
@@ -255,11 +261,19 @@ def _checksum(*arrays: np.ndarray) -> int:
     return crc + 1
 
 
-def split_rows(episodes: int, held_out: float) -> tuple[Tensor, Tensor]:
-    """Rows for training and for validation, whole episodes each; the last `held_out` share validates."""
-    cut = episodes - max(1, round(episodes * held_out))
-    rows = torch.arange(episodes)
-    return rows[:cut], rows[cut:]
+def split_rows(info: DatasetInfo, held_out: float) -> tuple[Tensor, Tensor]:
+    """Rows for training and for validation, without a step in common; the last `held_out` share validates.
+
+    Of rows that are pieces of recordings it is the last recordings, as near to that share as they come, unless that
+    took half of the rows. Then it is that share, and the row before it is in neither, as neighbours share steps.
+    """
+    rows = torch.arange(info.episodes)
+    cut = end = info.episodes - max(1, round(info.episodes * held_out))
+    if info.recordings:
+        firsts = [first for first in accumulate(info.recordings[:-1]) if first >= min(cut, info.episodes / 2)]
+        cut = min(firsts, key=lambda first: abs(first - cut), default=cut)
+        end = cut if firsts else max(0, cut - 1)
+    return rows[:end], rows[cut:]
 
 
 class Windows:

@@ -69,7 +69,14 @@ class Take:
     sum: int
 
     def pieces(self, steps: int) -> list[Take]:
-        """As many of `steps` actions as fit, one after the other, without a frame in common."""
+        """As few of `steps` actions as have all of them, at equal distances; none where there are fewer.
+
+        Neighbours share steps where they have to, others never.
+        """
+        spare = len(self.actions) - steps
+        if spare < 0:
+            return []
+        count = -(-len(self.actions) // steps)
         return [
             replace(
                 self,
@@ -77,7 +84,7 @@ class Take:
                 actions=self.actions[at : at + steps],
                 state=self.state[at : at + steps + 1],
             )
-            for at in range(0, len(self.actions) - steps + 1, steps + 1)
+            for at in (k * spare // max(1, count - 1) for k in range(count))
         ]
 
     def pictures(self) -> Iterator[np.ndarray]:
@@ -141,10 +148,10 @@ def bounds(found: Sequence[Take]) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def best_length(found: Sequence[Take], block: int) -> int:
-    """Of `LEAST` to `MOST` model steps the environment steps with most windows of `LEAST` in them; of equal ones the
-    most.
+    """Of `LEAST` to `MOST` model steps the environment steps whose rows have most windows of `LEAST` in them, each
+    counted once; of equal ones those that take the fewest frames.
 
-    Short rows leave little out, and have few windows: one that is as long as a window has one.
+    Long rows leave out the episodes that are shorter; short ones have few windows: one as long as a window has one.
 
     Raises:
         BadInput: where no episode is as long as that.
@@ -155,8 +162,14 @@ def best_length(found: Sequence[Take], block: int) -> int:
         do = "give a smaller --block, or --steps and train with a smaller --training.horizon"
         expected, got = f"{least} steps, {LEAST} blocks of {block}", f"at most {longest}"
         raise BadInput("import: episodes are too short", expected=expected, got=got, do=do)
-    tried = range(least, min(MOST * block, longest) + 1)
-    return max(tried, key=lambda steps: (int(((lengths + 1) // (steps + 1)).sum()) * (steps - least + 1), steps))
+
+    def worth(steps: int) -> tuple[float, float]:
+        kept = lengths[lengths >= steps]
+        more = np.ceil(kept / steps) - 1  # rows after an episode's first, each so many steps after the one before
+        apart = np.minimum((kept - steps) / np.maximum(more, 1), steps - least + 1)
+        return float((more * apart).sum()) + len(kept) * (steps - least + 1), -float((more + 1).sum()) * (steps + 1)
+
+    return max(range(least, min(MOST * block, longest) + 1), key=worth)
 
 
 def gather(
@@ -174,7 +187,7 @@ def gather(
 
     Args:
         task: that they are of.
-        found: in this order; training holds out the last rows.
+        found: in this order; training holds out the last of them.
         path: folder of the dataset.
         spec: bounds, units and block of the actions.
         steps: L, environment steps of every row.
@@ -189,12 +202,12 @@ def gather(
     _check_alike(found)
     for take in found:
         _check_fits(take, spec, size)
-    pieces = [piece for take in found for piece in take.pieces(steps)]
-    if not pieces:
+    cut = [pieces for take in found if (pieces := take.pieces(steps))]
+    if not cut:
         got = f"at most {max(len(take.actions) for take in found)} steps"
         raise BadInput("import: episodes are too short", expected=f"{steps} steps", got=got, do="give fewer --steps")
-    store = EpisodeStore.claim(path, _described(task, pieces, spec, size, tuple(state)))
-    _fill(store, pieces, size, progress)
+    store = EpisodeStore.claim(path, _described(task, cut, spec, size, tuple(state)))
+    _fill(store, [piece for pieces in cut for piece in pieces], size, progress)
     return store
 
 
@@ -216,8 +229,9 @@ def _fill(store: EpisodeStore, pieces: Sequence[Take], size: int, progress: Call
 
 
 def _described(
-    task: str, pieces: Sequence[Take], spec: ActionSpec, size: int, state: tuple[tuple[str, str], ...]
+    task: str, cut: Sequence[Sequence[Take]], spec: ActionSpec, size: int, state: tuple[tuple[str, str], ...]
 ) -> DatasetInfo:
+    pieces = [piece for some in cut for piece in some]
     if len(state) != (width := pieces[0].state.shape[1]):
         expected, got = f"{len(state)} quantities, as there are names", str(width)
         raise BadInput(f"{pieces[0].path}: state is off", expected=expected, got=got)
@@ -240,6 +254,7 @@ def _described(
         action_units=spec.units,
         block=spec.block,
         policy=f"recordings {digest.hexdigest()[:12]}",
+        recordings=tuple(len(some) for some in cut),
     )
 
 
@@ -249,12 +264,16 @@ def _filmed(pieces: Sequence[Take], size: int) -> Iterator[np.ndarray]:
     Before the last of them comes, all of the file was read: its checksum is only looked at there.
     """
     frames, read = _frames(pieces[0].path), 0
+    before = np.empty((0, size, size, 3), np.uint8)
     for piece in pieces:
         pixels = np.empty((len(piece.actions) + 1, size, size, 3), np.uint8)
-        wanted = islice(frames, piece.first - read, piece.first - read + len(pixels))
-        for picture, frame in zip(pixels, wanted, strict=True):
+        shared, last = max(0, read - piece.first), piece.first + len(pixels)
+        pixels[:shared] = before[len(before) - shared :]
+        for picture, frame in zip(
+            pixels[shared:], islice(frames, max(0, piece.first - read), last - read), strict=True
+        ):
             picture[:] = fit(frame, size)
-        read = piece.first + len(pixels)
+        before, read = pixels, last
         if piece is pieces[-1]:
             deque(frames, 0)
         yield pixels

@@ -245,7 +245,7 @@ def fit_rows(
     """
     store.check_fits(checkpoint.model.config.image_size, checkpoint.model.action)
     check_length(checkpoint.model, steps, store.info.steps, "episodes are")
-    rows = split_rows(store.info.episodes, held_out)[1].tolist()
+    rows = split_rows(store.info, held_out)[1].tolist()
     conformal(np.zeros(len(rows)), IMPOSSIBLE)
     scores = []
     progress(0, len(rows))

@@ -155,7 +155,7 @@ def test_windows_longer_than_the_episodes_are_refused(tmp_path: Path) -> None:
 def test_no_episodes_to_draw_from(tmp_path: Path) -> None:
     """A dataset of one episode goes to validation whole; training on nothing ended in a traceback."""
     store = dot_store(tmp_path, episodes=1)
-    rows, _ = split_rows(1, 0.05)
+    rows, _ = split_rows(store.info, 0.05)
     with pytest.raises(BadInput, match="too few episodes"):
         Windows(store, rows, 2, batch=2, seed=0)
 
@@ -164,9 +164,29 @@ def test_no_episodes_to_draw_from(tmp_path: Path) -> None:
     ("episodes", "share", "held_out"), [(100, 0.05, 5), (10, 0.01, 1), (7, 0.5, 4), (800, 0.05, 40)]
 )
 def test_the_split_is_by_whole_episodes(episodes: int, share: float, held_out: int) -> None:
-    fit, check = split_rows(episodes, share)
+    fit, check = split_rows(info(episodes=episodes), share)
     assert len(check) == held_out
     assert sorted(fit.tolist() + check.tolist()) == list(range(episodes))
+
+
+@pytest.mark.parametrize(
+    ("recordings", "share", "fit", "check"),
+    [
+        ((3, 3, 3, 3), 0.25, range(9), range(9, 12)),
+        ((3, 3, 3, 3), 0.1, range(9), range(9, 12)),  # the last recording, though a row would be enough
+        ((4, 4, 4), 0.5, range(8), range(8, 12)),  # a quarter, where two thirds are as near
+        ((11, 1), 0.25, range(11), range(11, 12)),
+        ((1, 11), 0.25, range(8), range(9, 12)),  # the second is too long: its row 8 shares steps with row 9
+        ((12,), 0.25, range(8), range(9, 12)),
+        ((2,), 0.25, range(0), range(1, 2)),
+    ],
+)
+def test_no_recording_is_trained_on_and_held_out(
+    recordings: tuple[int, ...], share: float, fit: range, check: range
+) -> None:
+    """Neighbouring rows of one recording share steps: held out, they had been learned by heart."""
+    rows = split_rows(info(episodes=sum(recordings), recordings=recordings), share)
+    assert [some.tolist() for some in rows] == [list(fit), list(check)]
 
 
 @pytest.mark.parametrize("key", ["pixels", "actions", "state", "checksum"])
@@ -230,6 +250,9 @@ def test_a_missing_dataset(tmp_path: Path) -> None:
         ({"colour": "red"}, "unknown keys in dataset.json; got colour"),
         ({"format": 2}, "format is off; expected 1; got 2"),
         ({"format": None}, "format is off; expected 1; got None"),
+        ({"recordings": [2, 3]}, "recordings are off in dataset.json; expected 6 rows; got"),
+        ({"recordings": [7, -1]}, "recordings are off in dataset.json"),
+        ({"recordings": ["6"]}, "dataset.json is damaged"),
         ({"episodes": "6"}, "episodes is off in dataset.json; expected a whole number; got '6'"),
         ({"episodes": 7}, "damaged: pixels.memmap"),
         ({"steps": 30.0}, "steps is off"),

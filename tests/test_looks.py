@@ -432,7 +432,7 @@ def test_the_command_joins_and_tells_the_card(tmp_path: Path, monkeypatch: pytes
     ]
     main(["polish", "TwoRoom", *polished, "--save", str(tmp_path / "taught"), *few, "--training.horizon", "2"])
     shares: list[float] = []
-    monkeypatch.setattr(looks, "split_rows", lambda n, share: shares.append(share) or split_rows(n, share))
+    monkeypatch.setattr(looks, "split_rows", lambda of, share: shares.append(share) or split_rows(of, share))
     join = ["join", "TwoRoom", *given, "--taught", str(tmp_path / "taught"), "--save", str(tmp_path / "joined")]
     main([*join, "--held-out", "0.25"])
     assert set(shares) == {0.25}  # as many as looks were not taught on

@@ -81,7 +81,7 @@ def test_masked_pretraining_learns_where_the_dot_is(tmp_path: Path) -> None:
 def test_statistics_are_those_of_whole_pictures(tmp_path: Path) -> None:
     """In training half of the pictures have holes; a planner never sees such."""
     encoder, store = learn(tmp_path, episodes=60), dot_store(tmp_path / "again", episodes=60)
-    latents = encoder(store.data["pixels"][split_rows(60, 0.25)[0]].flatten(0, 1))
+    latents = encoder(store.data["pixels"][split_rows(store.info, 0.25)[0]].flatten(0, 1))
     assert latents.mean(0).abs().max() < 0.1 and (latents.std(0) - 1).abs().max() < 0.1
 
 

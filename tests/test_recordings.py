@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import shutil
@@ -69,9 +70,23 @@ def assert_aligned(store: EpisodeStore, firsts: list[int]) -> None:
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("actions", [9, 10])
 def test_an_episode_is_cut_into_pieces(tmp_path: Path, save: Any, actions: int) -> None:
-    """Without a frame in common. With as many actions as frames the last one leads nowhere."""
+    """With all that was done in one of them: ends were left out. With as many actions as frames the last one leads
+    nowhere."""
     save(tmp_path / "one.npz", pixels=film(10), actions=moves(actions))
-    assert_aligned(gathered(tmp_path, tmp_path / "one.npz"), [0, 5])
+    store = gathered(tmp_path, tmp_path / "one.npz")
+    assert_aligned(store, [0, 2, 5])
+    assert store.info.recordings == (3,)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 7])
+def test_pieces_have_every_step_and_share_some_with_neighbours_alone(steps: int) -> None:
+    for length in range(steps, 60):
+        pieces = take(np.arange(length)[:, None]).pieces(steps)
+        held = [set(piece.actions[:, 0].astype(int).tolist()) for piece in pieces]
+        assert set().union(*held) == set(range(length)) and {len(some) for some in held} == {steps}
+        assert all(one.isdisjoint(other) for one, other in zip(held, held[2:], strict=False))
+        assert len(pieces) == math.ceil(length / steps)
+    assert take(np.zeros((steps, 1))).pieces(steps + 1) == []
 
 
 @pytest.mark.parametrize("names", [("terminals", "terminals"), ("terminals", "timeouts"), ("timeouts", "timeouts")])
@@ -83,7 +98,9 @@ def test_no_piece_crosses_from_one_episode_into_the_next(tmp_path: Path, names: 
     np.savez(tmp_path / "many.npz", observations=film(20), actions=moves(20), **ends)
     found = takes(tmp_path / "many.npz")
     assert [(one.first, len(one.actions)) for one in found] == [(0, 4), (5, 2), (8, 9), (18, 1)]
-    assert_aligned(gathered(tmp_path, tmp_path / "many.npz"), [0, 8, 13])
+    store = gathered(tmp_path, tmp_path / "many.npz")
+    assert_aligned(store, [0, 8, 10, 13])
+    assert store.info.recordings == (1, 3)
 
 
 def test_an_episode_of_one_frame_has_nothing_to_learn_from(tmp_path: Path) -> None:
@@ -121,16 +138,16 @@ def test_what_was_interrupted_goes_on_and_other_recordings_are_refused(tmp_path:
     np.savez(tmp_path / "one.npz", pixels=film(10), actions=moves(9))
 
     def pulled(done: int, total: int) -> None:
-        if done == 1:
+        if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         gathered(tmp_path, tmp_path / "one.npz", progress=pulled)
-    assert EpisodeStore.open(tmp_path / "data").missing() == [1]
+    assert EpisodeStore.open(tmp_path / "data").missing() == [2]
     done = []
     store = gathered(tmp_path, tmp_path / "one.npz", progress=lambda *counts: done.append(counts))
-    assert_aligned(store, [0, 5])
-    assert done == [(1, 2), (2, 2)]
+    assert_aligned(store, [0, 2, 5])  # the last shares frames with one that was there before
+    assert done == [(2, 3), (3, 3)]
     for other in (
         {"pixels": film(10), "actions": moves(9, 3)},
         {"pixels": film(10, 1), "actions": moves(9)},  # as of colours the other way round: it said it was done
@@ -177,11 +194,12 @@ def test_bounds_are_what_was_recorded() -> None:
 @pytest.mark.parametrize(
     ("lengths", "block", "best"),
     [
-        ([100, 300], 5, 99),
+        ([100, 300], 5, 97),  # all of them: one row of 97 is four steps after the other, and of 300 none is lost
         ([120, 60], 5, 59),
         ([99, 99], 5, 99),
         ([39] * 100 + [45], 5, 39),  # 45 of 3,945 steps were kept
-        ([90], 2, 40),
+        ([90], 2, 38),
+        ([60, 220] * 20, 5, 93),  # 155 of 222 windows of two episodes in rows of 60, as 220 has four of them
         ([90] * 3, 10, 90),
     ],
 )
@@ -249,22 +267,22 @@ def test_state_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_file_that_is_damaged_is_told_and_what_came_before_is_kept(tmp_path: Path, save: Any) -> None:
     """In its last frames, too, which no row is made of: only at its end is a file's checksum looked at."""
-    rng = np.random.default_rng(0)
+    rng, ends = np.random.default_rng(0), np.isin(np.arange(10), (7, 9))
     for name in ("one", "two"):
-        pixels = rng.integers(256, size=(8, 64, 64, 3), dtype=np.uint8)
-        save(tmp_path / f"{name}.npz", pixels=pixels, actions=moves(7))
+        pixels = rng.integers(256, size=(10, 64, 64, 3), dtype=np.uint8)
+        save(tmp_path / f"{name}.npz", pixels=pixels, actions=moves(10), terminals=ends)
     content = (tmp_path / "two.npz").read_bytes()
-    middle = content.index(b"pixels.npy") + 30_000
+    middle = content.index(b"pixels.npy") + 110_000  # of 122,880
     torn, files = content[:middle] + bytes(20) + content[middle + 20 :], (tmp_path / "one.npz", tmp_path / "two.npz")
     (tmp_path / "two.npz").write_bytes(torn)
     for _ in range(2):  # the second time it once passed for good, as all of its rows were there
         with pytest.raises(BadInput, match="two.npz is no recording"):
             gathered(tmp_path, *files, steps=3)
-        assert EpisodeStore.open(tmp_path / "data").missing() == [2, 3]
+        assert EpisodeStore.open(tmp_path / "data").missing() == [3, 4, 5]
     (tmp_path / "two.npz").write_bytes(content)
     store = gathered(tmp_path, *files, steps=3)
     with np.load(tmp_path / "two.npz") as file:
-        assert np.array_equal(store.data["pixels"][3], [fit(picture, 16) for picture in file["pixels"][4:8]])
+        assert np.array_equal(store.data["pixels"][5], [fit(picture, 16) for picture in file["pixels"][4:8]])
     (tmp_path / "two.npz").write_bytes(content[:2000])
     with pytest.raises(BadInput, match="two.npz is no recording"):
         takes(tmp_path / "two.npz")
@@ -378,7 +396,7 @@ def test_from_recordings_to_a_planner_that_is_served(
     files = " ".join(recorded(tmp_path))
     main(f"import recorded/arm {files} --steps 14 --size 32 --units Nm Nm --state x:m".split())
     out = " ".join(capsys.readouterr().out.split())
-    assert "data/recorded-arm: 12 rows of 14 steps from 6 episodes, 12 of 180 steps left out; try" in out
+    assert "data/recorded-arm: 18 rows of 14 steps from 6 episodes, 0 of 180 steps left out; try" in out
     assert "warning" not in out
     assert "actions are kept within what was recorded: -1.9" in out
     store = EpisodeStore.open("data/recorded-arm")

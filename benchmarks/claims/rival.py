@@ -240,7 +240,7 @@ def train(
     same_run(out, run)
     lightning.seed_everything(config.seed, verbose=False)
     model = RIVALS[kind][0](shape, store.info.action_spec).to(memory_format=torch.channels_last)
-    fit_rows, _ = split_rows(store.info.episodes, config.held_out)
+    fit_rows, _ = split_rows(store.info, config.held_out)
     if start is not None:
         model.load_state_dict(start.model.state_dict())
     else:

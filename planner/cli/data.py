@@ -151,8 +151,8 @@ class Import:
     out: Path | None = None
     """Folder of the dataset; data/TASK by default."""
     steps: int | None = None
-    """Environment steps of a row: longer episodes are cut up, shorter ones and ends left out; by default what
-    makes most windows to train on, of 6 to 20 blocks."""
+    """Environment steps of a row: longer episodes are cut up, shorter ones left out; by default what makes most
+    windows to train on, of 6 to 20 blocks."""
     size: int = 64
     """Height and width of the dataset's pictures, pixels: the square in the middle of a picture, scaled down."""
     block: int | None = None
@@ -192,7 +192,7 @@ class Import:
     def _tell(self, found: list[Take], store: EpisodeStore) -> None:
         """Says what came of the recordings, and what may not have been meant."""
         rows, steps, recorded = store.info.episodes, store.info.steps, sum(len(take.actions) for take in found)
-        left = recorded - rows * steps
+        left = sum(len(take.actions) for take in found if len(take.actions) < steps)
         said = [
             f"{store.path}: {rows} rows of {steps} steps from {len(found)} episodes, {left} of {recorded} steps left"
             f" out; try `jepa-mpc train {self.task}{f' --data {store.path}' if self.out else ''}`"

@@ -36,7 +36,7 @@ BANK_ROWS = 64
 
 def held_out_windows(store: EpisodeStore, frames: int, share: float, batch: int = BATCH) -> Windows:
     """Windows of `frames` frames of the last `share` of a dataset, drawn where the picture changes."""
-    return Windows(store, split_rows(store.info.episodes, share)[1], frames, batch, seed=0, moving=1.0)
+    return Windows(store, split_rows(store.info, share)[1], frames, batch, seed=0, moving=1.0)
 
 
 @torch.no_grad()
@@ -136,7 +136,7 @@ class Rehearsed:
 
 def bank_of(store: EpisodeStore, model: WorldModel, share: float) -> Bank:
     """Frames a model step apart of held-out rows."""
-    rows = split_rows(store.info.episodes, share)[1][:BANK_ROWS]
+    rows = split_rows(store.info, share)[1][:BANK_ROWS]
     film = torch.stack([store.data["pixels"][int(row), :: store.info.block] for row in rows]).numpy()
     latents = embed(model, film.reshape(-1, *film.shape[2:]))
     moved = latents.unflatten(0, film.shape[:2]).diff(dim=1).norm(dim=-1)

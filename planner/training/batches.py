@@ -72,7 +72,7 @@ def draws_of(
     Those to fit on are in equal shares as they are and as each of the `views` shows them. `cached` is for latents that
     do not change any more.
     """
-    fit_rows, held_out = split_rows(store.info.episodes, config.held_out)
+    fit_rows, held_out = split_rows(store.info, config.held_out)
     frames, batch = model.history + config.horizon, max(1, config.batch // share)
     latents = cache_latents(model, store) if cached else None
     fit = Windows(store, fit_rows, frames, max(1, batch // (1 + len(views))), config.seed, config.moving, latents)
@@ -95,7 +95,7 @@ def episodes_of(
     fit: list[tuple[Tensor, Tensor]] = []
     check: list[tuple[Tensor, Tensor]] = []
     for store in stores:
-        fit_rows, check_rows = split_rows(store.info.episodes, held_out)
+        fit_rows, check_rows = split_rows(store.info, held_out)
         if not len(fit_rows):
             got = f"{store.info.episodes}, all of them held out"
             raise BadInput(f"dataset {store.path} has too few episodes", expected="some to fit", got=got)
@@ -111,13 +111,13 @@ def episodes_of(
 
 def pictures_of(store: EpisodeStore, config: TrainConfig) -> tuple[Pictures, Pictures]:
     """Single pictures to fit and to validate on."""
-    fit, check = split_rows(store.info.episodes, config.held_out)
+    fit, check = split_rows(store.info, config.held_out)
     return Pictures(store, fit, config.batch, config.seed), Pictures(store, check, config.batch, config.seed + 1)
 
 
 def some_pictures(store: EpisodeStore, config: TrainConfig) -> Iterator[Tensor]:
     """Batches of random training pictures, enough for the statistics of a normalisation."""
-    pictures = Pictures(store, split_rows(store.info.episodes, config.held_out)[0], 256, config.seed)
+    pictures = Pictures(store, split_rows(store.info, config.held_out)[0], 256, config.seed)
     return (pictures[i]["pixels"] for i in range(16))
 
 

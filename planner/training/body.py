@@ -12,7 +12,7 @@ from ..models.jepa import JEPA
 
 def find_body(model: JEPA, store: EpisodeStore, held_out: float) -> Tensor:
     """The model's `body` directions, from up to 200 training episodes; `[D, config.body]`."""
-    rows = split_rows(store.info.episodes, held_out)[0][:200]
+    rows = split_rows(store.info, held_out)[0][:200]
     with torch.no_grad():
         latents = torch.stack([model.embed(store.data["pixels"][row]) for row in rows])
     return body_directions(latents, store.data["actions"][rows], model.action.block, model.config.body)

@@ -156,7 +156,7 @@ def _check_teacher(model: JEPA, teacher: JEPA, store: EpisodeStore, config: Trai
     for name in ("image_size", "latent_dim"):
         if (got := getattr(teacher.config, name)) != (want := getattr(model.config, name)):
             raise BadInput(f"looks: the teacher does not fit: {name}", expected=str(want), got=str(got), do=do)
-    pixels = Pictures(store, split_rows(store.info.episodes, config.held_out)[1], 128, config.seed)[0]["pixels"]
+    pixels = Pictures(store, split_rows(store.info, config.held_out)[1], 128, config.seed)[0]["pixels"]
     if (apart := (model.embed(pixels) - teacher.embed(pixels)).square().mean().item()) > ONE_SPACE:
         expected = f"latents a mean square distance of {ONE_SPACE} apart at most on plain pictures"
         raise BadInput("looks: the teacher's latents differ in meaning", expected=expected, got=f"{apart:.2f}", do=do)
@@ -198,7 +198,7 @@ def agreement(plain: nn.Module, taught: nn.Module, store: EpisodeStore, config: 
         BadInput: if their latents mean different things, or fewer than two episodes are held out.
     """
     torch.manual_seed(config.seed)
-    rows = split_rows(store.info.episodes, config.held_out)[1]
+    rows = split_rows(store.info, config.held_out)[1]
     if len(rows) < 2:
         raise BadInput(
             f"dataset {store.path} has too few episodes", expected="two held out at least", got=str(len(rows))
