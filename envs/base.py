@@ -90,7 +90,7 @@ class GoalEnv(gym.Env[Any, Any]):
         proprioception: bool = False,
     ) -> None:
         self.render_mode, self.backend = render_mode, backend or choose_backend()
-        self.model = self.load()
+        self.model = self._loaded()
         dress(self.model)
         self._check_scene()
         self.metadata = type(self).metadata | {"render_fps": _whole(1 / (self.model.opt.timestep * self.substeps))}
@@ -158,6 +158,14 @@ class GoalEnv(gym.Env[Any, Any]):
 
     # What every task shares ----------------------------------------------------------------------------------------
 
+    def _loaded(self) -> mujoco.MjModel:
+        try:
+            return self.load()
+        except BadInput:
+            raise
+        except ValueError as error:  # what MuJoCo raises for a scene that it cannot read
+            raise BadInput(f"{self.name}: its scene does not load", got=" ".join(str(error).split())[:300]) from None
+
     @classmethod
     def action_spec(cls) -> ActionSpec:
         """Bounds, units and block of this task's actions."""
@@ -172,6 +180,9 @@ class GoalEnv(gym.Env[Any, Any]):
             expected, do = "an array [..., K] for states [..., n]", "see envs.GoalEnv.errors"
             got = f"{type(errors).__name__} {list(shape)}" if shape else type(errors).__name__
             raise BadInput(f"{self.name}: errors is off", expected=expected, got=got, do=do)
+        if (errors < 0).any():
+            do = "return how far off it is, to either side"
+            raise BadInput(f"{self.name}: errors is off", expected="numbers >= 0", got=f"{errors.min():.3g}", do=do)
         worst: np.ndarray = errors.max(-1)
         return worst
 

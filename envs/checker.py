@@ -11,6 +11,7 @@ import torch
 
 from planner.actions import ActionSpec
 from planner.errors import BadInput
+from planner.symmetry import Symmetry
 
 STEPS = 8
 """Environment steps of each motion that is repeated and compared."""
@@ -105,6 +106,8 @@ def _check_reset(env: GoalGym, task: Any, rng: np.random.Generator) -> None:
     looks = []
     for _ in range(4):
         start, goal = task.sample_state(rng), task.sample_state(rng)
+        good = isinstance(start, np.ndarray) and start.shape == (task.state_size,)
+        _require(good, f"sample_state to return an array [{task.state_size}], not {start!r}")
         obs, info = env.reset(options={"start": start, "goal": goal})
         _check_observation(env, task, obs, info)
         _require(np.array_equal(info["state"], start), "reset to set the start state exactly")
@@ -194,6 +197,7 @@ def _check_observation(env: GoalGym, task: Any, obs: dict[str, np.ndarray], info
         _require(np.array_equal(obs["proprio"], measured), f"proprio to be {measured.tolist()}, as state says")
     distance, known = info["goal_distance"], bool(np.isfinite(info["goal_state"]).all())
     _require(isinstance(distance, float), f"info['goal_distance'] to be a float, not {type(distance).__name__}")
+    _require(not known or bool(np.isfinite(distance)), f"a finite distance to a goal state, not {distance}")
     _require(
         info["success"] == (distance <= 1),
         f"success to be a distance of at most 1, not {info['success']} at {distance}",
@@ -216,6 +220,7 @@ def _check_symmetries(task: Any, rng: np.random.Generator) -> None:
     ends = [_after(task, state, action) for state, action in walk]
     for number, symmetry in enumerate(symmetries):
         told = f"symmetry {number} of {task.name}"
+        _require(isinstance(symmetry, Symmetry), f"{told} to be a planner.symmetry.Symmetry, not {symmetry!r}")
         for name, size in (("actions", spec.env_dim), ("states", task.state_size)):
             held = getattr(symmetry, name).shape
             _require(held == (size, size), f"{told}: {name} to be {(size, size)}, not {held}")
@@ -301,11 +306,11 @@ def _check_seeds(env: GoalGym, task: Any, seed: int) -> None:
     )
     _require(not np.array_equal(info["state"], other["state"]), "another episode from another seed")
     first, second, third = (_play(task, one) for one in (seed, seed, seed + 1))
+    states, actions = first
+    _require(bool(np.isfinite(states).all() and np.isfinite(actions).all()), "finite states and actions in play")
     same = all(np.array_equal(one, two) for one, two in zip(first, second, strict=True))
     _require(same, "the same play episode from the same seed, which held-out pairs are cut from")
     _require(not np.array_equal(first[0], third[0]), "another play episode from another seed")
-    states, actions = first
-    _require(bool(np.isfinite(states).all() and np.isfinite(actions).all()), "finite states and actions in play")
     spec = task.action_spec()
     inside = (actions >= np.array(spec.low) - 1e-6).all() and (actions <= np.array(spec.high) + 1e-6).all()
     _require(bool(inside), "play to keep to the bounds of the actions")

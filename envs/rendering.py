@@ -81,12 +81,9 @@ def choose_backend() -> str:
         raise BadInput(f"{VARIABLE}: unknown renderer", expected=" or ".join(BACKENDS), got=named)
     chosen = named or next(backend for backend in _candidates() if works(backend))
     if chosen != "rays":
-        if "mujoco" in sys.modules and os.environ.get("MUJOCO_GL", chosen) != chosen:
-            raise BadInput(
-                f"MuJoCo was imported with MUJOCO_GL={os.environ['MUJOCO_GL']}",
-                expected=chosen,
-                do="import envs before mujoco",
-            )
+        if "mujoco" in sys.modules and (was := os.environ.get("MUJOCO_GL")) != chosen:
+            how = f"with MUJOCO_GL={was}" if was else "before it was told what to draw with"
+            raise BadInput(f"MuJoCo was imported {how}", expected=chosen, do="import envs before mujoco")
         if named not in (None, os.environ.get(_TRIED)) and not works(chosen):
             raise BadInput(
                 f"the renderer {named} draws nothing here",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ class ActionSpec:
             )
         if not all(lo < hi and abs(lo) + abs(hi) < float("inf") for lo, hi in zip(self.low, self.high, strict=True)):
             raise BadInput("ActionSpec: bounds are off", expected="finite low < high", got=f"{self.low}, {self.high}")
-        if self.block < 1:
-            raise BadInput("ActionSpec: block is off", expected="at least 1", got=str(self.block))
+        if not isinstance(self.block, Integral) or self.block < 1:
+            raise BadInput("ActionSpec: block is off", expected="a whole number from 1", got=str(self.block))
 
     @property
     def env_dim(self) -> int:

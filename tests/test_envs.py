@@ -264,6 +264,30 @@ class UnseededPlay(TwoRoom):
         return super().play(np.random.default_rng())
 
 
+class PlayOfNaN(TwoRoom):
+    simulates = False
+
+    def play(self, rng: np.random.Generator) -> Any:
+        return lambda state: np.full(2, np.nan)
+
+    def advance(self, action: np.ndarray) -> None:
+        super().advance(np.nan_to_num(action))
+
+
+class ListOfNumbers(TwoRoom):
+    def sample_state(self, rng: np.random.Generator) -> Any:
+        return super().sample_state(rng).tolist()
+
+
+class DistanceOfNaN(TwoRoom):
+    def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return super().errors(state, goal) * np.nan
+
+
+class NamedMirror(TwoRoom):
+    symmetries = ("mirror",)  # type: ignore[assignment]
+
+
 class WildPlay(TwoRoom):
     def play(self, rng: np.random.Generator) -> Any:
         act = super().play(rng)
@@ -370,6 +394,10 @@ SABOTAGE: dict[type[envs.GoalEnv], str] = {
     PictureMovesTheRobot: "picture\\(state\\) to leave the present state alone",
     UnseededState: "from the same seed",
     UnseededPlay: "same play episode from the same seed",
+    PlayOfNaN: "finite states and actions in play",
+    ListOfNumbers: "sample_state to return an array \\[4\\], not \\[",
+    DistanceOfNaN: "a finite distance to a goal state, not nan",
+    NamedMirror: "symmetry 0 of TwoRoom to be a planner.symmetry.Symmetry, not 'mirror'",
     WildPlay: "play to keep to the bounds",
     OtherBounds: "action_space.high to equal",
     IgnoresOptions: "unknown reset option to be refused",
@@ -391,6 +419,27 @@ SABOTAGE: dict[type[envs.GoalEnv], str] = {
 def test_the_checker_finds_the_bug(broken: type[envs.GoalEnv]) -> None:
     with broken(size=32) as made, pytest.raises(AssertionError, match=SABOTAGE[broken]):
         envs.check_goal_env(made)
+
+
+class Signed(Reacher):
+    """Every state on one side of the goal was a success."""
+
+    def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return (state[..., :1] - goal[..., :1]) / 0.2
+
+
+class Unreadable(TwoRoom):
+    def load(self) -> Any:
+        import mujoco
+
+        return mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom/></mujoco>")
+
+
+def test_a_task_s_slips_are_said_in_a_line() -> None:
+    with Signed(size=32) as made, pytest.raises(BadInput, match="errors is off; expected numbers >= 0; got -"):
+        envs.check_goal_env(made)
+    with pytest.raises(BadInput, match="TwoRoom: its scene does not load; got XML"):
+        Unreadable(size=8)
 
 
 class Hurried(Reacher):
