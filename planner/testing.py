@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from .actions import ActionSpec
@@ -91,6 +91,9 @@ def check_optimizer(optimizer: Optimizer[Any]) -> None:
 def check_world_model(model: WorldModel, obs: TensorDict) -> None:
     """Holds a world model to what `plan` and `MPC` rely on.
 
+    Shapes; functions of their inputs alone, which they leave as they are; environments, frames and candidates that do
+    not mix; futures that have what an energy compares with a goal, heed the actions before them and no later ones.
+
     Args:
         model: the world model.
         obs: observations, batch `[E, H]` with H = `model.history`; E >= 2 to see whether environments mix.
@@ -98,26 +101,56 @@ def check_world_model(model: WorldModel, obs: TensorDict) -> None:
     Raises:
         AssertionError: what does not hold.
     """
-    latent = model.encode(obs)
     size, history = obs.batch_size[0], model.history
     _require(tuple(obs.batch_size) == (size, history), f"obs to have batch [E, {history}], not {obs.batch_size}")
-    _require(latent.batch_size == obs.batch_size, f"encode to keep the batch, not to return {latent.batch_size}")
+    latent = _encoded(model, obs)
     generator = torch.Generator().manual_seed(0)
     device = next(iter(latent.values(True, True))).device
     draw = (torch.rand(size, 3 + history, T, model.action.dim, generator=generator) * 2 - 1).to(device)
     actions, done = draw[:, :3], draw[:, 3 : 2 + history, 0]
     context = Context(latent, done)
-    before = _given(context, actions).clone()
-    futures = model.rollout(context, actions)
-    _require(tuple(futures.batch_size) == (size, 3, T), f"futures of batch [E, S, T], not {futures.batch_size}")
-    _require(_same(futures, model.rollout(context, actions)), "rollout to be deterministic")
-    _require(_same(before, _given(context, actions), 0.0), "rollout to leave its inputs alone")
+    futures = _rehearsed(model, context, actions)
+    shared = set(latent.keys(True, True)) & set(futures.keys(True, True))
+    _require(bool(shared), f"futures with a key of encode's, {list(latent.keys())}, not {list(futures.keys())}")
     alone = model.rollout(context, actions[:, 1:2])
     _require(_same(futures[:, 1:2], alone), "candidates to be rehearsed independently of each other")
     first = model.rollout(Context(latent[:1], done[:1]), actions[:1])
     _require(_same(futures[:1], first), "environments to be rehearsed independently of each other")
-    changed = torch.cat([actions[:, :, :-1], -actions[:, :, -1:]], dim=2)
-    _require(_same(futures[:, :, :-1], model.rollout(context, changed)[:, :, :-1]), "no future to precede its action")
+    changed = model.rollout(context, torch.cat([actions[:, :, :-1], -actions[:, :, -1:]], dim=2))
+    _require(_same(futures[:, :, :-1], changed[:, :, :-1]), "no future to precede its action")
+    heeded = "the last future to follow from the last action, and not to be the same whatever it is"
+    _require(not _same(futures[:, :, -1], changed[:, :, -1], 0.0), heeded)
+
+
+def _encoded(model: WorldModel, obs: TensorDict) -> TensorDict:
+    """What is seen, encoded; an MPC encodes frames one at a time, of those environments that are due."""
+    before = obs.clone()
+    latent = model.encode(obs)
+    _require(isinstance(latent, TensorDictBase), f"encode to return a TensorDict, not a {type(latent).__name__}")
+    _require(latent.batch_size == obs.batch_size, f"encode to keep the batch, not to return {latent.batch_size}")
+    _require(_same(before, obs, 0.0), "encode to leave its input alone")
+    _require(_finite(latent), "finite latents")
+    _require(_same(latent, model.encode(obs)), "encode to be deterministic; is the model in evaluation mode?")
+    told = "environments to be encoded independently of each other; is the model in evaluation mode?"
+    _require(_same(latent[:1], model.encode(obs[:1])), told)
+    _require(_same(latent[:, -1:], model.encode(obs[:, -1:])), "frames to be encoded independently of each other")
+    return latent
+
+
+def _rehearsed(model: WorldModel, context: Context, actions: Tensor) -> TensorDict:
+    """Futures of candidates."""
+    before = _given(context, actions).clone()
+    try:
+        futures = model.rollout(context, actions)
+    except (RuntimeError, ValueError, IndexError, KeyError) as error:
+        what = f"rollout to take candidates {list(actions.shape)}, block x environment actions last"
+        raise AssertionError(f"expected {what}, not to raise {type(error).__name__}: {error}") from error
+    _require(isinstance(futures, TensorDictBase), f"rollout to return a TensorDict, not a {type(futures).__name__}")
+    _require(futures.batch_size == actions.shape[:3], f"futures of batch [E, S, T], not {futures.batch_size}")
+    _require(_same(before, _given(context, actions), 0.0), "rollout to leave its inputs alone")
+    _require(_finite(futures), "finite futures")
+    _require(_same(futures, model.rollout(context, actions)), "rollout to be deterministic")
+    return futures
 
 
 def _check_candidates(optimizer: Optimizer[Any], size: int) -> None:
@@ -233,6 +266,10 @@ def _same(one: TensorDict, other: TensorDict, tolerance: float = 1e-4) -> bool:
     keys = set(one.keys(True, True))
     close = (torch.allclose(one[key], other[key], rtol=tolerance, atol=tolerance) for key in keys)
     return keys == set(other.keys(True, True)) and all(close)
+
+
+def _finite(numbers: TensorDict) -> bool:
+    return all(bool(value.isfinite().all()) for value in numbers.values(True, True))
 
 
 def _require(holds: bool, what: str) -> None:

@@ -498,8 +498,106 @@ class Short(LinearModel):
         return super().rollout(context, actions[:, :, 1:])
 
 
-@pytest.mark.parametrize("kind", [Noisy, Clairvoyant, Crowded, Entangled, Careless, Short])
+class Heedless(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, torch.zeros_like(actions))
+
+
+class Late(LinearModel):
+    """Gives the latent before each action."""
+
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        first = torch.zeros_like(actions[:, :, :1])
+        return super().rollout(context, torch.cat([first, actions[:, :, :-1]], 2))
+
+
+class Renamed(LinearModel):
+    """An `MPC` ended in a KeyError on it."""
+
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions).rename_key_("latent", "z")
+
+
+class Bare(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> Any:
+        return super().rollout(context, actions)["latent"]
+
+
+class Lost(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions).apply_(torch.log)
+
+
+class OtherBlock(LinearModel):
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        return super().rollout(context, actions[..., :-1])
+
+
+class Changed(LinearModel):
+    """Each has an `encode` that nobody looked at: in an `MPC` what was done in one environment hung on the others."""
+
+    def change(self, obs: TensorDict, state: Tensor) -> Any:
+        raise NotImplementedError
+
+    def encode(self, obs: TensorDict) -> Any:
+        changed = self.change(obs, obs["state"])
+        return super().encode(obs.clone().set("state", changed)) if isinstance(changed, Tensor) else changed
+
+
+class LooksAround(Changed):
+    def change(self, obs: TensorDict, state: Tensor) -> Any:
+        return state - state.mean(0, keepdim=True)
+
+
+class LooksBack(Changed):
+    def change(self, obs: TensorDict, state: Tensor) -> Any:
+        return state.cumsum(1)
+
+
+class DropsOut(Changed):
+    def change(self, obs: TensorDict, state: Tensor) -> Any:
+        return torch.nn.functional.dropout(state)
+
+
+class Overwrites(Changed):
+    def change(self, obs: TensorDict, state: Tensor) -> Any:
+        return state.mul_(0.5)
+
+
+class Untold(Changed):
+    def change(self, obs: TensorDict, state: Tensor) -> Any:
+        return {"latent": state}
+
+
+class Blind(Changed):
+    def change(self, obs: TensorDict, state: Tensor) -> Any:
+        return state / 0
+
+
+BREACHES: dict[type[LinearModel], str] = {
+    Noisy: "rollout to be deterministic",
+    Clairvoyant: "no future to precede its action",
+    Crowded: "candidates to be rehearsed independently",
+    Entangled: "environments to be rehearsed independently",
+    Careless: "rollout to leave its inputs alone",
+    Short: "futures of batch",
+    Heedless: "the last future to follow from the last action",
+    Late: "the last future to follow from the last action",
+    Renamed: r"futures with a key of encode's, \['latent'\], not \['z'\]",
+    Bare: "rollout to return a TensorDict, not a Tensor",
+    Lost: "finite futures",
+    OtherBlock: r"rollout to take candidates \[\d+, 3, 4, \d+\], .* not to raise RuntimeError",
+    LooksAround: "environments to be encoded independently of each other; is the model in evaluation mode",
+    LooksBack: "frames to be encoded independently",
+    DropsOut: "encode to be deterministic; is the model in evaluation mode",
+    Overwrites: "encode to leave its input alone",
+    Untold: "encode to return a TensorDict, not a dict",
+    Blind: "finite latents",
+}
+
+
+@pytest.mark.parametrize("kind", BREACHES, ids=lambda kind: kind.__name__)
 def test_the_check_of_world_models_notices(kind: type[LinearModel]) -> None:
-    obs = TensorDict({"state": random(E, 1, D, seed=7).float()}, batch_size=(E, 1))
-    with pytest.raises(AssertionError, match="expected"):
-        check_world_model(kind(MODEL.transition.float(), MODEL.control.float(), SPEC), obs)
+    obs = TensorDict({"state": random(E, 2, D, seed=7).float()}, batch_size=(E, 2))
+    with pytest.raises(AssertionError, match=f"expected {BREACHES[kind]}"):
+        check_world_model(kind(MODEL.transition.float(), MODEL.control.float(), SPEC, history=2), obs)
