@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from .data import EpisodeStore
+from .data import EpisodeStore, split_rows
 from .models.encoders import BUILT_IN
 from .models.jepa import JEPAConfig
 from .pretrained import Pretrained
@@ -259,8 +259,8 @@ def card(
         "",
         "| | |",
         "|---|---|",
-        f"| data | {info.episodes} episodes of {info.steps} steps, seed {info.seed}, renderer {info.renderer}"
-        f"{_shown(config)} |",
+        f"| data | {info.episodes} episodes of {info.steps} steps, {len(split_rows(info, config.held_out)[1])} of them"
+        f" held out, seed {info.seed}, renderer {info.renderer}{_shown(config)} |",
         f"| command | `{command}` |",
         f"| training | {config.steps} updates of {config.batch} windows of {shape.history + config.horizon} frames |",
         f"| polishing | {config.polish_steps} updates of the predictor, {config.polish_horizon} steps ahead |",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import zlib
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -32,6 +33,8 @@ CAMERA = "camera"
 """What stands in place of a rendering backend where pictures were brought along."""
 CAMERA_NOISE = 16
 """Levels of 255 that a camera's pictures may differ by with nothing changed."""
+BY_CHANCE = 10
+"""Steps that two recordings may have in common without one being a copy of the other."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class DatasetInfo:
         """Bounds, units and block of the actions."""
         return ActionSpec(self.action_low, self.action_high, self.action_units, self.block)
 
+    def continues(self, row: int) -> bool:
+        """Whether a row is of the same recording as the one before, and may share steps with it."""
+        return bool(self.recordings) and row not in (0, *accumulate(self.recordings))
+
 
 def write_atomically(path: Path | str, content: str | bytes) -> None:
     """Writes `content` to `path` so that a reader sees the old file or the whole new one, also after a power cut."""
@@ -98,6 +105,16 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
         for part in temporary.values():
             part.unlink(missing_ok=True)  # half of it would take up what is left of a disk that is full
         raise
+
+
+class TooFewRows(BadInput):
+    """Nothing is left to train on, or to look at, once some rows are held out."""
+
+    def __init__(self, store: EpisodeStore) -> None:
+        pieces, rows = bool(store.info.recordings), store.info.episodes
+        expected = "three rows, as one beside those held out is left out" if pieces else "at least 2"
+        do = "record more, or import it with fewer --steps" if pieces else "make more"
+        super().__init__(f"dataset {store.path} has too few episodes", expected=expected, got=str(rows), do=do)
 
 
 class EpisodeStore:
@@ -205,8 +222,29 @@ class EpisodeStore:
 
     def check_fits(self, size: int, action: ActionSpec) -> None:
         """Raises `BadInput` where a model of pictures of `size` pixels and of `action` was meant for other episodes."""
-        if (got := (self.info.size, self.info.action_spec)) != (want := (size, action)):
-            raise BadInput(f"dataset {self.path} does not fit the model", expected=str(want), got=str(got))
+        wanted, found = {"size": size} | asdict(action), {"size": self.info.size} | asdict(self.info.action_spec)
+        if differ := [name for name in wanted if wanted[name] != found[name]]:
+            told = (value if isinstance(value, tuple) else (value,) for value in wanted.values())
+            options = " ".join(
+                f"--{name} {shlex.join(map(str, some))}" for name, some in zip(wanted, told, strict=True)
+            )
+            do = f"import it with {options}" if self.info.renderer == CAMERA else ""
+            expected, got = (f"{differ[0]} {values[differ[0]]}" for values in (wanted, found))
+            raise BadInput(f"dataset {self.path} does not fit the model", expected=expected, got=got, do=do)
+
+    def moves(self) -> np.ndarray:
+        """A number for each step in which the picture changes, 0 where it does not, uint64 `[episodes, L]`.
+
+        Of what was seen, done and then seen: where two steps have one number they are one, seen twice.
+        """
+        found = np.zeros((self.info.episodes, self.info.steps), np.uint64)
+        pixels, actions = (self.data[key].numpy() for key in ("pixels", "actions"))
+        for row in range(len(found)):
+            seen = np.array([zlib.crc32(picture.data) for picture in pixels[row]], np.uint64)
+            done = np.array([zlib.crc32(action.data) for action in actions[row]], np.uint64)
+            number = (seen[:-1] << np.uint64(32) | seen[1:]) ^ (done * np.uint64(0x9E3779B97F4A7C15))
+            found[row] = np.where(seen[1:] == seen[:-1], 0, number)
+        return found
 
 
 def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
@@ -264,16 +302,15 @@ def _checksum(*arrays: np.ndarray) -> int:
 def split_rows(info: DatasetInfo, held_out: float) -> tuple[Tensor, Tensor]:
     """Rows for training and for validation, without a step in common; the last `held_out` share validates.
 
-    Of rows that are pieces of recordings it is the last recordings, as near to that share as they come, unless that
-    took half of the rows. Then it is that share, and the row before it is in neither, as neighbours share steps.
+    Of rows that are pieces of recordings it is the last recordings, as near to that share as they come, unless these
+    are more than twice the share and more than a fifth of all. Then it is that share, and the row before it is in
+    neither, as neighbours share steps.
     """
-    rows = torch.arange(info.episodes)
-    cut = end = info.episodes - max(1, round(info.episodes * held_out))
-    if info.recordings:
-        firsts = [first for first in accumulate(info.recordings[:-1]) if first >= min(cut, info.episodes / 2)]
-        cut = min(firsts, key=lambda first: abs(first - cut), default=cut)
-        end = cut if firsts else max(0, cut - 1)
-    return rows[:end], rows[cut:]
+    rows, share = torch.arange(info.episodes), max(1, round(info.episodes * held_out))
+    cut, most = info.episodes - share, max(2 * share, info.episodes / 5)
+    firsts = [first for first in accumulate(info.recordings[:-1]) if info.episodes - first <= most]
+    cut = min(firsts, key=lambda first: (abs(first - cut), -first), default=cut)
+    return rows[: max(0, cut - info.continues(cut))], rows[cut:]
 
 
 class Windows:
@@ -313,7 +350,7 @@ class Windows:
                 "windows are longer than the episodes", expected=f"at most {store.info.steps} steps", got=str(span)
             )
         if not len(rows):
-            raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="make more")
+            raise TooFewRows(store)
         self.starts = store.info.steps - span + 1
         # Flat views: gathering rows of a flat memory map is twenty times faster than indexing it in four dimensions.
         self.looks = store.data["pixels"].flatten(0, 1) if latents is None else latents

@@ -132,14 +132,15 @@ def _arrays(path: Path, state: bool) -> tuple[tuple[int, ...], int, dict[str, np
 
 
 def bounds(found: Sequence[Take]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The least and the greatest of each action that was recorded, each by itself.
+    """The least and the greatest of each action that was recorded, each by itself, in the fewest digits that say it.
 
     Raises:
         BadInput: where files differ in how many actions they have, or one is the same throughout.
     """
     _check_alike(found)
     low, high = (
-        tuple(float(value) for value in pick([pick(take.actions, 0) for take in found], 0)) for pick in (np.min, np.max)
+        tuple(float(str(value)) for value in pick([pick(take.actions, 0) for take in found], 0))
+        for pick in (np.min, np.max)
     )
     if still := [str(i) for i in range(len(low)) if low[i] == high[i]]:
         do = "leave it out of the files, or give --low and --high"
@@ -330,6 +331,9 @@ def _lasts(path: Path, arrays: Mapping[str, np.ndarray], frames: int) -> list[in
         if found.shape != (frames,) or found.dtype.kind not in "bfiu":
             got = f"{found.dtype} {list(found.shape)}"
             raise BadInput(f"{path}: {name} are off", expected=f"[{frames}], true or false", got=got)
+        if not np.isin(found, (0, 1)).all():  # numbers of episodes had each of their frames end one
+            got = f"{found[~np.isin(found, (0, 1))][0]:g}"
+            raise BadInput(f"{path}: {name} are off", expected="true or false, 1 or 0", got=got)
         ended |= found.astype(bool)
     ended[-1] = True
     for name in (name for name in OTHER_ENDS if name in arrays):

@@ -246,7 +246,9 @@ def fit_rows(
     store.check_fits(checkpoint.model.config.image_size, checkpoint.model.action)
     check_length(checkpoint.model, steps, store.info.steps, "episodes are")
     rows = split_rows(store.info, held_out)[1].tolist()
-    conformal(np.zeros(len(rows)), IMPOSSIBLE)
+    if len(rows) < (least := math.ceil(1 / IMPOSSIBLE - 1 - 1e-9)):
+        do = "train with a greater --training.held-out, and give --held-out as much here"
+        raise BadInput("surprise: too few rows are held out", expected=f"at least {least}", got=str(len(rows)), do=do)
     scores = []
     progress(0, len(rows))
     for row in rows:

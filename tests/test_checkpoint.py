@@ -204,7 +204,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "other depth": (lambda c: c["model"].update(depth=2), "the weights do not fit"),
     "words as width": (lambda c: c["model"].update(width="8"), "width is off"),
     "another arm": (lambda c: c["action"].update(low=[0], high=[1], units=["m"]), "the weights do not fit"),
-    "half a block": (lambda c: c["action"].update(block=2.5), "the weights do not fit"),
+    "half a block": (lambda c: c["action"].update(block=2.5), "block is off; expected a whole number"),
     "bounds crossed": (lambda c: c["action"].update(low=[2, 2]), "bounds are off"),
     "bounds NaN": (lambda c: c["action"].update(low=[float("nan"), 0]), "bounds are off"),
     "words as bounds": (lambda c: c["action"].update(low=["a", "b"]), "ActionSpec is damaged"),

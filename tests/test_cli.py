@@ -135,7 +135,7 @@ BAD = [
     Case(POLISH + "missing", "no dataset at .*missing"),
     Case(POLISH + "of-reacher", "dataset .*of-reacher is of another task; expected TwoRoom; got Reacher"),
     Case(POLISH + "unfinished", "is not complete; expected 6 episodes; got 5"),
-    Case(POLISH + "one", "too few episodes; expected at least 2"),
+    Case(POLISH + "one", "too few episodes; expected at least 2; got 1"),
     Case(POLISH + "one --threads 0", "polish: threads is off; expected at least 1; got 0"),
     Case(
         POLISH + "one --hidden 64 --heads 2",
@@ -160,7 +160,7 @@ BAD = [
     Case(TRAIN + "unfinished", "is not complete; expected 6 episodes; got 5; run the same command"),
     Case(TRAIN + "altered", "episode 0 was altered; remove it"),
     Case(TRAIN + "of-reacher", "dataset .*of-reacher is of another task; expected TwoRoom; got Reacher"),
-    Case(TRAIN + "one", "too few episodes; expected at least 2; make more"),
+    Case(TRAIN + "one", "too few episodes; expected at least 2; got 1; make more"),
     Case(TRAIN + "one --model.image-size 64", r"image sizes differ; expected 32 \(the dataset's\); got 64"),
     Case(TRAIN + "one --out {room}/file", "cannot write or read .*/file.*; name another path"),
     Case("evaluate Fly", "unknown task"),

@@ -184,6 +184,13 @@ def test_several_goals_in_one_sum_are_visited_each_in_its_own_way() -> None:
     assert all(0 < first < second for first, second in first_met(way))
 
 
+def test_goals_that_are_one_are_told() -> None:
+    """It ended in an IndexError."""
+    energy, goal = Goals("sequence", near=0.1), TensorDict({"latent": torch.zeros(2, 3)}, batch_size=[2])
+    with pytest.raises(BadInput, match=r"no axis of their own; expected latent \[E, G, ...\]; got \[2, 3\]"):
+        energy.looked(energy.begun(goal), TensorDict({"latent": torch.zeros(2, 3)}, batch_size=[2]))
+
+
 def test_goals_that_mask_different_features_keep_their_own_marks() -> None:
     """What one had visited the other had not, and both read the same mark."""
     first, second = (

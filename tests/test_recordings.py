@@ -8,6 +8,7 @@ import shlex
 import shutil
 import tracemalloc
 import zlib
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import MIRROR, dot_store, toy_checkpoint
+import toys
+from toys import MIRROR, dot_store, toy_checkpoint, toy_model
 
 import envs
 from planner import checkpoint, surprise
@@ -28,6 +30,10 @@ from planner.evaluate.energy import read_recording
 from planner.guard import Limits
 from planner.pictures import fit, png
 from planner.recordings import Take, best_length, bounds, gather, takes
+from planner.settings import TrainConfig
+from planner.training import polish
+from planner.training.batches import Pictures
+from planner.training.looks import agreement
 
 ROOT = Path(__file__).parent.parent
 SPEC = ActionSpec((-1.0,), (1.0,), ("m/s",), 2)
@@ -240,6 +246,14 @@ BAD = {
         {"pixels": film(5), "actions": moves(5), "terminals": [True]},
         "expected [5], true or false; got bool [1]",
     ),
+    "numbers of episodes": (  # each of its frames ended an episode, and four fifths of a recording were gone
+        {"pixels": film(6), "actions": moves(6), "terminals": [0, 0, 1, 1, 2, 2]},
+        "terminals are off; expected true or false, 1 or 0; got 2",
+    ),
+    "ends of NaN": (
+        {"pixels": film(5), "actions": moves(5), "timeouts": [0, 0, np.nan, 0, 1]},
+        "timeouts are off; expected true or false, 1 or 0; got nan",
+    ),
     "ends, few actions": (
         {"pixels": film(5), "actions": moves(4), "terminals": [False] * 5},
         "expected [5, at least 1]; got [4, 1]",
@@ -398,7 +412,7 @@ def test_from_recordings_to_a_planner_that_is_served(
     out = " ".join(capsys.readouterr().out.split())
     assert "data/recorded-arm: 18 rows of 14 steps from 6 episodes, 0 of 180 steps left out; try" in out
     assert "warning" not in out
-    assert "actions are kept within what was recorded: -1.9" in out
+    assert "actions are kept within what was recorded: --low -1.9696927 -1.9549985 --high 2.969679 2.9527354" in out
     store = EpisodeStore.open("data/recorded-arm")
     assert store.info.action_units == ("Nm", "Nm") and store.info.state_units == ("m",)
     main(f"train recorded/arm {SHORT} {SMALL}".split())
@@ -481,10 +495,116 @@ def test_a_monitor_learns_what_is_ordinary_from_rows_held_out(
     main(["surprise", "data/recorded-arm", "--checkpoint", "arm"])
     assert "1 normal" in capsys.readouterr().out
     fit = "surprise recorded/arm --fit --checkpoint arm"
-    assert "expected at least 99 for a rate of 0.01; got 6" in say(fit, capsys)
+    told = "too few rows are held out; expected at least 99; got 6; train with a greater --training.held-out"
+    assert told in say(fit, capsys)
     assert "held_out is off; expected above 0 and below 1; got 2" in say(f"{fit} --held-out 2", capsys)
     assert "--length is not read with --fit of recordings; leave it out" in say(f"{fit} --length 9", capsys)
     assert "--held-out is not read with --fit; leave it out" in say("surprise TwoRoom --fit --held-out 0.5", capsys)
+
+
+def test_recordings_that_are_cut_otherwise_are_the_same(tmp_path: Path) -> None:
+    """Which rows are held out hangs on how long they are: polished on both, a model had learned what it was held to."""
+    np.savez(tmp_path / "one.npz", pixels=film(90, size=32), actions=moves(90))
+    np.savez(tmp_path / "two.npz", pixels=film(90, 100, size=32), actions=moves(90, 100))
+
+    def imported(name: str, steps: int, *files: str) -> EpisodeStore:
+        found = [take for file in files for take in takes(tmp_path / file)]
+        found = [replace(take, actions=np.repeat(take.actions, 2, 1)) for take in found]
+        return gather("recorded/arm", found, tmp_path / name, toys.SPEC, steps=steps, size=32)
+
+    old, new, other = imported("old", 30, "one.npz"), imported("new", 41, "one.npz"), imported("other", 41, "two.npz")
+    config = TrainConfig(steps=2, batch=4, horizon=1, held_out=0.25)
+    told = "new is no other; expected recordings of its own; got 89 steps that .*old has too; import all recordings"
+    with pytest.raises(BadInput, match=told):
+        polish(toy_model(), [old, new], config, tmp_path / "run", encoder="w", tensorboard=False)
+    assert polish(toy_model(), [old, other], config, tmp_path / "run", encoder="w", tensorboard=False) is not None
+
+
+def test_what_is_odd_about_recordings_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same film a little shorter was trained on and held out; of a dead camera errors were of no size at all."""
+    monkeypatch.chdir(tmp_path)
+    pixels, actions = film(90, size=32), moves(90)
+    np.savez("one.npz", pixels=pixels, actions=actions)
+    np.savez("again.npz", pixels=pixels[10:], actions=actions[10:])
+    np.savez("dead.npz", pixels=np.zeros_like(pixels), actions=actions)
+    for files, told in (
+        ("one.npz again.npz", "warning: 79 steps are in two recordings, of which one may be held out"),
+        ("dead.npz", "warning: the picture changes in 0.0% of the steps; was the camera on?"),
+        ("one.npz dead.npz", ""),
+    ):
+        main(f"import recorded/arm {files} --steps 20 --size 32 --out out{len(list(tmp_path.iterdir()))}".split())
+        out = " ".join(capsys.readouterr().out.split())
+        assert told in out and ("warning" in out) == bool(told)
+
+
+def test_bounds_that_were_told_make_a_dataset_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were rounded, and new recordings did not fit the old ones' model."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, most in (("old", 1), ("new", 0.5)):
+        actions = rng.uniform(-most, most, (90, 2))
+        np.savez(f"{name}.npz", pixels=film(90, size=32), actions=actions)
+    words = "--steps 20 --size 32 --units rad/s rad/s"
+    main(f"import recorded/arm old.npz {words} --out old".split())
+    told = capsys.readouterr().out.split("recorded: ")[1].split()
+    old = EpisodeStore.open("old").info.action_spec
+    main([*f"import recorded/arm new.npz {words} --out new".split(), *told])
+    assert EpisodeStore.open("new").info.action_spec == old
+    main(["import", "recorded/arm", "new.npz", "--steps", "20", "--size", "32", "--out", "other"])
+    with pytest.raises(BadInput, match=r"other does not fit the model; expected low \(-0\.") as caught:
+        EpisodeStore.open("other").check_fits(32, old)
+    do = str(caught.value).split("import it with ")[1].split()
+    main([*["import", "recorded/arm", "new.npz", "--steps", "20", "--out", "third"], *do])
+    EpisodeStore.open("third").check_fits(32, old)
+
+
+def test_rows_that_a_checkpoint_may_have_learned_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one file less other rows are the last ones, and were said to be held out from what had learned them."""
+    monkeypatch.chdir(tmp_path)
+    files = recorded(tmp_path)
+    main(f"import recorded/arm {' '.join(files)} --steps 14 --size 32".split())
+    main(f"train recorded/arm {SHORT} {SMALL}".split())
+    card = Path("runs/train/recorded-arm/checkpoint/card.md").read_text()
+    assert "18 episodes of 14 steps, 6 of them held out" in card
+    main(f"import recorded/arm {' '.join(files[:-1])} --steps 14 --size 32 --out fewer".split())
+    words = "rehearse recorded/arm --checkpoint runs/train/recorded-arm/checkpoint --threads 1 --steps 1 --windows 9"
+    capsys.readouterr()
+    for more, told in (
+        ("--held-out 0.34", ""),
+        ("--held-out 0.1", ""),
+        ("--held-out 0.5", "warning: 9 rows are held out here, and training held out 6"),
+        ("--held-out 0.34 --data fewer", "warning: the checkpoint's card does not name these recordings"),
+    ):
+        main(f"{words} {more}".split())
+        out = " ".join(capsys.readouterr().out.split())
+        assert told in out and ("warning" in out) == bool(told)
+
+
+def test_halves_of_one_recording_share_no_step(tmp_path: Path) -> None:
+    """What is to judge the agreement of two encoders had given the distance at which they agree."""
+    model, seen = toy_model(), []
+
+    class Watched(Pictures):
+        def __init__(self, store: EpisodeStore, rows: torch.Tensor, *more: Any) -> None:
+            seen.append(rows.tolist())
+            super().__init__(store, rows, *more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("planner.training.looks.Pictures", Watched)
+        config = TrainConfig(batch=4, held_out=0.5)
+        store = dot_store(tmp_path / "one", episodes=12, recordings=(12,))
+        agreement(model.encoder, model.encoder, store, config)
+        agreement(model.encoder, model.encoder, dot_store(tmp_path / "two", episodes=12, recordings=(9, 3)), config)
+        agreement(model.encoder, model.encoder, dot_store(tmp_path / "three", episodes=12), config)
+    assert seen == [[6, 7], [9, 10, 11], [9], [11], [6, 7, 8], [9, 10, 11]]
+    with pytest.raises(BadInput, match="too few episodes; expected two held out at least, and three of one recording"):
+        agreement(model.encoder, model.encoder, store, replace(config, held_out=0.2))
 
 
 def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -779,7 +779,7 @@ def test_episodes_that_have_one_checksum_by_chance_are_others(tmp_path: Path) ->
 
 def test_a_head_wants_an_episode_to_fit_and_one_to_check(tmp_path: Path) -> None:
     store, shape = dot_store(tmp_path / "data", episodes=1), replace(SHAPE, temporal=4)
-    with pytest.raises(BadInput, match="too few episodes; expected some to fit; got 1, all of them held out"):
+    with pytest.raises(BadInput, match="too few episodes; expected at least 2; got 1; make more"):
         add_part(toy_model(), "temporal", shape, [store], TRAINING, tmp_path / "run", weights="w", tensorboard=False)
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 
+from ..data import BY_CHANCE, EpisodeStore
 from ..errors import BadInput, check_seed
 from ..recipes import recipe_for
 from ..tasks import folder_name, is_recorded, load_envs
@@ -16,7 +18,6 @@ from .shared import Task, actions_of, bar, check_task, console, cores
 if TYPE_CHECKING:
     from ..actions import ActionSpec
     from ..collect import Pursuit
-    from ..data import EpisodeStore
     from ..recordings import Take
 
 
@@ -139,6 +140,19 @@ def collect_for(options: Collect) -> EpisodeStore:
         )
 
 
+def _doubts(store: EpisodeStore) -> list[str]:
+    """What is odd about recorded pictures: that they hardly change, or come twice."""
+    steps, said = store.moves(), []
+    if (moving := (steps > 0).mean()) < 0.01:
+        said += [f"warning: the picture changes in {moving:.1%} of the steps; was the camera on?"]
+    owner = np.repeat(np.arange(len(store.info.recordings)), store.info.recordings)[:, None]
+    seen = np.unique(np.stack([steps, np.broadcast_to(owner, steps.shape).astype(np.uint64)])[:, steps > 0], axis=1)
+    if (twice := seen.shape[1] - np.unique(seen[0]).size) > BY_CHANCE:
+        told = "one may be held out and the other trained on"
+        said += [f"warning: {twice} steps are in two recordings, of which {told}; leave one out"]
+    return said
+
+
 @dataclass(frozen=True)
 class Import:
     """Make a dataset of recorded episodes: of a robot without a simulator, or of a task from somewhere else."""
@@ -205,8 +219,9 @@ class Import:
             told = "warning: 0 is out of bounds of an action, and 0 is rest to a planner that has to stop"
             said += [f"{told}; record speeds, changes or torques, or give --low and --high"]
         if not self.low and is_recorded(self.task):
-            within = ", ".join(f"{low:g} to {high:g}" for low, high in limits)
-            said += [f"actions are kept within what was recorded: {within}"]
+            low, high = (" ".join(map(str, ends)) for ends in (store.info.action_low, store.info.action_high))
+            said += [f"actions are kept within what was recorded: --low {low} --high {high}"]
+        said += _doubts(store)
         for line in said:
             console.print(line, highlight=False, soft_wrap=True)
 

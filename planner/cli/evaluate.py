@@ -16,7 +16,7 @@ import tyro
 from ..errors import BadInput, check_seed
 from ..settings import PlannerConfig, TrainConfig
 from ..tasks import folder_name, load_envs
-from .shared import Task, check_share, console, cores, load, warn_of_renderer
+from .shared import Task, check_share, console, cores, load, warn_of_learned, warn_of_renderer
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
@@ -193,6 +193,7 @@ class Rehearse:
     def run(self) -> None:
         import torch
 
+        from .. import checkpoint
         from ..evaluate import rehearsal
 
         check_seed("rehearse", self.seed)
@@ -203,6 +204,7 @@ class Rehearse:
         torch.set_num_threads(self.threads)
         loaded = load(self.task, self.checkpoint)
         store, windows = self._held_out(loaded)
+        warn_of_learned(store, len(windows.rows), checkpoint.find(self.task, self.checkpoint))
         out = self.out or Path("runs/rehearse") / folder_name(self.task)
         out.mkdir(parents=True, exist_ok=True)
         ahead = rehearsal.errors(loaded.model, windows, self.windows)

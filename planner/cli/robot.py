@@ -11,7 +11,7 @@ import tyro
 from ..errors import BadInput, check_seed
 from ..settings import TrainConfig
 from ..tasks import folder_name, is_recorded, load_envs
-from .shared import Task, bar, check_share, console, cores, load, warn_of_renderer
+from .shared import Task, bar, check_share, console, cores, load, warn_of_learned, warn_of_renderer
 
 if TYPE_CHECKING:
     from ..actions import ActionSpec
@@ -174,7 +174,7 @@ class Surprise:
     def _fit(self) -> None:
         from .. import checkpoint as checkpoints
         from .. import surprise
-        from ..data import EpisodeStore
+        from ..data import EpisodeStore, split_rows
 
         loaded, folder = load(self.clip, self.checkpoint), checkpoints.find(self.clip, self.checkpoint)
         if is_recorded(self.clip):
@@ -182,6 +182,7 @@ class Surprise:
             store = EpisodeStore.open(self.data or Path("data") / folder_name(self.clip))
             store.verify(self.clip)
             warn_of_renderer(store.info.renderer, loaded.renderer)
+            warn_of_learned(store, len(split_rows(store.info, self.held_out)[1]), folder)
             with bar(f"looking at {self.clip}") as advance:
                 found = surprise.fit_rows(loaded, store, self.held_out, steps=self.steps, progress=advance)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from ..tasks import is_recorded, load_envs
 if TYPE_CHECKING:
     from ..actions import ActionSpec
     from ..checkpoint import Checkpoint
+    from ..data import EpisodeStore
     from ..symmetry import Symmetry
 
 console = Console()
@@ -69,6 +71,23 @@ def warn_of_renderer(pictures: str, encoder: str) -> None:
     if encoder not in ("", pictures):
         told = f"warning: the pictures are of {pictures}; the encoder, which stands still, was trained on {encoder}'s"
         console.print(told, highlight=False)
+
+
+def warn_of_learned(store: EpisodeStore, rows: int, checkpoint: Path) -> None:
+    """Says so where `rows` that are held out of recordings may be ones that a checkpoint learned, by its card."""
+    from ..checkpoint import card_of
+
+    if not is_recorded(store.info.task):
+        return
+    card = card_of(checkpoint)
+    held = re.search(r"\| (\d+) episodes of \d+ steps, (\d+) of them held out", card)
+    if store.info.policy not in card:
+        told = "the checkpoint's card does not name these recordings; it may have learned rows that are held out here"
+    elif held and int(held[1]) == store.info.episodes and rows > int(held[2]):
+        told = f"{rows} rows are held out here, and training held out {held[2]}"
+    else:
+        return
+    console.print(f"warning: {told}", highlight=False, soft_wrap=True)
 
 
 def actions_of(task: str) -> ActionSpec | None:

@@ -265,6 +265,9 @@ class Goals(Energy):
         """With those visited, too, that `latent` is near, of a sequence in its order; never the last one left."""
         if self.near is None:
             return goal
+        if goal[self.distance.key].ndim != latent[self.distance.key].ndim + 1:
+            expected, got = f"{self.distance.key} [E, G, ...]", str(list(goal[self.distance.key].shape))
+            raise BadInput("Goals: goals have no axis of their own", expected=expected, got=got)
         known = goal if self.visited in goal.keys() else self.begun(goal)  # noqa: SIM118 - of a copy made in between
         now, visited = latent[self.distance.key][:, None, None], known[self.visited].clone()
         for g, target in enumerate(goal[self.distance.key].unbind(1)):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from ..data import EpisodeStore, Mixture, Windows, split_rows
+from ..data import BY_CHANCE, CAMERA, EpisodeStore, Mixture, TooFewRows, Windows, split_rows
 from ..errors import BadInput
 from ..models.jepa import JEPA, JEPAConfig
 from ..settings import TrainConfig
@@ -28,7 +30,7 @@ class Pictures:
 
     def __init__(self, store: EpisodeStore, rows: Tensor, batch: int, seed: int) -> None:
         if not len(rows):
-            raise BadInput(f"dataset {store.path} has too few episodes", expected="at least 2", do="make more")
+            raise TooFewRows(store)
         self.rows, self.batch, self.seed, self.frames = rows, batch, seed, store.info.steps + 1
         self.pixels = store.data["pixels"].flatten(0, 1)  # a gather from a flat memory map is the fastest
 
@@ -97,8 +99,7 @@ def episodes_of(
     for store in stores:
         fit_rows, check_rows = split_rows(store.info, held_out)
         if not len(fit_rows):
-            got = f"{store.info.episodes}, all of them held out"
-            raise BadInput(f"dataset {store.path} has too few episodes", expected="some to fit", got=got)
+            raise TooFewRows(store)
         actions = store.data["actions"][:]
         for view in (None, *views):
             latents = cache_latents(model, store, view).unflatten(0, (store.info.episodes, -1))
@@ -157,6 +158,17 @@ def _check_apart(stores: Sequence[EpisodeStore]) -> None:
             raise BadInput(f"dataset {store.path} is no other", expected=expected, got=got, do=do)
         for row, checksum in rows:
             seen.setdefault(checksum, []).append((store, row))
+    _check_recordings_apart([store for store in stores if store.info.renderer == CAMERA])
+
+
+def _check_recordings_apart(stores: Sequence[EpisodeStore]) -> None:
+    """The same for recordings, whose rows may be cut otherwise elsewhere."""
+    found = [store.moves() for store in stores] if len(stores) > 1 else []
+    for (one, its), (other, theirs) in combinations(zip(stores, found, strict=False), 2):
+        if (twice := np.intersect1d(its[its > 0], theirs[theirs > 0]).size) > BY_CHANCE:
+            do = "import all recordings together, or the new ones alone"
+            expected, got = "recordings of its own", f"{twice} steps that {one.path} has too"
+            raise BadInput(f"dataset {other.path} is no other", expected=expected, got=got, do=do)
 
 
 def _owner(store: EpisodeStore, row: int, alike: Sequence[tuple[EpisodeStore, int]]) -> EpisodeStore | None:

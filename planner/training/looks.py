@@ -199,13 +199,13 @@ def agreement(plain: nn.Module, taught: nn.Module, store: EpisodeStore, config: 
     """
     torch.manual_seed(config.seed)
     rows = split_rows(store.info, config.held_out)[1]
-    if len(rows) < 2:
-        raise BadInput(
-            f"dataset {store.path} has too few episodes", expected="two held out at least", got=str(len(rows))
-        )
     several, half = max(1, AGREE_ON // 2 // config.batch), (len(rows) + 1) // 2
     # Of other episodes: pictures of one are alike, and would agree as those do that gave the distance.
-    setting, judging = (Pictures(store, part, config.batch, config.seed + 1) for part in (rows[:half], rows[half:]))
+    parts = rows[: half - (len(rows) > half and store.info.continues(int(rows[half])))], rows[half:]
+    if not all(map(len, parts)):
+        expected = "two held out at least, and three of one recording"
+        raise BadInput(f"dataset {store.path} has too few episodes", expected=expected, got=str(len(rows)))
+    setting, judging = (Pictures(store, part, config.batch, config.seed + 1) for part in parts)
 
     def distances(looks: Iterable[Tensor]) -> Tensor:
         return torch.cat([(plain(pixels) - taught(pixels)).square().mean(1) for pixels in looks])

@@ -66,7 +66,8 @@ class Hindsight:
         self.first, self.starts = int(self.past[0]), steps - int(self.past[0]) - horizon * spec.block + 1
         if self.starts < 1:
             got, expected = str(steps), f"at least {steps - self.starts + 1} steps"
-            raise BadInput("episodes are too short for the action prior", expected=expected, got=got)
+            do = "give plans of fewer model steps: --horizon, in training --model.prior-horizon"
+            raise BadInput("episodes are too short for the action prior", expected=expected, got=got, do=do)
 
     def __len__(self) -> int:
         """Enough batches to draw every frame about once; more may be asked for."""
