@@ -435,7 +435,16 @@ class Unreadable(TwoRoom):
         return mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom/></mujoco>")
 
 
+class BeyondItsMotor(Reacher):
+    """MuJoCo clipped: half of the actions did what the other half did."""
+
+    spec_low, spec_high = (-6.0, -1.2), (6.0, 1.2)
+
+
 def test_a_task_s_slips_are_said_in_a_line() -> None:
+    told = "bounds of action 0 are beyond its actuator; expected within -3 to 3; got -6 to 6"
+    with pytest.raises(BadInput, match=told):
+        BeyondItsMotor(size=8)
     with Signed(size=32) as made, pytest.raises(BadInput, match="errors is off; expected numbers >= 0; got -"):
         envs.check_goal_env(made)
     with pytest.raises(BadInput, match="TwoRoom: its scene does not load; got XML"):
