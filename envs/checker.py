@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import torch
 
@@ -97,9 +98,24 @@ def _check_actions(env: GoalGym, task: Any) -> None:
         _require(
             np.array_equal(said, has), f"action_space.{name} to equal action_spec's {said.tolist()}, not {has.tolist()}"
         )
+    if getattr(task, "controls", False):
+        _check_actuators(task)
     for bound in (-1.0, 1.0):
         block = spec.decode(torch.full((spec.dim,), bound)).numpy()
         _require(all(step in space for step in block), "a decoded block of extreme actions to lie in action_space")
+
+
+def _check_actuators(task: Any) -> None:
+    """Beyond its range MuJoCo sets an actuator to what is nearest: other actions would do the same."""
+    low, high = task.model.actuator_ctrlrange.T
+    clipped = task.model.actuator_ctrllimited.astype(bool)
+    if task.model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL:
+        return
+    rounding = 1e-3 * (high - low)
+    for i in np.flatnonzero(clipped):
+        inside = task.spec_low[i] >= low[i] - rounding[i] and task.spec_high[i] <= high[i] + rounding[i]
+        said = f"{task.spec_low[i]:g} to {task.spec_high[i]:g}"
+        _require(inside, f"bounds of action {i} within its actuator's {low[i]:g} to {high[i]:g}, not {said}")
 
 
 def _check_reset(env: GoalGym, task: Any, rng: np.random.Generator) -> None:
@@ -281,6 +297,8 @@ def _check_success(env: GoalGym, task: Any, rng: np.random.Generator) -> None:
     together = task.goal_distance(states[:3, None], states[None, 3:])
     single = [[task.goal_distance(start, goal) for goal in states[3:]] for start in states[:3]]
     _require(np.shape(together) == (3, 3) and np.allclose(together, single), "goal_distance to take batches of states")
+    least = min(np.min(together), np.min(task.goal_distance(states[None, 3:], states[:3, None])))
+    _require(bool(least > -1e-6), f"distances >= 0, how far off it is to either side, not {least:.3g}")
 
 
 def _check_goal_image(env: GoalGym, task: Any, rng: np.random.Generator) -> None:

@@ -67,6 +67,11 @@ def works(backend: str) -> bool:
     return probe.returncode == 0
 
 
+def _headless() -> bool:
+    """Whether MuJoCo, which was not told what to draw with, asks for a display that is not there."""
+    return sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+
+
 @cache
 def choose_backend() -> str:
     """The first backend that works, or the one that `JEPA_MPC_RENDERER` or `MUJOCO_GL` names; stays for the process.
@@ -81,7 +86,7 @@ def choose_backend() -> str:
         raise BadInput(f"{VARIABLE}: unknown renderer", expected=" or ".join(BACKENDS), got=named)
     chosen = named or next(backend for backend in _candidates() if works(backend))
     if chosen != "rays":
-        if "mujoco" in sys.modules and (was := os.environ.get("MUJOCO_GL")) != chosen:
+        if "mujoco" in sys.modules and (was := os.environ.get("MUJOCO_GL", "" if _headless() else chosen)) != chosen:
             how = f"with MUJOCO_GL={was}" if was else "before it was told what to draw with"
             raise BadInput(f"MuJoCo was imported {how}", expected=chosen, do="import envs before mujoco")
         if named not in (None, os.environ.get(_TRIED)) and not works(chosen):

@@ -26,6 +26,7 @@ from torch import Tensor
 from .actions import ActionSpec
 from .errors import BadInput
 from .symmetry import Symmetry
+from .tasks import is_recorded
 
 FORMAT = 1
 KEYS = ("pixels", "actions", "state")
@@ -33,8 +34,6 @@ CAMERA = "camera"
 """What stands in place of a rendering backend where pictures were brought along."""
 CAMERA_NOISE = 16
 """Levels of 255 that a camera's pictures may differ by with nothing changed."""
-BY_CHANCE = 10
-"""Steps that two recordings may have in common without one being a copy of the other."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class DatasetInfo:
         policy: what acted: a task's `play_name`, or "planner", the start of its checkpoint's SHA-256 and of its
             settings', its goals, steps a plan, and how long it was relieved.
         format: version of this layout.
-        recordings: rows of each recording that was cut up, one after the other; none where each row is an episode.
+        recordings: rows of each recording, one after the other; none where each has but one.
     """
 
     task: str
@@ -112,8 +111,10 @@ class TooFewRows(BadInput):
 
     def __init__(self, store: EpisodeStore) -> None:
         pieces, rows = bool(store.info.recordings), store.info.episodes
+        least = 3 if pieces else 2
         expected = "three rows, as one beside those held out is left out" if pieces else "at least 2"
         do = "record more, or import it with fewer --steps" if pieces else "make more"
+        do = do if rows < least else "hold out less of it"
         super().__init__(f"dataset {store.path} has too few episodes", expected=expected, got=str(rows), do=do)
 
 
@@ -224,27 +225,12 @@ class EpisodeStore:
         """Raises `BadInput` where a model of pictures of `size` pixels and of `action` was meant for other episodes."""
         wanted, found = {"size": size} | asdict(action), {"size": self.info.size} | asdict(self.info.action_spec)
         if differ := [name for name in wanted if wanted[name] != found[name]]:
-            told = (value if isinstance(value, tuple) else (value,) for value in wanted.values())
-            options = " ".join(
-                f"--{name} {shlex.join(map(str, some))}" for name, some in zip(wanted, told, strict=True)
-            )
-            do = f"import it with {options}" if self.info.renderer == CAMERA else ""
+            own = {name: wanted[name] for name in differ if is_recorded(self.info.task) or name == "size"}
+            told = {name: value if isinstance(value, tuple) else (value,) for name, value in own.items()}
+            options = " ".join(f"--{name} {shlex.join(map(str, values))}" for name, values in told.items())
+            do = f"import it with {options}" if self.info.renderer == CAMERA and own else ""
             expected, got = (f"{differ[0]} {values[differ[0]]}" for values in (wanted, found))
             raise BadInput(f"dataset {self.path} does not fit the model", expected=expected, got=got, do=do)
-
-    def moves(self) -> np.ndarray:
-        """A number for each step in which the picture changes, 0 where it does not, uint64 `[episodes, L]`.
-
-        Of what was seen, done and then seen: where two steps have one number they are one, seen twice.
-        """
-        found = np.zeros((self.info.episodes, self.info.steps), np.uint64)
-        pixels, actions = (self.data[key].numpy() for key in ("pixels", "actions"))
-        for row in range(len(found)):
-            seen = np.array([zlib.crc32(picture.data) for picture in pixels[row]], np.uint64)
-            done = np.array([zlib.crc32(action.data) for action in actions[row]], np.uint64)
-            number = (seen[:-1] << np.uint64(32) | seen[1:]) ^ (done * np.uint64(0x9E3779B97F4A7C15))
-            found[row] = np.where(seen[1:] == seen[:-1], 0, number)
-        return found
 
 
 def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
@@ -253,8 +239,8 @@ def _check_same(found: DatasetInfo, wanted: DatasetInfo, path: Path) -> None:
         if (was := getattr(found, key)) != (want := getattr(wanted, key)):
             raise BadInput(
                 f"dataset {path} was made with another {key}",
-                expected=str(want),
-                got=str(was),
+                expected=str(want)[:200],
+                got=str(was)[:200],
                 do="choose another --out, or remove it",
             )
 
@@ -302,15 +288,25 @@ def _checksum(*arrays: np.ndarray) -> int:
 def split_rows(info: DatasetInfo, held_out: float) -> tuple[Tensor, Tensor]:
     """Rows for training and for validation, without a step in common; the last `held_out` share validates.
 
-    Of rows that are pieces of recordings it is the last recordings, as near to that share as they come, unless these
-    are more than twice the share and more than a fifth of all. Then it is that share, and the row before it is in
-    neither, as neighbours share steps.
+    Of rows that are pieces of recordings it is the last recordings, as near to that share as they come, where these are
+    half of it at least, and not both more than twice as much and more than a fifth of all. Else it is that share, and
+    the row before it may be in neither.
     """
-    rows, share = torch.arange(info.episodes), max(1, round(info.episodes * held_out))
-    cut, most = info.episodes - share, max(2 * share, info.episodes / 5)
-    firsts = [first for first in accumulate(info.recordings[:-1]) if info.episodes - first <= most]
-    cut = min(firsts, key=lambda first: (abs(first - cut), -first), default=cut)
-    return rows[: max(0, cut - info.continues(cut))], rows[cut:]
+    n, share = info.episodes, max(1, round(info.episodes * held_out))
+    return parted(info, torch.arange(n), n - share, (n - max(2 * share, n / 5), n - share / 2))
+
+
+def parted(info: DatasetInfo, rows: Tensor, wanted: int, between: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Consecutive rows in two parts without a step in common, the first of them `wanted` long.
+
+    Of pieces of recordings they part where a recording ends, of such places `between` two the nearest. Where there is
+    none a recording is parted, and as neighbours share steps, its row before that place is in neither.
+    """
+    firsts = [first - int(rows[0]) for first in accumulate(info.recordings[:-1])]
+    places = [first for first in firsts if 0 < first < len(rows) and between[0] <= first <= between[1]]
+    cut = min(places, key=lambda place: (abs(place - wanted), -place), default=wanted)
+    end = cut - 1 if cut < len(rows) and info.continues(int(rows[cut])) else cut
+    return rows[: max(0, end)], rows[cut:]
 
 
 class Windows:

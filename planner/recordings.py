@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .actions import ActionSpec
 from .data import CAMERA, DatasetInfo, EpisodeStore
@@ -69,14 +70,14 @@ class Take:
     sum: int
 
     def pieces(self, steps: int) -> list[Take]:
-        """As few of `steps` actions as have all of them, at equal distances; none where there are fewer.
+        """As few of `steps` actions as leave out less than a tenth of a piece, at equal distances; none of fewer.
 
         Neighbours share steps where they have to, others never.
         """
         spare = len(self.actions) - steps
         if spare < 0:
             return []
-        count = -(-len(self.actions) // steps)
+        count = int(_pieces(np.array(len(self.actions)), steps))
         return [
             replace(
                 self,
@@ -166,11 +167,16 @@ def best_length(found: Sequence[Take], block: int) -> int:
 
     def worth(steps: int) -> tuple[float, float]:
         kept = lengths[lengths >= steps]
-        more = np.ceil(kept / steps) - 1  # rows after an episode's first, each so many steps after the one before
+        more = _pieces(kept, steps) - 1  # rows after an episode's first, each so many steps after the one before
         apart = np.minimum((kept - steps) / np.maximum(more, 1), steps - least + 1)
         return float((more * apart).sum()) + len(kept) * (steps - least + 1), -float((more + 1).sum()) * (steps + 1)
 
     return max(range(least, min(MOST * block, longest) + 1), key=worth)
+
+
+def _pieces(length: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    """Pieces of `steps` that episodes of so many give: as they hold whole, and one for a tenth or more beyond."""
+    return np.maximum(1, -(-(10 * length - steps) // (10 * steps)))
 
 
 def gather(
@@ -255,7 +261,7 @@ def _described(
         action_units=spec.units,
         block=spec.block,
         policy=f"recordings {digest.hexdigest()[:12]}",
-        recordings=tuple(len(some) for some in cut),
+        recordings=tuple(len(some) for some in cut) if len(pieces) > len(cut) else (),
     )
 
 

@@ -118,7 +118,7 @@ def check_world_model(model: WorldModel, obs: TensorDict) -> None:
     _require(_same(futures[:1], first), "environments to be rehearsed independently of each other")
     changed = model.rollout(context, torch.cat([actions[:, :, :-1], -actions[:, :, -1:]], dim=2))
     _require(_same(futures[:, :, :-1], changed[:, :, :-1]), "no future to precede its action")
-    heeded = "the last future to follow from the last action, and not to be the same whatever it is"
+    heeded = "the last future to follow from the last action, not to be the same whatever it is; is the model trained?"
     _require(not _same(futures[:, :, -1], changed[:, :, -1], 0.0), heeded)
 
 

@@ -46,11 +46,16 @@ class WorldModel(Protocol):
     history: int
 
     def encode(self, obs: TensorDict) -> TensorDict:
-        """Observations, batch `[E, H]`, to latents, batch `[E, H]`."""
+        """Observations, batch `[E, H]`, to latents, batch `[E, H]`.
+
+        Each frame by itself: an `MPC` has one at a time.
+        """
         ...
 
     def rollout(self, context: Context, actions: Tensor) -> TensorDict:
         """Candidate actions `[E, S, T, A]` to the latents after each of them, batch `[E, S, T]`.
+
+        What is foreseen at step t follows from the actions up to and with that of step t.
 
         An `MPC` asks in float32, whatever the latents are.
         """

@@ -176,7 +176,9 @@ def test_the_split_is_by_whole_episodes(episodes: int, share: float, held_out: i
         ((4,) * 5, 0.05, range(16), range(16, 20)),  # the last recording, though a row would be enough
         ((50, 50), 0.05, range(94), range(95, 100)),  # it would be half of them: row 94 shares steps with row 95
         ((4, 4, 4), 0.5, range(8), range(8, 12)),  # a quarter, where two thirds are as near
-        ((11, 1), 0.25, range(11), range(11, 12)),
+        ((11, 1), 0.25, range(8), range(9, 12)),  # one row is less than half of what was asked for
+        ((10, 2), 0.25, range(10), range(10, 12)),
+        ((1000, 1000, 1), 0.05, range(1900), range(1901, 2001)),
         ((1, 11), 0.25, range(8), range(9, 12)),
         ((12,), 0.25, range(8), range(9, 12)),
         ((2,), 0.25, range(0), range(1, 2)),

@@ -381,6 +381,19 @@ class CreepingCube(Cube):
         self.set_state(state)
 
 
+class Signed(TwoRoom):
+    """Every state on one side of the goal was a success."""
+
+    def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return (state[..., :1] - goal[..., :1]) / 0.2
+
+
+class BeyondItsMotor(Reacher):
+    """MuJoCo clipped: half of the actions did what the other half did."""
+
+    spec_low, spec_high = (-6.0, -1.2), (6.0, 1.2)
+
+
 SABOTAGE: dict[type[envs.GoalEnv], str] = {
     GoalOfAnotherState: "goal picture to be the picture of the goal state",
     StalePicture: "picture to be that of the state after the step",
@@ -399,6 +412,8 @@ SABOTAGE: dict[type[envs.GoalEnv], str] = {
     DistanceOfNaN: "a finite distance to a goal state, not nan",
     NamedMirror: "symmetry 0 of TwoRoom to be a planner.symmetry.Symmetry, not 'mirror'",
     WildPlay: "play to keep to the bounds",
+    Signed: "distances >= 0, how far off it is to either side, not -",
+    BeyondItsMotor: "bounds of action 0 within its actuator's -3 to 3, not -6 to 6",
     OtherBounds: "action_space.high to equal",
     IgnoresOptions: "unknown reset option to be refused",
     SwallowsNaN: "action of NaN to be refused",
@@ -421,13 +436,6 @@ def test_the_checker_finds_the_bug(broken: type[envs.GoalEnv]) -> None:
         envs.check_goal_env(made)
 
 
-class Signed(Reacher):
-    """Every state on one side of the goal was a success."""
-
-    def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        return (state[..., :1] - goal[..., :1]) / 0.2
-
-
 class Unreadable(TwoRoom):
     def load(self) -> Any:
         import mujoco
@@ -435,19 +443,8 @@ class Unreadable(TwoRoom):
         return mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom/></mujoco>")
 
 
-class BeyondItsMotor(Reacher):
-    """MuJoCo clipped: half of the actions did what the other half did."""
-
-    spec_low, spec_high = (-6.0, -1.2), (6.0, 1.2)
-
-
-def test_a_task_s_slips_are_said_in_a_line() -> None:
-    told = "bounds of action 0 are beyond its actuator; expected within -3 to 3; got -6 to 6"
-    with pytest.raises(BadInput, match=told):
-        BeyondItsMotor(size=8)
-    with Signed(size=32) as made, pytest.raises(BadInput, match="errors is off; expected numbers >= 0; got -"):
-        envs.check_goal_env(made)
-    with pytest.raises(BadInput, match="TwoRoom: its scene does not load; got XML"):
+def test_a_scene_that_is_none_is_told_in_a_line() -> None:
+    with pytest.raises(BadInput, match="TwoRoom: its `load` failed; got XML"):
         Unreadable(size=8)
 
 

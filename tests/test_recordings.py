@@ -28,6 +28,7 @@ from planner.data import EpisodeStore, Windows
 from planner.errors import BadInput
 from planner.evaluate.energy import read_recording
 from planner.guard import Limits
+from planner.overlap import copies, runs_of
 from planner.pictures import fit, png
 from planner.recordings import Take, best_length, bounds, gather, takes
 from planner.settings import TrainConfig
@@ -85,13 +86,16 @@ def test_an_episode_is_cut_into_pieces(tmp_path: Path, save: Any, actions: int) 
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 7])
-def test_pieces_have_every_step_and_share_some_with_neighbours_alone(steps: int) -> None:
+def test_pieces_have_nearly_every_step_and_share_some_with_neighbours_alone(steps: int) -> None:
     for length in range(steps, 60):
         pieces = take(np.arange(length)[:, None]).pieces(steps)
         held = [set(piece.actions[:, 0].astype(int).tolist()) for piece in pieces]
-        assert set().union(*held) == set(range(length)) and {len(some) for some in held} == {steps}
+        left = set(range(length)) - set().union(*held)
+        assert len(left) == max(0, length - len(pieces) * steps) <= steps / 10
+        assert {len(some) for some in held} == {steps}
         assert all(one.isdisjoint(other) for one, other in zip(held, held[2:], strict=False))
-        assert len(pieces) == math.ceil(length / steps)
+        assert len(pieces) == max(1, math.ceil(round(length / steps - 0.1, 9)))
+    assert [piece.first for piece in take(np.zeros((105, 1))).pieces(100)] == [0]  # and not 0 and 5, nearly the same
     assert take(np.zeros((steps, 1))).pieces(steps + 1) == []
 
 
@@ -200,8 +204,8 @@ def test_bounds_are_what_was_recorded() -> None:
 @pytest.mark.parametrize(
     ("lengths", "block", "best"),
     [
-        ([100, 300], 5, 97),  # all of them: one row of 97 is four steps after the other, and of 300 none is lost
-        ([120, 60], 5, 59),
+        ([100, 300], 5, 96),  # 335 of 342 windows, as of 300 steps there are four rows
+        ([120, 60], 5, 57),
         ([99, 99], 5, 99),
         ([39] * 100 + [45], 5, 39),  # 45 of 3,945 steps were kept
         ([90], 2, 38),
@@ -514,10 +518,22 @@ def test_recordings_that_are_cut_otherwise_are_the_same(tmp_path: Path) -> None:
 
     old, new, other = imported("old", 30, "one.npz"), imported("new", 41, "one.npz"), imported("other", 41, "two.npz")
     config = TrainConfig(steps=2, batch=4, horizon=1, held_out=0.25)
-    told = "new is no other; expected recordings of its own; got 89 steps that .*old has too; import all recordings"
+    told = "new is no other; expected recordings of its own; got 1 that .*old has too; import all recordings"
     with pytest.raises(BadInput, match=told):
         polish(toy_model(), [old, new], config, tmp_path / "run", encoder="w", tensorboard=False)
     assert polish(toy_model(), [old, other], config, tmp_path / "run", encoder="w", tensorboard=False) is not None
+
+
+@pytest.mark.parametrize("opening", [0, 15])
+def test_recordings_that_are_alike_are_no_copies(opening: int) -> None:
+    """In a world of few states without noise single steps come twice, and a robot may always begin alike."""
+    rng = np.random.default_rng(0)
+    steps = rng.integers(1, 100, (6, 80)).astype(np.uint64)
+    steps[:, :opening] = steps[0, :opening]
+    apart = runs_of(steps, (2, 2, 2))
+    assert np.isin(steps[0], steps[2:]).mean() > 0.5 and copies(apart) == copies(apart[:1], apart[1:]) == 0
+    assert copies([*apart, apart[0]]) == 2 and copies(apart[1:], apart) == 2
+    assert copies(runs_of(np.zeros((6, 80), np.uint64), ())) == 0, "nothing ever moves"
 
 
 def test_what_is_odd_about_recordings_is_told(
@@ -530,7 +546,7 @@ def test_what_is_odd_about_recordings_is_told(
     np.savez("again.npz", pixels=pixels[10:], actions=actions[10:])
     np.savez("dead.npz", pixels=np.zeros_like(pixels), actions=actions)
     for files, told in (
-        ("one.npz again.npz", "warning: 79 steps are in two recordings, of which one may be held out"),
+        ("one.npz again.npz", "warning: 2 recordings have much in common with others: if one is held out"),
         ("dead.npz", "warning: the picture changes in 0.0% of the steps; was the camera on?"),
         ("one.npz dead.npz", ""),
     ):
@@ -558,7 +574,7 @@ def test_bounds_that_were_told_make_a_dataset_that_fits(
     with pytest.raises(BadInput, match=r"other does not fit the model; expected low \(-0\.") as caught:
         EpisodeStore.open("other").check_fits(32, old)
     do = str(caught.value).split("import it with ")[1].split()
-    main([*["import", "recorded/arm", "new.npz", "--steps", "20", "--out", "third"], *do])
+    main([*["import", "recorded/arm", "new.npz", "--steps", "20", "--size", "32", "--out", "third"], *do])
     EpisodeStore.open("third").check_fits(32, old)
 
 
@@ -579,11 +595,11 @@ def test_rows_that_a_checkpoint_may_have_learned_are_told(
         ("--held-out 0.34", ""),
         ("--held-out 0.1", ""),
         ("--held-out 0.5", "warning: 9 rows are held out here, and training held out 6"),
-        ("--held-out 0.34 --data fewer", "warning: the checkpoint's card does not name these recordings"),
+        ("--held-out 0.34 --data fewer", "the checkpoint's card names other recordings: what was among those"),
     ):
         main(f"{words} {more}".split())
         out = " ".join(capsys.readouterr().out.split())
-        assert told in out and ("warning" in out) == bool(told)
+        assert told in out and ("warning" in out or "other recordings" in out) == bool(told)
 
 
 def test_halves_of_one_recording_share_no_step(tmp_path: Path) -> None:

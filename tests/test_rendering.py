@@ -340,6 +340,10 @@ def test_mujoco_imported_with_another_library_is_refused(undecided: pytest.Monke
     undecided.setenv("MUJOCO_GL", "osmesa")
     with pytest.raises(BadInput, match="MuJoCo was imported with MUJOCO_GL=osmesa; expected egl; import envs before"):
         choose()
+    undecided.delenv("MUJOCO_GL")
+    undecided.setenv("DISPLAY", ":0")  # there GLFW draws, and did before
+    assert choose() == "egl"
+    undecided.delenv("DISPLAY")
     undecided.delenv("MUJOCO_GL")  # this ended in a traceback from GLFW, or in nothing but the end of the process
     with pytest.raises(BadInput, match="MuJoCo was imported before it was told .*; expected egl; import envs before"):
         choose()

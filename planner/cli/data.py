@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import tyro
 
-from ..data import BY_CHANCE, EpisodeStore
 from ..errors import BadInput, check_seed
 from ..recipes import recipe_for
 from ..tasks import folder_name, is_recorded, load_envs
@@ -18,6 +16,7 @@ from .shared import Task, actions_of, bar, check_task, console, cores
 if TYPE_CHECKING:
     from ..actions import ActionSpec
     from ..collect import Pursuit
+    from ..data import EpisodeStore
     from ..recordings import Take
 
 
@@ -142,14 +141,14 @@ def collect_for(options: Collect) -> EpisodeStore:
 
 def _doubts(store: EpisodeStore) -> list[str]:
     """What is odd about recorded pictures: that they hardly change, or come twice."""
-    steps, said = store.moves(), []
+    from ..overlap import copies, moves, runs_of
+
+    steps, said = moves(store), []
     if (moving := (steps > 0).mean()) < 0.01:
         said += [f"warning: the picture changes in {moving:.1%} of the steps; was the camera on?"]
-    owner = np.repeat(np.arange(len(store.info.recordings)), store.info.recordings)[:, None]
-    seen = np.unique(np.stack([steps, np.broadcast_to(owner, steps.shape).astype(np.uint64)])[:, steps > 0], axis=1)
-    if (twice := seen.shape[1] - np.unique(seen[0]).size) > BY_CHANCE:
-        told = "one may be held out and the other trained on"
-        said += [f"warning: {twice} steps are in two recordings, of which {told}; leave one out"]
+    if twice := copies(runs_of(steps, store.info.recordings)):
+        told = f"warning: {twice} recordings have much in common with others"
+        said += [f"{told}: if one is held out, its copy is trained on; leave one out"]
     return said
 
 
@@ -206,7 +205,7 @@ class Import:
     def _tell(self, found: list[Take], store: EpisodeStore) -> None:
         """Says what came of the recordings, and what may not have been meant."""
         rows, steps, recorded = store.info.episodes, store.info.steps, sum(len(take.actions) for take in found)
-        left = sum(len(take.actions) for take in found if len(take.actions) < steps)
+        left = sum(max(0, len(take.actions) - steps * len(take.pieces(steps))) for take in found)
         said = [
             f"{store.path}: {rows} rows of {steps} steps from {len(found)} episodes, {left} of {recorded} steps left"
             f" out; try `jepa-mpc train {self.task}{f' --data {store.path}' if self.out else ''}`"

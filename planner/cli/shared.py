@@ -74,20 +74,23 @@ def warn_of_renderer(pictures: str, encoder: str) -> None:
 
 
 def warn_of_learned(store: EpisodeStore, rows: int, checkpoint: Path) -> None:
-    """Says so where `rows` that are held out of recordings may be ones that a checkpoint learned, by its card."""
+    """Says so where `rows` that are held out of recordings may be ones that a checkpoint learned, by its card.
+
+    Of other recordings nobody knows whether some were in both.
+    """
     from ..checkpoint import card_of
 
     if not is_recorded(store.info.task):
         return
     card = card_of(checkpoint)
     held = re.search(r"\| (\d+) episodes of \d+ steps, (\d+) of them held out", card)
+    told = ""
     if store.info.policy not in card:
-        told = "the checkpoint's card does not name these recordings; it may have learned rows that are held out here"
-    elif held and int(held[1]) == store.info.episodes and rows > int(held[2]):
-        told = f"{rows} rows are held out here, and training held out {held[2]}"
-    else:
-        return
-    console.print(f"warning: {told}", highlight=False, soft_wrap=True)
+        told = "the checkpoint's card names other recordings: what was among those, too, it may have learned"
+    elif f"trained on episodes of {store.info.policy}." in card and held and rows > int(held[2]):
+        told = f"warning: {rows} rows are held out here, and training held out {held[2]}"
+    if told:
+        console.print(told, highlight=False, soft_wrap=True)
 
 
 def actions_of(task: str) -> ActionSpec | None:

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from ..data import BY_CHANCE, CAMERA, EpisodeStore, Mixture, TooFewRows, Windows, split_rows
+from ..data import CAMERA, EpisodeStore, Mixture, TooFewRows, Windows, split_rows
 from ..errors import BadInput
 from ..models.jepa import JEPA, JEPAConfig
+from ..overlap import copies, moves, runs_of
 from ..settings import TrainConfig
 from ..symmetry import Symmetry
 
@@ -163,11 +163,11 @@ def _check_apart(stores: Sequence[EpisodeStore]) -> None:
 
 def _check_recordings_apart(stores: Sequence[EpisodeStore]) -> None:
     """The same for recordings, whose rows may be cut otherwise elsewhere."""
-    found = [store.moves() for store in stores] if len(stores) > 1 else []
+    found = [runs_of(moves(store), store.info.recordings) for store in stores] if len(stores) > 1 else []
     for (one, its), (other, theirs) in combinations(zip(stores, found, strict=False), 2):
-        if (twice := np.intersect1d(its[its > 0], theirs[theirs > 0]).size) > BY_CHANCE:
+        if twice := max(copies(theirs, its), copies(its, theirs)):
             do = "import all recordings together, or the new ones alone"
-            expected, got = "recordings of its own", f"{twice} steps that {one.path} has too"
+            expected, got = "recordings of its own", f"{twice} that {one.path} has too"
             raise BadInput(f"dataset {other.path} is no other", expected=expected, got=got, do=do)
 
 

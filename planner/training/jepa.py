@@ -11,7 +11,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from ..data import DatasetInfo
+from ..data import DatasetInfo, parted
 from ..errors import BadInput
 from ..models.jepa import JEPA
 from ..models.losses import covariance, rollout_loss, sigreg
@@ -129,10 +129,23 @@ class JEPATraining(lightning.LightningModule):
         if self.success is not None:
             self.log("val/success", self.success(self.model), prog_bar=True)
         self.log("val/effective_rank", rank, prog_bar=True)
-        tested = torch.cat(self._episodes) % 2 == 0
-        if tested.any() and not tested.all():  # a single held-out episode cannot be split
-            for name, r2 in probe(latents, states, tested, self.info.state_names, self.info.state_units).items():
+        fit, tested = self._halves(torch.cat(self._episodes))
+        if tested.any() and fit.any():  # a single held-out episode cannot be split
+            known = fit | tested
+            named = self.info.state_names, self.info.state_units
+            for name, r2 in probe(latents[known], states[known], tested[known], *named).items():
                 self.log(f"probe/{name}", r2)
+
+    def _halves(self, episodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Which frames, by the rows that they are of, a probe is fitted on, and which it is tested on; bool `[N]`.
+
+        Every second row, but pieces of recordings share frames with their neighbours.
+        """
+        if not self.info.recordings:
+            return episodes % 2 == 1, episodes % 2 == 0
+        rows = torch.arange(int(episodes.min()), int(episodes.max()) + 1)
+        fit, tested = parted(self.info, rows, (len(rows) + 1) // 2, (len(rows) / 4, 3 * len(rows) / 4))
+        return torch.isin(episodes, fit), torch.isin(episodes, tested)
 
     def configure_optimizers(self) -> Any:
         config = self.config

@@ -15,7 +15,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from ..augment import vary
-from ..data import EpisodeStore, split_rows
+from ..data import EpisodeStore, parted, split_rows
 from ..errors import BadInput
 from ..models.encoders import BUILT_IN, AdaptedEncoder, FeatureEncoder, JoinedEncoder
 from ..models.jepa import JEPA
@@ -195,13 +195,14 @@ def agreement(plain: nn.Module, taught: nn.Module, store: EpisodeStore, config: 
     """How far apart two encoders may be on a picture for the `plain` one to be believed; returns what `join` does.
 
     Raises:
-        BadInput: if their latents mean different things, or fewer than two episodes are held out.
+        BadInput: if their latents mean different things, or fewer than two episodes are held out, of one recording
+            three.
     """
     torch.manual_seed(config.seed)
     rows = split_rows(store.info, config.held_out)[1]
-    several, half = max(1, AGREE_ON // 2 // config.batch), (len(rows) + 1) // 2
+    several, n = max(1, AGREE_ON // 2 // config.batch), len(rows)
     # Of other episodes: pictures of one are alike, and would agree as those do that gave the distance.
-    parts = rows[: half - (len(rows) > half and store.info.continues(int(rows[half])))], rows[half:]
+    parts = parted(store.info, rows, (n + 1) // 2, (n / 4, 3 * n / 4))
     if not all(map(len, parts)):
         expected = "two held out at least, and three of one recording"
         raise BadInput(f"dataset {store.path} has too few episodes", expected=expected, got=str(len(rows)))
