@@ -27,8 +27,6 @@ PROGRAMS = {"jepa-mpc": [str(Path(sys.executable).with_name("jepa-mpc"))], "pyth
 KINDS = "recurrent", "next_frame"
 BRIEF = ["--steps", "2500"]
 """Updates of those with clouds, after those of the recipe."""
-LOOSE = {"recurrent": ["--pull", "0.1"], "next_frame": []}
-"""With varied looks a posterior that is drawn to its prior as much as on plain pictures keeps to the mean picture."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def commands(task: str) -> Iterator[tuple[Path, list[str]]]:
 
     def rival(name: str, start: str | None, *more: str) -> tuple[Path, list[str]]:
         kind = name.split("-")[0]
-        given = [*more, *(["--start", str(weights(start)), *LOOSE[kind]] if start else [])]
+        given = [*more, *(["--start", str(weights(start))] if start else [])]
         return weights(name), [
             "python",
             "-m",

@@ -46,7 +46,7 @@ class _InPixels(JEPATraining):
     """What the training of both rivals shares: batches, updates, schedule and probes are a JEPA's."""
 
     targets = "plain"
-    pull = 0.5
+    pull = 0.1
     blind = False
 
     def draw(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
@@ -169,8 +169,8 @@ class Options:
             --training.shift`: things repainted, clouds on the floor.
         targets: "plain" to draw what is seen without its look, which says what is nuisance and what is not, more than a
             JEPA is told; "seen" to draw it as it looks.
-        pull: weight of the divergence that draws a recurrent rival's posterior to its prior; 0.5 pulls the prior
-            towards the posterior as much, DreamerV3 has 0.1. The next-frame rival has none.
+        pull: weight of the divergence that draws a recurrent rival's posterior to its prior, DreamerV3's by default;
+            that which draws the prior to the posterior has 0.5. The next-frame rival has none.
         blind: hide the actions, so that what comes is as open as the data leave it, and its mean is what is drawn.
         start: weights to go on from, as they were saved; fresh ones by default. With varied looks from the first update
             on, rivals keep to the mean picture; those trained on plain pictures have something to lose.
@@ -190,7 +190,7 @@ class Options:
     augment: float = 0.0
     clouds: bool = False
     targets: str = "plain"
-    pull: float = 0.5
+    pull: float = 0.1
     blind: bool = False
     start: Path | None = None
     steps: int | None = None
@@ -228,7 +228,7 @@ def train(
     shape: Any,
     *,
     targets: str = "plain",
-    pull: float = 0.5,
+    pull: float = 0.1,
     blind: bool = False,
     start: Checkpoint | None = None,
 ) -> Rival | None:
