@@ -246,7 +246,7 @@ def draw_cost(rows: Sequence[Row]) -> Figure | None:
     if not steps:
         return None
     steps, ahead = pick(steps, task=steps[0]["task"]), _by_task(pick(rows, part="cost", kind="foresight"))
-    figure = Figure(figsize=(12.5, 7.6 if ahead else 3.8), layout="constrained")
+    figure = Figure(figsize=(12.5, 8.0 if ahead else 3.8), layout="constrained")
     above, *below = figure.subfigures(2 if ahead else 1, 1, squeeze=False)[:, 0]
     over_t, over_s = above.subplots(1, 2, sharey=True)
     _draw_times(over_t, steps, "T", {"S": 64}, "horizon, model steps (64 candidates)")
@@ -257,8 +257,12 @@ def draw_cost(rows: Sequence[Row]) -> Figure | None:
         _draw_errors(panel, task, found)
     for panel in (over_t, over_s, *errors):
         panel.spines[["top", "right"]].set_visible(False)
-    for panel in (over_t, *errors[:1]):
-        panel.legend(frameon=False, fontsize=8)
+    over_t.legend(frameon=False, fontsize=8)
+    if below:  # beneath them: on one panel or another it lies on a curve
+        named = {
+            label: handle for panel in errors for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        below[0].legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     for panel in errors[1:]:
         panel.set_ylabel("")
     return figure
