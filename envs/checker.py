@@ -297,8 +297,10 @@ def _check_success(env: GoalGym, task: Any, rng: np.random.Generator) -> None:
     together = task.goal_distance(states[:3, None], states[None, 3:])
     single = [[task.goal_distance(start, goal) for goal in states[3:]] for start in states[:3]]
     _require(np.shape(together) == (3, 3) and np.allclose(together, single), "goal_distance to take batches of states")
-    least = min(np.min(together), np.min(task.goal_distance(states[None, 3:], states[:3, None])))
-    _require(bool(least > -1e-6), f"distances >= 0, how far off it is to either side, not {least:.3g}")
+    told = getattr(task, "errors", task.goal_distance)
+    one, other = states[:3, None], states[None, 3:]
+    least = min(np.min(told(one, other)), np.min(told(other, one)))
+    _require(bool(least > -1e-6), f"errors >= 0, how far off it is to either side, not {least:.3g}")
 
 
 def _check_goal_image(env: GoalGym, task: Any, rng: np.random.Generator) -> None:

@@ -86,7 +86,8 @@ def choose_backend() -> str:
         raise BadInput(f"{VARIABLE}: unknown renderer", expected=" or ".join(BACKENDS), got=named)
     chosen = named or next(backend for backend in _candidates() if works(backend))
     if chosen != "rays":
-        if "mujoco" in sys.modules and (was := os.environ.get("MUJOCO_GL", "" if _headless() else chosen)) != chosen:
+        was = os.environ.get("MUJOCO_GL") or ("" if _headless() else chosen)
+        if "mujoco" in sys.modules and was != chosen:
             how = f"with MUJOCO_GL={was}" if was else "before it was told what to draw with"
             raise BadInput(f"MuJoCo was imported {how}", expected=chosen, do="import envs before mujoco")
         if named not in (None, os.environ.get(_TRIED)) and not works(chosen):

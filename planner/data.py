@@ -111,10 +111,11 @@ class TooFewRows(BadInput):
 
     def __init__(self, store: EpisodeStore) -> None:
         pieces, rows = bool(store.info.recordings), store.info.episodes
-        least = 3 if pieces else 2
+        if rows >= (3 if pieces else 2):
+            super().__init__(f"dataset {store.path}: all of it is held out", got=f"{rows} rows", do="hold out less")
+            return
         expected = "three rows, as one beside those held out is left out" if pieces else "at least 2"
         do = "record more, or import it with fewer --steps" if pieces else "make more"
-        do = do if rows < least else "hold out less of it"
         super().__init__(f"dataset {store.path} has too few episodes", expected=expected, got=str(rows), do=do)
 
 
@@ -225,7 +226,7 @@ class EpisodeStore:
         """Raises `BadInput` where a model of pictures of `size` pixels and of `action` was meant for other episodes."""
         wanted, found = {"size": size} | asdict(action), {"size": self.info.size} | asdict(self.info.action_spec)
         if differ := [name for name in wanted if wanted[name] != found[name]]:
-            own = {name: wanted[name] for name in differ if is_recorded(self.info.task) or name == "size"}
+            own = {name: wanted[name] for name in wanted if is_recorded(self.info.task) or name == differ[0] == "size"}
             told = {name: value if isinstance(value, tuple) else (value,) for name, value in own.items()}
             options = " ".join(f"--{name} {shlex.join(map(str, values))}" for name, values in told.items())
             do = f"import it with {options}" if self.info.renderer == CAMERA and own else ""

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from .data import EpisodeStore
 
 RUN = 10
-"""Environment steps of a run; as many as a row has where that is fewer."""
+"""Environment steps of a run; as many as a recording has where that is fewer."""
 COPIED = 0.3
-"""Share of a recording's runs that makes it a copy. Rows that are cut otherwise do not have all runs in common."""
+"""Share of a recording's runs that makes it a copy."""
 
 Numbers = NDArray[np.uint64]
 
@@ -41,27 +41,40 @@ def runs_of(steps: Numbers, recordings: Sequence[int]) -> list[Numbers]:
         steps: of `moves`.
         recordings: rows of each, as `DatasetInfo` has them; where there are none each row is one.
     """
-    length = min(RUN, steps.shape[1])
-    starts = steps.shape[1] - length + 1
-    found, moving = np.zeros((2, len(steps), starts), np.uint64)
-    for k in range(length):
-        found = _mixed(found) + steps[:, k : k + starts]
-        moving += (steps[:, k : k + starts] > 0).astype(np.uint64)
-    found[2 * moving < length] = 0
-    parts = np.split(found, np.cumsum(recordings)[:-1]) if len(recordings) else list(found)
-    return [np.unique(part[part > 0]) for part in parts]
+    rows = np.split(steps, np.cumsum(recordings)[:-1]) if len(recordings) else steps[:, None]
+    return [_runs(_joined(some)) for some in rows]
+
+
+def _joined(rows: Numbers) -> Numbers:
+    """The steps of one recording, `[N]`, of rows `[n, L]` that may begin with what the one before ends with."""
+    found = [rows[0]]
+    for before, row in zip(rows, rows[1:], strict=False):
+        shared = next((k for k in range(len(row) - 1, 0, -1) if np.array_equal(before[-k:], row[:k])), 0)
+        found.append(row[shared:])
+    return np.concatenate(found)
+
+
+def _runs(steps: Numbers) -> Numbers:
+    length = min(RUN, len(steps))
+    windows = np.lib.stride_tricks.sliding_window_view(steps, length)
+    found = np.zeros(len(windows), np.uint64)
+    for step in windows.T:
+        found = _mixed(found) + step
+    return np.unique(found[2 * (windows > 0).sum(1) >= length])
 
 
 def copies(recordings: Sequence[Numbers], others: Sequence[Numbers] | None = None) -> int:
     """How many recordings are copies of what others have, those of another dataset or of the same one."""
-    if not len(recordings):
-        return 0
+    runs = np.concatenate([*recordings, np.zeros(0, np.uint64)])
     if others is None:
-        numbers, owners = np.unique(np.concatenate(recordings), return_counts=True)
+        numbers, owners = np.unique(runs, return_counts=True)
         known = numbers[owners > 1]
     else:
-        known = np.concatenate(others)
-    return sum(bool(len(runs)) and bool(np.isin(runs, known).mean() >= COPIED) for runs in recordings)
+        known = np.concatenate([*others, np.zeros(0, np.uint64)])
+    sizes = np.array([len(own) for own in recordings], np.int64)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    twice = np.bincount(owner, np.isin(runs, known), minlength=len(sizes))
+    return int(((sizes > 0) & (twice >= COPIED * sizes)).sum())
 
 
 def _mixed(numbers: Numbers) -> Numbers:

@@ -70,7 +70,7 @@ class Take:
     sum: int
 
     def pieces(self, steps: int) -> list[Take]:
-        """As few of `steps` actions as leave out less than a tenth of a piece, at equal distances; none of fewer.
+        """As few of `steps` actions as leave out at most a tenth of a piece, at equal distances; none of fewer.
 
         Neighbours share steps where they have to, others never.
         """
@@ -175,7 +175,7 @@ def best_length(found: Sequence[Take], block: int) -> int:
 
 
 def _pieces(length: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
-    """Pieces of `steps` that episodes of so many give: as they hold whole, and one for a tenth or more beyond."""
+    """Pieces of `steps` that episodes of so many give: as they hold whole, and one for more than a tenth beyond."""
     return np.maximum(1, -(-(10 * length - steps) // (10 * steps)))
 
 

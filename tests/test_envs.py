@@ -385,7 +385,8 @@ class Signed(TwoRoom):
     """Every state on one side of the goal was a success."""
 
     def errors(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        return (state[..., :1] - goal[..., :1]) / 0.2
+        off = (state[..., :2] - goal[..., :2]) / 0.2
+        return np.concatenate([off[..., :1], np.abs(off[..., 1:])], -1)
 
 
 class BeyondItsMotor(Reacher):
@@ -412,7 +413,7 @@ SABOTAGE: dict[type[envs.GoalEnv], str] = {
     DistanceOfNaN: "a finite distance to a goal state, not nan",
     NamedMirror: "symmetry 0 of TwoRoom to be a planner.symmetry.Symmetry, not 'mirror'",
     WildPlay: "play to keep to the bounds",
-    Signed: "distances >= 0, how far off it is to either side, not -",
+    Signed: "errors >= 0, how far off it is to either side, not -",
     BeyondItsMotor: "bounds of action 0 within its actuator's -3 to 3, not -6 to 6",
     OtherBounds: "action_space.high to equal",
     IgnoresOptions: "unknown reset option to be refused",

@@ -29,6 +29,7 @@ from planner.errors import BadInput
 from planner.evaluate.energy import read_recording
 from planner.guard import Limits
 from planner.overlap import copies, runs_of
+from planner.overlap import moves as moves_of
 from planner.pictures import fit, png
 from planner.recordings import Take, best_length, bounds, gather, takes
 from planner.settings import TrainConfig
@@ -516,6 +517,9 @@ def test_recordings_that_are_cut_otherwise_are_the_same(tmp_path: Path) -> None:
         found = [replace(take, actions=np.repeat(take.actions, 2, 1)) for take in found]
         return gather("recorded/arm", found, tmp_path / name, toys.SPEC, steps=steps, size=32)
 
+    cuts = [imported(f"cut{steps}", steps, "one.npz") for steps in (6, 8, 9, 10, 20, 41)]
+    runs = [runs_of(moves_of(store), store.info.recordings) for store in cuts]
+    assert all(copies(one, other) == 1 for one in runs for other in runs)
     old, new, other = imported("old", 30, "one.npz"), imported("new", 41, "one.npz"), imported("other", 41, "two.npz")
     config = TrainConfig(steps=2, batch=4, horizon=1, held_out=0.25)
     told = "new is no other; expected recordings of its own; got 1 that .*old has too; import all recordings"
@@ -533,6 +537,7 @@ def test_recordings_that_are_alike_are_no_copies(opening: int) -> None:
     apart = runs_of(steps, (2, 2, 2))
     assert np.isin(steps[0], steps[2:]).mean() > 0.5 and copies(apart) == copies(apart[:1], apart[1:]) == 0
     assert copies([*apart, apart[0]]) == 2 and copies(apart[1:], apart) == 2
+    assert copies(apart * 3000) == 9000, "in seconds: each looked through all, and ten thousand took hours"
     assert copies(runs_of(np.zeros((6, 80), np.uint64), ())) == 0, "nothing ever moves"
 
 
@@ -574,8 +579,12 @@ def test_bounds_that_were_told_make_a_dataset_that_fits(
     with pytest.raises(BadInput, match=r"other does not fit the model; expected low \(-0\.") as caught:
         EpisodeStore.open("other").check_fits(32, old)
     do = str(caught.value).split("import it with ")[1].split()
-    main([*["import", "recorded/arm", "new.npz", "--steps", "20", "--size", "32", "--out", "third"], *do])
+    main([*["import", "recorded/arm", "new.npz", "--steps", "20", "--out", "third"], *do])
     EpisodeStore.open("third").check_fits(32, old)
+    wider = replace(old, high=(9.0, *old.high[1:]))  # with --high alone bounds are half missing
+    told = r"expected high \(9.0, .*; import it with --size 32 --low -0.* --high 9.0 .* --block 5"
+    with pytest.raises(BadInput, match=told):
+        EpisodeStore.open("old").check_fits(32, wider)
 
 
 def test_rows_that_a_checkpoint_may_have_learned_are_told(
@@ -595,11 +604,11 @@ def test_rows_that_a_checkpoint_may_have_learned_are_told(
         ("--held-out 0.34", ""),
         ("--held-out 0.1", ""),
         ("--held-out 0.5", "warning: 9 rows are held out here, and training held out 6"),
-        ("--held-out 0.34 --data fewer", "the checkpoint's card names other recordings: what was among those"),
+        ("--held-out 0.34 --data fewer", "the checkpoint's card does not name these recordings"),
     ):
         main(f"{words} {more}".split())
         out = " ".join(capsys.readouterr().out.split())
-        assert told in out and ("warning" in out or "other recordings" in out) == bool(told)
+        assert told in out and ("warning" in out or "does not name" in out) == bool(told)
 
 
 def test_halves_of_one_recording_share_no_step(tmp_path: Path) -> None:

@@ -341,6 +341,7 @@ def test_mujoco_imported_with_another_library_is_refused(undecided: pytest.Monke
     with pytest.raises(BadInput, match="MuJoCo was imported with MUJOCO_GL=osmesa; expected egl; import envs before"):
         choose()
     undecided.delenv("MUJOCO_GL")
+    undecided.delenv("WAYLAND_DISPLAY", raising=False)
     undecided.setenv("DISPLAY", ":0")  # there GLFW draws, and did before
     assert choose() == "egl"
     undecided.delenv("DISPLAY")

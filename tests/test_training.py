@@ -777,6 +777,20 @@ def test_episodes_that_have_one_checksum_by_chance_are_others(tmp_path: Path) ->
         polish(toy_model(), stores, config, tmp_path / "run", encoder="w", tensorboard=False)
 
 
+@pytest.mark.parametrize(
+    ("recordings", "fit", "tested"),
+    [((), {7, 9, 11}, {6, 8, 10}), ((12,), {6, 7}, {9, 10, 11}), ((10, 2), {6, 7, 8, 9}, {10, 11})],
+)
+def test_probes_are_tested_on_no_frame_that_they_were_fitted_on(
+    tmp_path: Path, recordings: tuple[int, ...], fit: set[int], tested: set[int]
+) -> None:
+    """Every second row would be: neighbouring rows of one recording share frames."""
+    store = dot_store(tmp_path, episodes=12, recordings=recordings)
+    rows = torch.arange(6, 12).repeat(2)
+    halves = JEPATraining(toy_model(), TRAINING, store.info)._halves(rows)
+    assert [set(rows[half].tolist()) for half in halves] == [fit, tested]
+
+
 def test_a_head_wants_an_episode_to_fit_and_one_to_check(tmp_path: Path) -> None:
     store, shape = dot_store(tmp_path / "data", episodes=1), replace(SHAPE, temporal=4)
     with pytest.raises(BadInput, match="too few episodes; expected at least 2; got 1; make more"):

@@ -86,7 +86,7 @@ def warn_of_learned(store: EpisodeStore, rows: int, checkpoint: Path) -> None:
     held = re.search(r"\| (\d+) episodes of \d+ steps, (\d+) of them held out", card)
     told = ""
     if store.info.policy not in card:
-        told = "the checkpoint's card names other recordings: what was among those, too, it may have learned"
+        told = "the checkpoint's card does not name these recordings: what it knows of them it may have learned"
     elif f"trained on episodes of {store.info.policy}." in card and held and rows > int(held[2]):
         told = f"warning: {rows} rows are held out here, and training held out {held[2]}"
     if told:
