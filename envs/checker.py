@@ -107,12 +107,11 @@ def _check_actions(env: GoalGym, task: Any) -> None:
 
 def _check_actuators(task: Any) -> None:
     """Beyond its range MuJoCo sets an actuator to what is nearest: other actions would do the same."""
-    low, high = task.model.actuator_ctrlrange.T
-    clipped = task.model.actuator_ctrllimited.astype(bool)
     if task.model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL:
         return
+    low, high = task.model.actuator_ctrlrange.T
     rounding = 1e-3 * (high - low)
-    for i in np.flatnonzero(clipped):
+    for i in np.flatnonzero(task.model.actuator_ctrllimited):
         inside = task.spec_low[i] >= low[i] - rounding[i] and task.spec_high[i] <= high[i] + rounding[i]
         said = f"{task.spec_low[i]:g} to {task.spec_high[i]:g}"
         _require(inside, f"bounds of action {i} within its actuator's {low[i]:g} to {high[i]:g}, not {said}")

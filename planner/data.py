@@ -226,11 +226,12 @@ class EpisodeStore:
         """Raises `BadInput` where a model of pictures of `size` pixels and of `action` was meant for other episodes."""
         wanted, found = {"size": size} | asdict(action), {"size": self.info.size} | asdict(self.info.action_spec)
         if differ := [name for name in wanted if wanted[name] != found[name]]:
-            own = {name: wanted[name] for name in wanted if is_recorded(self.info.task) or name == differ[0] == "size"}
-            told = {name: value if isinstance(value, tuple) else (value,) for name, value in own.items()}
-            options = " ".join(f"--{name} {shlex.join(map(str, values))}" for name, values in told.items())
-            do = f"import it with {options}" if self.info.renderer == CAMERA and own else ""
-            expected, got = (f"{differ[0]} {values[differ[0]]}" for values in (wanted, found))
+            # Where there is a task its actions are the task's, and only the size can be asked for.
+            names = list(wanted) if is_recorded(self.info.task) else [name for name in differ if name == "size"]
+            values = (wanted[name] if isinstance(wanted[name], tuple) else (wanted[name],) for name in names)
+            options = " ".join(f"--{name} {shlex.join(map(str, own))}" for name, own in zip(names, values, strict=True))
+            do = f"import it with {options}" if self.info.renderer == CAMERA and names else ""
+            expected, got = (f"{differ[0]} {said[differ[0]]}" for said in (wanted, found))
             raise BadInput(f"dataset {self.path} does not fit the model", expected=expected, got=got, do=do)
 
 
@@ -308,6 +309,12 @@ def parted(info: DatasetInfo, rows: Tensor, wanted: int, between: tuple[float, f
     cut = min(places, key=lambda place: (abs(place - wanted), -place), default=wanted)
     end = cut - 1 if cut < len(rows) and info.continues(int(rows[cut])) else cut
     return rows[: max(0, end)], rows[cut:]
+
+
+def halves(info: DatasetInfo, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Consecutive rows in two parts about as long, `parted` in their middle half where recordings end there."""
+    n = len(rows)
+    return parted(info, rows, (n + 1) // 2, (n / 4, 3 * n / 4))
 
 
 class Windows:

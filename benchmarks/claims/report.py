@@ -7,12 +7,12 @@ import html
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from planner.checkpoint import SHIPPED
 from planner.data import write_atomically
@@ -182,11 +182,14 @@ def draw_success(rows: Sequence[Row]) -> Figure | None:
     for kind, top, bottom in zip(KINDS, grid[0], grid[-1], strict=True):
         top.set_title(kind)
         bottom.set_xlabel("severity")
-    named = {
-        label: handle for panels in grid for handle, label in zip(*panels[0].get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    _legend_beneath(figure, [panels[0] for panels in grid], 9)
     return figure
+
+
+def _legend_beneath(figure: Figure | SubFigure, panels: Iterable[Axes], size: int) -> None:
+    """One legend of all panels, each label once."""
+    named = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=size)
 
 
 def _curve(panel: Axes, points: list[Row], who: str, shift: float) -> None:
@@ -259,10 +262,7 @@ def draw_cost(rows: Sequence[Row]) -> Figure | None:
         panel.spines[["top", "right"]].set_visible(False)
     over_t.legend(frameon=False, fontsize=8)
     if below:  # beneath them: on one panel or another it lies on a curve
-        named = {
-            label: handle for panel in errors for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-        }
-        below[0].legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        _legend_beneath(below[0], errors, 8)
     for panel in errors[1:]:
         panel.set_ylabel("")
     return figure

@@ -37,7 +37,9 @@ from .worlds import Belief, Rival, divergence, scaled
 FREE_NATS = 1.0
 """Least divergence of prior and posterior that is punished, nats a frame (DreamerV3, arXiv 2301.04104)."""
 DYNAMICS = 0.5
-"""Weight of the divergence that trains the prior (DreamerV3); that which pulls the posterior is an option, `pull`."""
+"""Weight of the divergence that trains the prior (DreamerV3)."""
+PULL = 0.1
+"""Weight of the same divergence where it draws the posterior to the prior (DreamerV3); an option."""
 DRAWN = 3, 5
 """Frames of a window that are drawn as seen, and as foreseen."""
 
@@ -46,7 +48,7 @@ class _InPixels(JEPATraining):
     """What the training of both rivals shares: batches, updates, schedule and probes are a JEPA's."""
 
     targets = "plain"
-    pull = 0.1
+    pull = PULL
     blind = False
 
     def draw(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
@@ -190,7 +192,7 @@ class Options:
     augment: float = 0.0
     clouds: bool = False
     targets: str = "plain"
-    pull: float = 0.1
+    pull: float = PULL
     blind: bool = False
     start: Path | None = None
     steps: int | None = None
@@ -228,7 +230,7 @@ def train(
     shape: Any,
     *,
     targets: str = "plain",
-    pull: float = 0.1,
+    pull: float = PULL,
     blind: bool = False,
     start: Checkpoint | None = None,
 ) -> Rival | None:

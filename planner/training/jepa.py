@@ -11,7 +11,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from ..data import DatasetInfo, parted
+from ..data import DatasetInfo, halves
 from ..errors import BadInput
 from ..models.jepa import JEPA
 from ..models.losses import covariance, rollout_loss, sigreg
@@ -144,7 +144,7 @@ class JEPATraining(lightning.LightningModule):
         if not self.info.recordings:
             return episodes % 2 == 1, episodes % 2 == 0
         rows = torch.arange(int(episodes.min()), int(episodes.max()) + 1)
-        fit, tested = parted(self.info, rows, (len(rows) + 1) // 2, (len(rows) / 4, 3 * len(rows) / 4))
+        fit, tested = halves(self.info, rows)
         return torch.isin(episodes, fit), torch.isin(episodes, tested)
 
     def configure_optimizers(self) -> Any:

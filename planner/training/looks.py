@@ -15,7 +15,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from ..augment import vary
-from ..data import EpisodeStore, parted, split_rows
+from ..data import EpisodeStore, halves, split_rows
 from ..errors import BadInput
 from ..models.encoders import BUILT_IN, AdaptedEncoder, FeatureEncoder, JoinedEncoder
 from ..models.jepa import JEPA
@@ -200,9 +200,9 @@ def agreement(plain: nn.Module, taught: nn.Module, store: EpisodeStore, config: 
     """
     torch.manual_seed(config.seed)
     rows = split_rows(store.info, config.held_out)[1]
-    several, n = max(1, AGREE_ON // 2 // config.batch), len(rows)
+    several = max(1, AGREE_ON // 2 // config.batch)
     # Of other episodes: pictures of one are alike, and would agree as those do that gave the distance.
-    parts = parted(store.info, rows, (n + 1) // 2, (n / 4, 3 * n / 4))
+    parts = halves(store.info, rows)
     if not all(map(len, parts)):
         expected = "two held out at least, and three of one recording"
         raise BadInput(f"dataset {store.path} has too few episodes", expected=expected, got=str(len(rows)))
