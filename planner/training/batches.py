@@ -148,6 +148,7 @@ def check_datasets(stores: Sequence[EpisodeStore], model: JEPA) -> None:
 
 def _check_apart(stores: Sequence[EpisodeStore]) -> None:
     """Raises `BadInput` where two datasets share episodes: one's held-out ones would be trained on with the other."""
+    _check_recordings_apart([store for store in stores if store.info.renderer == CAMERA])  # which no seed makes others
     seen: dict[int, list[tuple[EpisodeStore, int]]] = {}
     for store in stores:
         rows = list(enumerate(store.data["checksum"].tolist()))
@@ -158,7 +159,6 @@ def _check_apart(stores: Sequence[EpisodeStore]) -> None:
             raise BadInput(f"dataset {store.path} is no other", expected=expected, got=got, do=do)
         for row, checksum in rows:
             seen.setdefault(checksum, []).append((store, row))
-    _check_recordings_apart([store for store in stores if store.info.renderer == CAMERA])
 
 
 def _check_recordings_apart(stores: Sequence[EpisodeStore]) -> None:
@@ -166,7 +166,7 @@ def _check_recordings_apart(stores: Sequence[EpisodeStore]) -> None:
     found = [runs_of(moves(store), store.info.recordings) for store in stores] if len(stores) > 1 else []
     for (one, its), (other, theirs) in combinations(zip(stores, found, strict=False), 2):
         if twice := max(copies(theirs, its), copies(its, theirs)):
-            do = "import all recordings together, or the new ones alone"
+            do = "name each dataset once, and import all recordings together, or the new ones alone"
             expected, got = "recordings of its own", f"{twice} that {one.path} has too"
             raise BadInput(f"dataset {other.path} is no other", expected=expected, got=got, do=do)
 
