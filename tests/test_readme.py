@@ -1,4 +1,4 @@
-"""Every command of the README runs, and its Python example too."""
+"""Every command of the README and of the page on how it works runs, and the README's Python example too."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from planner.checkpoint import SHIPPED
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+FURTHER = re.findall(r"```(bash)\n(.*?)```", (ROOT / "docs/how-it-works.md").read_text(), re.DOTALL)
+"""What a finished checkpoint can be taught on top."""
 COMMANDS = [
     shlex.split(line, comments=True)
-    for kind, text in BLOCKS
+    for kind, text in [*BLOCKS, *FURTHER]
     if kind == "bash"
     for line in text.splitlines()
     if line.strip() and not line.startswith("#")
@@ -76,7 +78,7 @@ def test_every_command_is_ours_and_parses() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the README's order: later ones use what earlier ones left. Train gets the few episodes that collect made."""
+    """In the order of the pages: later ones use what earlier ones left. Train gets the few episodes collected."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoints").symlink_to(SHIPPED)  # as in a clone
     for words in COMMANDS:
