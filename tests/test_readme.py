@@ -101,3 +101,17 @@ def test_python_example_runs() -> None:
     shown = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert shown.returncode == 0, shown.stderr
     assert re.fullmatch(r"\[(True|False)(, (True|False)){2}\]\n", shown.stdout)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page: Path) -> None:
+    """To files that are here, and to headings that they have."""
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        file, _, heading = link.partition("#")
+        if file.startswith("https:"):
+            continue
+        there = page.parent / file if file else page
+        assert there.exists(), link
+        headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if heading else []
+        anchors = [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings]
+        assert not heading or heading in anchors, link

@@ -522,9 +522,7 @@ def test_recordings_that_are_cut_otherwise_are_the_same(tmp_path: Path) -> None:
     assert all(copies(one, other) == 1 for one in runs for other in runs)
     old, new, other = imported("old", 30, "one.npz"), imported("new", 41, "one.npz"), imported("other", 41, "two.npz")
     config = TrainConfig(steps=2, batch=4, horizon=1, held_out=0.25)
-    told = (
-        "is no other; expected recordings of its own; got 1 that .*old has too; name each dataset once, and"
-    )
+    told = "is no other; expected recordings of its own; got 1 that .*old has too; name each dataset once, and"
     for twice in (new, old):  # the very same dataset was to be collected again with another seed
         with pytest.raises(BadInput, match=told):
             polish(toy_model(), [old, twice], config, tmp_path / "run", encoder="w", tensorboard=False)
