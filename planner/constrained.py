@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .energies.constraints import MULTIPLIERS, PENALTIES, AugmentedLagrangian, Constraint
 from .errors import BadInput
-from .plan import Plan, checked_deadline, plan
+from .plan import Plan, checked_deadline, plan, rollout_size
 from .types import Context, EnergyLike, Optimizer, WorldModel
 
 
@@ -70,20 +70,25 @@ def plan_constrained(
         growth: factor on it after each round that broke a constraint, >= 1.
         tolerance: by how much a constraint may be broken and still count as kept, >= 0.
         multipliers: to start from, `[E, K]`, as those of the plan before; zeros when None.
-        deadline_ms: as in `plan`, for all rounds together.
+        deadline_ms: as in `plan`, for all rounds together; what a round found is then checked, which may come late.
         how: the other arguments of `plan`, `iterations` and `generator` among them.
 
     Raises:
         BadInput: a number is out of range.
     """
+    if horizon < 1:
+        raise BadInput("plan_constrained: horizon is off", expected="at least 1", got=str(horizon))
     if rounds < 1 or not growth >= 1 or not tolerance >= 0:
         got = f"{rounds}, {growth}, {tolerance}"
         raise BadInput("plan_constrained: rounds, growth or tolerance is off", expected=">= 1, >= 1, >= 0", got=got)
     ends = time.perf_counter() + checked_deadline(deadline_ms) / 1000
     lagrangian = AugmentedLagrangian(energy, tuple(constraints), penalty)
-    proposals = how.pop("proposals", None)  # of the first round; later ones start from the last plan
-    still = context.actions.new_zeros(context.actions.shape[0], 1, horizon, model.action.dim)
-    multipliers = _begun(multipliers, lagrangian.limited(model.rollout(context, still), goal, still)[:, 0])  # [E, K]
+    first = how.pop("proposals", None)  # of the first round; later ones start from the last plan
+    proposals, room = first, (horizon, how.get("chunk"), how.get("max_bytes"))
+    still = context.actions.new_zeros(1, 1, horizon, model.action.dim)
+    alone = Context(context.latent[:1], context.actions[:1])
+    _, one = _limited(model, alone, goal[:1], lagrangian, still, room)  # how many numbers are limited
+    multipliers = _begun(multipliers, one.expand(len(context.actions), -1))  # [E, K]
     penalties = multipliers.new_full((len(multipliers),), penalty)
     kept: ConstrainedPlan | None = None
     complete = True
@@ -97,21 +102,37 @@ def plan_constrained(
         how["deadline_ms"] = None if deadline_ms is None else max(left, 1e-3)  # the first is begun in any case
         found = plan(model, context, pressed, lagrangian, optimizer, proposals=proposals, horizon=horizon, **how)
         complete &= found.complete
-        actions = found.actions.unsqueeze(1)
-        futures = model.rollout(context, actions)
-        limited = lagrangian.limited(futures, goal, actions)[:, 0]  # [E, K]
-        judged = _judged(found, energy(futures, goal, actions)[:, 0], limited, multipliers)
+        cost, limited = _limited(model, context, goal, lagrangian, found.actions.unsqueeze(1), room)
+        judged = _judged(found, cost, limited, multipliers)
         sound = judged.violation.isfinite()
         pressed_on = (multipliers + penalties[:, None] * limited).relu()
         multipliers = torch.where(sound[:, None], pressed_on, multipliers)
         kept = replace(_better(kept, judged, tolerance), multipliers=multipliers)
         # Where all is kept, a stiffer problem only makes the multipliers jump.
         penalties = torch.where(sound & (judged.violation > tolerance), growth * penalties, penalties)
-        proposals = (
-            actions if proposals is None else torch.cat([actions, proposals], dim=1)[:, : proposals.shape[1] + 1]
-        )
+        last = found.actions.unsqueeze(1)
+        proposals = last if first is None else torch.cat([last, first], dim=1)
     assert kept is not None
     return replace(kept, plan=replace(kept.plan, complete=complete))
+
+
+def _limited(
+    model: WorldModel,
+    context: Context,
+    goal: TensorDict,
+    lagrangian: AugmentedLagrangian,
+    actions: Tensor,
+    room: tuple[int, int | None, int | None],
+) -> tuple[Tensor, Tensor]:
+    """Of one plan an environment, `[E, 1, T, A]`, the goal's energy, `[E]`, and what is limited, `[E, K]`; rehearsed
+    for as many environments at once as there is `room` for: horizon, chunk and bytes."""
+    _, rows = rollout_size(model, len(actions), *room)
+    costs, limits = [], []
+    for part in (slice(first, first + rows) for first in range(0, len(actions), rows)):
+        futures = model.rollout(Context(context.latent[part], context.actions[part]), actions[part])
+        costs.append(lagrangian.energy(futures, goal[part], actions[part])[:, 0])
+        limits.append(lagrangian.limited(futures, goal[part], actions[part])[:, 0])
+    return torch.cat(costs), torch.cat(limits)
 
 
 def _begun(multipliers: Tensor | None, limited: Tensor) -> Tensor:

@@ -57,15 +57,23 @@ class CapturedPlan:
     @torch.no_grad()
     def __call__(self, context: Context, goal: TensorDict, proposals: Tensor) -> Plan:
         """As `plan.plan`: context of E environments, goal `[E]`, proposals `[E, P, T, A]`."""
+        noise = self.generator
         inputs = TensorDict({"latent": context.latent, "past": context.actions, "goal": goal, "proposals": proposals})
         shapes = tuple((name, value.shape, value.dtype) for name, value in sorted(inputs.items(True, True), key=_name))
-        # Whose noise is drawn is part of what is recorded.
-        key = (*shapes, *(self.generator.rows if isinstance(self.generator, Streams) else ()))
-        if key not in self._recorded:
-            self._recorded[key] = _Recording(self._search, inputs, self.generator)
-        return self._recorded[key](inputs)
+        if shapes not in self._recorded:
+            # The noise of whoever is due is lent to a recording: one for every set of environments would be thousands.
+            lent = Streams(noise.device, [0] * len(noise.rows)) if isinstance(noise, Streams) else noise
+            self._recorded[shapes] = _Recording(self._search, inputs, lent)
+        recording = self._recorded[shapes]
+        if not isinstance(noise, Streams):
+            return recording(inputs)
+        assert isinstance(recording.noise, Streams)
+        recording.noise.fill(noise)
+        found = recording(inputs)
+        noise.fill(recording.noise)
+        return found
 
-    def _search(self, inputs: TensorDict) -> Plan:
+    def _search(self, inputs: TensorDict, noise: torch.Generator) -> Plan:
         return plan(
             self.model,
             Context(inputs["latent"], inputs["past"]),
@@ -73,7 +81,7 @@ class CapturedPlan:
             self.energy,
             self.optimizer,
             proposals=inputs["proposals"],
-            generator=self.generator,
+            generator=noise,
             **self.options,  # type: ignore[arg-type]
         )
 
@@ -84,13 +92,15 @@ def _name(item: tuple[Any, Any]) -> str:
 
 
 class _Recording:
-    """One shape's buffers, and what to do with them."""
+    """One shape's buffers and noise, and what to do with them."""
 
-    def __init__(self, search: Callable[[TensorDict], Plan], inputs: TensorDict, generator: torch.Generator) -> None:
-        self.search, self.inputs = search, inputs.clone()
+    def __init__(
+        self, search: Callable[[TensorDict, torch.Generator], Plan], inputs: TensorDict, noise: torch.Generator
+    ) -> None:
+        self.search, self.inputs, self.noise = search, inputs.clone(), noise
         self.graph: torch.cuda.CUDAGraph | None = None
-        if generator.device.type == "cuda":  # where the caller put the noise; graphs exist nowhere else
-            self._record(generator)
+        if noise.device.type == "cuda":  # where the caller put the noise; graphs exist nowhere else
+            self._record(noise)
 
     def _record(self, generator: torch.Generator) -> None:
         streams = [generator]
@@ -102,19 +112,19 @@ class _Recording:
         aside.wait_stream(torch.cuda.current_stream(generator.device))
         with torch.cuda.stream(aside):
             for _ in range(3):
-                self.search(self.inputs)
+                self.search(self.inputs, generator)
         torch.cuda.current_stream(generator.device).wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
         for stream, state in zip(streams, noise, strict=True):
             stream.set_state(state)
             self.graph.register_generator_state(stream)
         with torch.cuda.graph(self.graph):
-            self.found = self.search(self.inputs)
+            self.found = self.search(self.inputs, generator)
 
     def __call__(self, inputs: TensorDict) -> Plan:
         self.inputs.copy_(inputs)
         if self.graph is None:
-            self.found = self.search(self.inputs)
+            self.found = self.search(self.inputs, self.noise)
         else:
             self.graph.replay()
         found = self.found

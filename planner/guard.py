@@ -37,8 +37,9 @@ class Limits:
         acceleration: most that this change itself changes in one environment step, in the same units, above 0. Kept up
             to the bounds: an action slows down in time to meet them. None: no limit.
         max_age: oldest observation that is acted on, seconds, above 0, on the guard's clock; observations then need
-            `time`, `[E]`. None: not asked.
-        deadline: longest that the policy may think, seconds, above 0. What comes later is not used. None: not asked.
+            `time`, `[E]`. Nor is a plan done that was made from an older one. None: not asked.
+        deadline: longest that the policy may think, seconds, above 0. An action that comes later is not used; what a
+            plan goes on with in later steps is. None: not asked.
         fallback: what to do in place of an action that cannot be used, the first that there is: "plan", the next action
             of the last plan that was good; "hold", the last action again; "brake", rest. The end is always to brake.
         hold_steps: environment steps in a row that "hold" lasts, >= 0.
@@ -75,7 +76,8 @@ class Guard:
 
     What it changes, it counts, and it tells the policy what was really done, through `applied(actions)` where the
     policy has that. A policy with `upcoming()` lends its plan for the first fallback, and one with `anew(mask)` is told
-    so where it is to plan anew in the midst of an episode; others are reset.
+    so where it is to plan anew in the midst of an episode; others are reset. So it is where a policy was shown what is
+    not to be acted on, as soon as it sees again, unless its `last_looked` says that it did not look.
 
     Every step is either `act`, or, where an action has yet to get to the robot, `decide` and then `did`. Where there
     was nothing to decide from, or what was decided did not get there, it is `rested` that ends the step: the robot
@@ -140,7 +142,9 @@ class Guard:
             self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
             self._plan = np.full((size, 1, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
             self._substitutes = Substitutes(size)
+            self._misled = np.zeros(size, dtype=np.bool_)  # shown what is not to be acted on
         self._substitutes.forget(mask)
+        self._misled[mask] = False
         self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
 
     def act(self, obs: TensorDict) -> np.ndarray:
@@ -259,18 +263,25 @@ class Guard:
             self._stopped |= impossible
         elif self.limits.on_impossible == "replan" and impossible.any():
             monitor.reset(len(states), impossible)  # what came before is no ground to foresee from
-            if hasattr(self.policy, "anew"):
-                self.policy.anew(impossible)
-            else:
-                self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, impossible)
+            self._begin_anew(obs, impossible)
+
+    def _begin_anew(self, obs: TensorDict, rows: np.ndarray, *, wholly: bool = False) -> None:
+        """Has the policy go on from what `rows`, bool `[E]`, see now; `wholly`, as if an episode began."""
+        if not rows.any():
+            return
+        if hasattr(self.policy, "anew") and not wholly:
+            self.policy.anew(rows)
+        else:
+            self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, rows)
 
     def _ask(self, obs: TensorDict, stale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the policy wants, `[E, a]`, and where that can be used, bool `[E]`: not where observations are stale."""
         assert self._last is not None
         size, began = len(self._last), self.clock()
         try:
-            said, unseen = self._said(obs)
+            said, unseen = self._said(obs, stale)
             wanted, stale = np.array(said, np.float64), stale | unseen
+            self._misled |= stale & getattr(self.policy, "last_looked", np.ones(size, dtype=np.bool_))
             if wanted.shape != self._last.shape:
                 raise BadInput("Guard: action has a wrong shape", expected=str(self._last.shape), got=str(wanted.shape))
         except FORGIVEN as error:
@@ -291,19 +302,21 @@ class Guard:
                 self._survive(error)
         return wanted, usable
 
-    def _said(self, obs: TensorDict) -> tuple[np.ndarray, np.ndarray]:
+    def _said(self, obs: TensorDict, stale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the policy says, `[E, a]`, and for which it was shown something else than is seen, bool `[E]`.
 
         A policy that is asked for all environments at once refuses what is not finite, and for one broken sensor all of
-        them would brake. So it is asked again, with a substitute for what that one sees; where that was another's, it
-        begins anew as soon as it sees something itself.
+        them would brake. So it is asked again, with a substitute for what that one sees. Where that was done, or
+        what it was shown was `stale`, it begins anew as soon as it sees something itself.
         """
-        if not self.limits.survive_errors:
-            return self.policy.act(obs), np.zeros(len(self._stopped), dtype=np.bool_)
         sound, known = sound_rows(obs), self._substitutes
-        if (seeing := known.borrowed & sound).any():
-            self.policy.reset(obs.clone(recurse=False).update(self._numbered), self._goal, seeing)
-            known.borrowed &= ~seeing
+        seeing = sound & ~stale
+        self._begin_anew(obs, known.borrowed & seeing, wholly=True)
+        self._begin_anew(obs, self._misled & ~known.borrowed & seeing)
+        known.borrowed &= ~seeing
+        self._misled &= ~seeing
+        if not self.limits.survive_errors:
+            return self.policy.act(obs), np.zeros_like(sound)
         try:
             said, unseen = self.policy.act(obs), np.zeros_like(sound)
         except FORGIVEN:

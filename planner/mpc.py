@@ -14,7 +14,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from .energies.base import begun, looked
-from .errors import BadInput
+from .errors import BadInput, check_seed
 from .graph import CapturedPlan
 from .optimizers.noise import Streams
 from .plan import Plan, checked_deadline, plan, rollout_size
@@ -66,6 +66,7 @@ class MPC:
         last_rows: indices of these environments, `[n]`.
         last_context: what the model knew when it found that, E = n.
         last_goal: the goal that it was for, batch `[n]`.
+        last_looked: whose observation the last `act` looked at, bool `[E]`; the others went on with their plans.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class MPC:
             raise BadInput("MPC: replan is off", expected=expected, got=str(replan))
         if capture and deadline_ms is not None:
             raise BadInput("MPC: deadline_ms and capture exclude each other", do="leave one of them out")
+        check_seed("MPC", seed)
         checked_deadline(deadline_ms)
         rollout_size(model, 1, horizon, chunk, max_bytes)
         self.model, self.energy, self.optimizer = model, energy, optimizer
@@ -110,6 +112,7 @@ class MPC:
         self.last_rows = np.zeros(0, dtype=np.int64)
         self.last_context: Context | None = None
         self.last_goal: TensorDict | None = None
+        self.last_looked = np.zeros(0, dtype=np.bool_)
         self._clock: np.ndarray | None = None  # [E], environment steps since each episode began
 
     @torch.no_grad()
@@ -128,20 +131,20 @@ class MPC:
             BadInput: a batch or the mask does not fit, or a float that is to be read is not finite.
         """
         if mask is None or self._clock is None:
-            self._begin(self._seeds(obs), goal, mask)
+            self._begin(self._seeds(obs, np.arange(obs.batch_size[0])), goal, mask)
             return
         if mask.shape != self._clock.shape or mask.dtype != np.bool_:
             raise BadInput("MPC: mask is off", expected=f"bool [{len(self._clock)}]", got=f"{mask.dtype} {mask.shape}")
-        seeds = self._seeds(obs)
-        if len(seeds) != len(self._clock):
+        if tuple(obs.batch_size) != mask.shape:
             raise BadInput("MPC: batch of observation is off", expected=str(mask.shape), got=str(tuple(obs.batch_size)))
         if not mask.any():
             return
         _require_sound(goal, "goal", mask)
-        rows = torch.from_numpy(np.flatnonzero(mask))
+        chosen = np.flatnonzero(mask)
+        seeds, rows = self._seeds(obs, chosen), torch.from_numpy(chosen)
         self._goal[rows] = begun(self.energy, self._encode(goal[rows])[:, 0])
-        for row in rows.tolist():
-            self._noise.restart(row, seeds[row])
+        for row, seed in zip(chosen.tolist(), seeds, strict=True):
+            self._noise.restart(row, seed)
         self.anew(mask)
 
     def anew(self, mask: np.ndarray) -> None:
@@ -153,18 +156,23 @@ class MPC:
             mask: bool `[E]`, the environments.
         """
         assert self._clock is not None
-        self._clock[mask], self._done[mask] = 0, self._still
+        self._clock[mask], self._owed[mask], self._done[mask] = 0, 0, self._still
         self._plan[torch.as_tensor(mask, device=self._plan.device)] = self._rest
 
-    def _seeds(self, obs: TensorDict) -> list[int]:
-        """Of the noise of each environment."""
+    def _seeds(self, obs: TensorDict, rows: np.ndarray) -> list[int]:
+        """Of the noise of each environment of `rows`."""
         if "episode" not in obs:
-            return [self.seed] * obs.batch_size[0]
-        mixed = (np.random.SeedSequence([self.seed, number]) for number in obs["episode"].tolist())
+            return [self.seed] * len(rows)
+        numbers = obs["episode"][torch.from_numpy(rows)].tolist()
+        if least := [number for number in numbers if number < 0]:
+            raise BadInput("MPC: episode is off", expected="whole numbers >= 0", got=str(least[0]))
+        mixed = (np.random.SeedSequence([self.seed, number]) for number in numbers)
         return [int(one.generate_state(1, np.uint64)[0]) for one in mixed]
 
     def _begin(self, seeds: list[int], goal: TensorDict, mask: np.ndarray | None) -> None:
         size = len(seeds)
+        if not size:
+            raise BadInput("MPC: nothing to plan for", expected="at least one environment", got="0")
         everyone = np.ones(size, dtype=np.bool_)
         if mask is not None and not np.array_equal(mask, everyone):
             raise BadInput("MPC: the first reset has to be of every environment", do="leave the mask out")
@@ -184,6 +192,8 @@ class MPC:
         self._search = self._make_search()
         self._acted = False  # since `applied` was told of a step
         self._clock = np.zeros(size, dtype=np.int64)
+        self._owed = np.zeros(size, dtype=np.int64)  # looks that were missed, while the plan went on
+        self.last_looked = np.zeros(size, dtype=np.bool_)
 
     @torch.no_grad()
     def act(self, obs: TensorDict) -> np.ndarray:
@@ -202,9 +212,9 @@ class MPC:
             raise BadInput("MPC: act before reset", do="call reset(obs, goal) first")
         began = time.perf_counter()
         _require_sound(obs, "observation", np.ones_like(self._clock, dtype=np.bool_))
-        seen = self._latents
+        seen, looking = self._latents, self._due(self._look) | (self._owed > 0)
         try:
-            if len(rows := np.flatnonzero(self._due(self._look))):
+            if len(rows := np.flatnonzero(looking)):
                 self._observe(obs, rows)
             if len(rows := np.flatnonzero(self._due(self.replan))):
                 self._replan(rows)
@@ -214,16 +224,17 @@ class MPC:
             raise
         action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % self.replan]
         self._clock += 1
+        self._owed[:] = 0
         self._did(action)
-        self._acted = True
+        self._acted, self.last_looked = True, looking
         return action
 
     def applied(self, actions: np.ndarray) -> None:
         """Corrects what was done in the environment step of the last `act`, where a guard did something else.
 
         To be called once a step, after `act`, also where that raised, or was not called as there was nothing to see,
-        and something else was done: the step has gone by then. Who was to look at it, or to plan, does so at the next
-        one; the others go on with the step of their plans that is then due.
+        and something else was done: the step has gone by then. Who was to plan does so at the next one; the others go
+        on with the step of their plans that is then due, and who was only to look does that as well.
 
         Args:
             actions: `[E, env_dim]`, in the units of `model.action`. Rehearsals start from what was done, not from what
@@ -234,7 +245,9 @@ class MPC:
             self._done[:, -1:] = actions[:, None]
         else:
             self._did(actions)
-            self._clock[~self._due(self._look)] += 1
+            going = ~self._due(self.replan)
+            self._owed[going & self._due(self._look)] += 1
+            self._clock[going] += 1
         self._acted = False
 
     def _due(self, every: int) -> np.ndarray:
@@ -257,7 +270,7 @@ class MPC:
         return np.where(inside[..., None], following, np.nan)
 
     def _observe(self, obs: TensorDict, rows: np.ndarray) -> None:
-        """Encodes the frames of `rows` and moves their history on."""
+        """Encodes the frames of `rows` and moves their history on, in place of those that were missed, too."""
         assert self._clock is not None
         length = (self.model.history - 1) * self.model.action.block // self._look + 1
         fresh = self._encode(obs[torch.from_numpy(rows)])  # [n, 1]
@@ -267,7 +280,8 @@ class MPC:
         new = torch.as_tensor(self._clock[rows] == 0, device=self._rest.device)  # [n], at the start of an episode
         window = torch.cat([self._latents[index], fresh], dim=1)  # [n, length + 1]
         # The last of the window; in a new episode the newest all along, so that nothing of the old one stays.
-        frames = torch.arange(1, length + 1, device=new.device).expand(len(rows), -1)
+        on = torch.as_tensor(self._due(self._look)[rows] + self._owed[rows], device=new.device)  # [n], >= 1
+        frames = (torch.arange(length, device=new.device) + on[:, None]).clamp(max=length)
         frames = frames.masked_fill(new[:, None], length)
         self._latents = self._latents.clone()
         self._latents[index] = window[torch.arange(len(rows), device=new.device)[:, None], frames]
@@ -284,7 +298,6 @@ class MPC:
         context = Context(latents, self.model.action.encode(done).to(self._plan.dtype))
         goal = self._goal[index]
         found = self._found(context, goal, proposals, rows)
-        self.incomplete += not found.complete
         # Where every candidate failed, `plan` returns the first proposal: the rest of the last plan.
         self.fallbacks += int((~found.energy.isfinite()).sum())
         self.last_plan, self.last_rows, self.last_context, self.last_goal = found, rows, context, goal
@@ -313,6 +326,7 @@ class MPC:
             if self.prior is not None:
                 starts = torch.cat([starts, self._proposed(knows, wants)], 1)
             plans.append(self._search(knows, wants, proposals=starts))
+            self.incomplete += not plans[-1].complete
         if len(plans) == 1:
             return plans[0]
         rounds = min(len(one.trace) for one in plans)  # a deadline may have cut some short
@@ -335,18 +349,17 @@ class MPC:
 
     def _make_search(self) -> Callable[..., Plan]:
         """`plan` with everything given but context, goal and proposals."""
-        parts = (self.model, self.energy, self.optimizer)
-        options: dict[str, Any] = {"iterations": self.iterations, "horizon": self.horizon}
-        options |= {"generator": self._noise, "chunk": self.chunk, "max_bytes": self.max_bytes}
         if self.capture:
-            return CapturedPlan(*parts, **options)
+            return CapturedPlan(self.model, self.energy, self.optimizer, **self._options())
+        return self._plan_once
 
-        def search(context: Context, goal: TensorDict, proposals: Tensor) -> Plan:
-            return plan(
-                self.model, context, goal, *parts[1:], proposals=proposals, deadline_ms=self.deadline_ms, **options
-            )
+    def _plan_once(self, context: Context, goal: TensorDict, proposals: Tensor) -> Plan:
+        parts, when = (self.energy, self.optimizer), self.deadline_ms
+        return plan(self.model, context, goal, *parts, proposals=proposals, deadline_ms=when, **self._options())
 
-        return search
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"iterations": self.iterations, "horizon": self.horizon, "chunk": self.chunk}
+        return options | {"generator": self._noise, "max_bytes": self.max_bytes}
 
     def _proposals(self, last: Tensor) -> Tensor:
         """What is left of the last plans `[n, T, A]`, then rest; and rest throughout: `[n, 2, T, A]`."""

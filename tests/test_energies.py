@@ -20,6 +20,7 @@ from planner.energies import (
     Scaled,
     Sum,
 )
+from planner.energies.distance import over_horizon
 from planner.errors import BadInput
 
 
@@ -152,6 +153,22 @@ def test_energies_add_up_from_either_side() -> None:
     assert (sum([LatentDistance(), ActionEffort()])(here, there, actions) == both).all()  # type: ignore[operator]
     plain = lambda futures, goal, actions: ActionEffort()(futures, goal, actions)  # noqa: E731
     assert ((plain + LatentDistance())(here, there, actions) == both).all()
+
+
+def test_no_discount_is_too_much() -> None:
+    """2 ** 199 is no float: every energy was infinite, and no plan was found."""
+    distance = torch.arange(200.0)[None, None]
+    assert over_horizon(distance, "all", 2.0).item() == pytest.approx(198, abs=0.01)
+    assert over_horizon(distance[..., :3], "all", 2.0).item() == pytest.approx((0 + 2 * 1 + 4 * 2) / 7)
+    assert over_horizon(distance[..., :3], "all", 0.5).item() == pytest.approx((0 + 0.5 * 1 + 0.25 * 2) / 1.75)
+
+
+def test_an_object_s_distance_takes_latents_of_any_precision() -> None:
+    latent, goal = torch.ones(1, 2, 3, 4).double(), torch.zeros(1, 4).double()
+    energy = ObjectDistance(body=torch.eye(4)[:, :1], keep=0.0)
+    futures = TensorDict({"latent": latent}, batch_size=[1, 2, 3])
+    found = energy(futures, TensorDict({"latent": goal}, batch_size=[1]), torch.zeros(1, 2, 3, 1))
+    torch.testing.assert_close(found, torch.full((1, 2), 0.75).double())
 
 
 @pytest.mark.parametrize("kind", [ActionRate, ActionSmoothness])

@@ -26,6 +26,7 @@ from planner.energies import (
     Goals,
     LatentDistance,
     LearnedDistance,
+    ObjectDistance,
     Penalty,
 )
 from planner.errors import BadInput
@@ -200,6 +201,33 @@ def test_goals_that_mask_different_features_keep_their_own_marks() -> None:
     known = energy.looked(energy.begun(goal), TensorDict({"latent": torch.tensor([[1.0, 0.0]])}, batch_size=[1]))
     assert known[first.visited].tolist() == [[True, False]] and known[second.visited].tolist() == [[False, False]]
     assert first.visited == replace(first).visited and pickle.loads(pickle.dumps(first)).visited == first.visited
+
+
+class Along(torch.nn.Module):
+    """A head without weights: how far apart along one axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, latent: Tensor, goal: Tensor) -> Tensor:
+        return (latent - goal)[..., self.axis].abs()
+
+
+def test_goals_of_other_heads_and_bodies_keep_their_own_marks() -> None:
+    """Networks of one shape are printed alike, and so are large tensors that differ in a number."""
+    first, second = (Goals("all", LearnedDistance(Along(axis)), near=0.1) for axis in (0, 1))
+    energy, goal = first + second, goals([0.0, 5.0], [3.0, 3.0])
+    known = energy.looked(energy.begun(goal), TensorDict({"latent": torch.zeros(1, 2)}, batch_size=[1]))
+    assert known[first.visited].tolist() == [[True, False]] and known[second.visited].tolist() == [[False, False]]
+    body = torch.zeros(64, 20)
+    other = body.clone()
+    other[30, 10] = 1
+    one, another = (Goals("all", ObjectDistance(over="min", body=each), near=0.5) for each in (body, other))
+    assert one.visited != another.visited
+    assert (
+        one.distance != another.distance and one.distance == one.distance and len({one.distance, another.distance}) == 2
+    )
 
 
 def test_what_is_visited_by_hand() -> None:
@@ -439,6 +467,33 @@ def test_the_deadline_is_of_all_rounds_together(monkeypatch: pytest.MonkeyPatch)
     assert now[0] <= 8 and not found.plan.complete and found.plan.energy.isfinite().all()
     now[0] = 0.0
     assert plan_constrained(model, **parts, deadline_ms=1e9).plan.complete
+
+
+def test_memory_is_kept_and_proposals_do_not_grow_under_constraints() -> None:
+    """What was to be checked was rehearsed for all environments at once, and each round had a proposal more."""
+    sizes: list[tuple[int, int]] = []
+
+    class Small(LinearModel):
+        def bytes_per_plan(self, horizon: int) -> int:
+            return 100
+
+        def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+            sizes.append((len(actions), actions.shape[1]))
+            return super().rollout(context, actions)
+
+    given = problem()
+    context, goal = given["context"], given["goal"]
+    many = {"context": Context(context.latent[[0, 1] * 3], context.actions[[0, 1] * 3]), "goal": goal[[0, 1] * 3]}
+    given |= many | {"model": Small(ROBOT.transition, ROBOT.control, ROBOT.action), "constraints": [fence]}
+    given |= {"optimizer": CEM(samples=8, elites=2), "iterations": 1, "rounds": 3}
+    given |= {"generator": torch.Generator().manual_seed(0), "proposals": torch.zeros(6, 2, T, 2).double()}
+    plan_constrained(**given, horizon=T)
+    assert [width for rows, width in sizes if rows == 6 and width > 1] == [8 + 2, 8 + 3, 8 + 3]
+    sizes.clear()
+    plan_constrained(**given, horizon=T, max_bytes=250)
+    assert all(rows * width <= 2 for rows, width in sizes) and max(rows for rows, _ in sizes) == 2
+    with pytest.raises(BadInput, match="horizon is off; expected at least 1; got 0"):
+        plan_constrained(**given, horizon=0)
 
 
 def test_what_is_only_forbidden_or_not_can_be_a_constraint() -> None:

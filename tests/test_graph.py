@@ -14,6 +14,7 @@ from planner.errors import BadInput
 from planner.graph import CapturedPlan
 from planner.mpc import MPC
 from planner.optimizers import CEM, MPPI, Hold
+from planner.optimizers.noise import Streams
 from planner.plan import plan
 from planner.types import Context
 
@@ -52,6 +53,23 @@ def test_a_captured_search_is_the_search(optimizer: object) -> None:
         torch.testing.assert_close(found.actions, expected.actions)
         torch.testing.assert_close(found.energy, expected.energy)
         torch.testing.assert_close(found.trace, expected.trace)
+
+
+def test_whoever_is_due_there_is_one_recording_for_as_many() -> None:
+    """There was one for every set of environments that was ever due at once, and none was forgotten."""
+    sizes, optimizer = (5, 2, 2, 2, 3, 2), CEM(samples=8, elites=2)
+    rows = ([0, 1, 2, 3, 4], [0, 3], [4, 1], [3, 0], [1, 2, 4], [0, 3])
+    own, same = (Streams(torch.device(DEVICE), range(5), 7) for _ in range(2))
+    captured = CapturedPlan(MODEL, LatentDistance(), optimizer, generator=own, **OPTIONS)
+    for seed, (environments, due) in enumerate(zip(sizes, rows, strict=True)):
+        context, goal, proposals = problem(environments, seed)
+        own.rows = same.rows = due
+        found = captured(context, goal, proposals)
+        expected = plan(
+            MODEL, context, goal, LatentDistance(), optimizer, generator=same, proposals=proposals, **OPTIONS
+        )
+        torch.testing.assert_close(found.actions, expected.actions)
+    assert len(captured._recorded) == len(set(sizes))
 
 
 def test_no_tensor_is_written_out_to_be_sorted(monkeypatch: pytest.MonkeyPatch) -> None:

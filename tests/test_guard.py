@@ -52,6 +52,49 @@ def guarded(*says: Any, clock: Callable[[], float] = lambda: 0.0, **limits: Any)
     return guard
 
 
+class Pushed:
+    """A robot on a line that is to come to 0, its planner and its guard: its actions, at places that it is told."""
+
+    def __init__(self, size: int = 1, execute: int = 3, **limits: Any) -> None:
+        spec = ActionSpec((-1.0,), (1.0,), ("m",), 2)
+        model = LinearModel(torch.eye(1), torch.tensor([[0.1, 0.1]]), spec, history=3)
+        optimizer = CEM(samples=64, elites=8)
+        self.planner = MPC(model, LatentDistance(over="all"), optimizer, horizon=3, iterations=3, execute=execute)
+        self.guard = Guard(self.planner, spec, Limits(fallback=("brake",), **limits), clock=lambda: 100.0)
+        self.guard.reset(self.at(*[1.0] * size), self.at(*[0.0] * size))
+
+    @staticmethod
+    def at(*places: float, age: float = 0.0) -> TensorDict:
+        time = torch.full((len(places),), 100.0 - age, dtype=torch.float64)
+        return TensorDict({"state": torch.tensor(places)[:, None], "time": time}, batch_size=[len(places)])
+
+    def act(self, *places: float, age: float = 0.0) -> list[float]:
+        return self.guard.act(self.at(*places, age=age))[:, 0].tolist()
+
+
+@pytest.mark.parametrize("survive", [True, False])
+def test_no_plan_is_done_that_was_made_from_an_old_picture(survive: bool) -> None:
+    """The step of the picture was braked, and the rest of what it had led to done for five steps, the wrong way."""
+    robot = Pushed(max_age=0.2, survive_errors=survive)
+    assert robot.act(-1.0, age=10.0) == [0.0]
+    assert all(robot.act(1.0)[0] < -0.2 for _ in range(6))
+    assert robot.guard.report() == {"stale": 1, "fallback brake": 1}
+    plans = len(robot.planner.plan_seconds)
+    for _ in range(3):
+        robot.act(1.0)
+    robot.act(-1.0, age=10.0)  # inside a model step, when it does not look: the plan that it has goes on
+    assert robot.act(1.0)[0] < 0 and len(robot.planner.plan_seconds) == plans + 1
+
+
+def test_who_was_blind_when_it_planned_plans_anew_once_it_sees() -> None:
+    """It was planned for from where it had been seen last, and after a push it went on as if nothing had happened."""
+    robot = Pushed(size=2)
+    for _ in range(6):
+        robot.act(1.0, 1.0)
+    robot.act(1.0, float("nan"))  # pushed to -1 meanwhile
+    assert all(robot.act(1.0, -1.0)[1] > 0.2 for _ in range(5))
+
+
 @pytest.mark.parametrize("bend", [None, 0.01, 0.3])
 @pytest.mark.parametrize("rate", [None, 0.05, 0.5])
 @pytest.mark.parametrize("kind", ["wild", "bound to bound", "broken", "steady"])

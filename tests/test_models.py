@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from toys import SHAPE, SIZE, SPEC, TRAINING, info, toy_model
 
-from planner.energies import Goals, LatentDistance, ObjectDistance
+from planner.energies import Goals, LatentDistance, LearnedDistance, ObjectDistance
 from planner.errors import BadInput
 from planner.models import encoders
 from planner.models.encoders import places
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
 from planner.models.retina import Gaze, Retina, Surround
-from planner.plan import rollout_size
+from planner.plan import REMEMBERED, rollout_size
 from planner.testing import check_world_model
 from planner.training import JEPATraining, check_shape, check_start
 from planner.types import Context
@@ -682,7 +682,7 @@ def test_memory_stays_within_what_is_promised(
     "energy",
     [
         LatentDistance("cosine", over="all", weights=(1.0,) * 256),
-        ObjectDistance("cosine", over="all", body=torch.eye(256)[:, :4]),
+        ObjectDistance("cosine", over="all", body=torch.eye(256)[:, :4], weights=(1.0,) * 256),
         Goals("sequence"),
     ],
     ids=["cosine", "object", "sequence"],
@@ -697,10 +697,31 @@ def test_memory_stays_within_what_is_promised_whatever_judges(energy: Any, follo
     targets = torch.randn(2, 3, 256) if isinstance(energy, Goals) else latents[:, 0]
     goal = TensorDict({"latent": targets}, batch_size=[2])
     actions = (torch.rand(2, 64, horizon, SPEC.dim) * 2 - 1).requires_grad_(followed)
-    width, rows = rollout_size(model, 2, horizon, None, (limit := 40 * 2**20), followed=followed)
+    width, rows = rollout_size(model, 2, horizon, None, (limit := 40 * 2**20), followed=3 * followed)
     assert min(width, rows) >= 2, "else nothing is shown"
     with torch.set_grad_enabled(followed), Live() as live:
         cost = energy(model.rollout(context, actions), goal, actions)
         if followed:
             torch.autograd.grad(cost.sum(), actions)
     assert live.peak * (width * rows) / (2 * 64) <= limit
+
+
+@pytest.mark.parametrize("goals", [1, 16, 32])
+@pytest.mark.parametrize("predictor", ["mlp", "gated"])
+def test_memory_stays_within_what_is_promised_for_many_goals(goals: int, predictor: str) -> None:
+    """Of each goal the head's layers are held until they are differentiated: 32 took 2.8 times the memory allowed."""
+    horizon = 5
+    model = toy_model(shape=replace(SHAPE, predictor=predictor, temporal=64)).requires_grad_(False)
+    size = model.config.latent_dim
+    latents, targets = torch.randn(1, SHAPE.history, size), torch.randn(1, goals, size)
+    context = Context(TensorDict({"latent": latents}, batch_size=[1, SHAPE.history]), torch.zeros(1, 1, SPEC.dim))
+    goal = TensorDict({"latent": targets}, batch_size=[1])
+    energy = 0.5 * Goals("all", LearnedDistance(model.temporal)) + LatentDistance(key="first")
+    actions = (torch.rand(1, 64, horizon, SPEC.dim) * 2 - 1).requires_grad_()
+    assert energy.held(goal) == goals + 1
+    limit = 64 * (REMEMBERED + horizon + goals) * model.bytes_per_plan(horizon)
+    assert rollout_size(model, 1, horizon, None, limit, followed=goals + 1) == (64, 1)
+    with torch.enable_grad(), Live() as live:
+        cost = energy.terms[0](model.rollout(context, actions), goal, actions)
+        torch.autograd.grad(cost.sum(), actions)
+    assert live.peak <= limit

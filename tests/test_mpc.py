@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -224,19 +227,90 @@ def test_a_robot_that_never_ends_does_not_fill_the_memory(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("replan", [1, 3, 4])
 def test_steps_without_an_act_keep_to_the_plan(replan: int) -> None:
-    """However many there are, the plan waits where a look or a new plan is due, and that happens at the next `act`."""
+    """However many there are, the plan waits where a new one is due, and that is made at the next `act`."""
     model = Watched()
     policy = make(model, replan=replan)
     cart = begin(policy)
     policy.act(cart.obs)
     for _ in range(3 * replan):
         policy.applied(np.full((E, 1), 0.5, np.float32))
-    waits = {1: 1, 3: 1, 4: 2}[replan]  # one block is 2 steps: looks are every step, every step, every other one
-    assert policy._clock.tolist() == [waits] * E and (policy._done[:, -1] == 0.5).all()
+    assert policy._clock.tolist() == [replan] * E and (policy._done[:, -1] == 0.5).all()
     looks = len(model.frames)
     action = policy.act(cart.obs)
-    assert len(model.frames) == looks + 1 and searched(policy, model) == [E] * (2 if waits == replan else 1)
-    np.testing.assert_array_equal(action, policy._queue[:, waits % replan])
+    assert len(model.frames) == looks + 1 and searched(policy, model) == [E] * 2
+    np.testing.assert_array_equal(action, policy._queue[:, 0])
+
+
+@pytest.mark.parametrize("missed", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("execute", "replan"), [(3, None), (1, 5)])
+def test_no_step_of_a_plan_is_done_twice_where_a_look_was_missed(missed: int, execute: int, replan: int | None) -> None:
+    """The plan waited where a look was due. A fallback had done that step of it, and it was done again, and late.
+
+    The next look stands for the one that was missed; the others of the history are where they belong.
+    """
+    model = Watched(3)
+    policy = make(model, execute=execute, replan=replan)
+    cart, states, done = begin(policy), [], []
+    length = replan or execute * BLOCK
+    for step in range(length + (missed == length) + 1):
+        states.append(cart.obs["state"])
+        if step == missed:
+            done.append(policy.upcoming()[:, 0].astype(np.float32))
+        else:
+            done.append(policy.act(cart.obs))
+        policy.applied(done[-1])
+        cart.step(done[-1])
+        if step == 0:
+            assert policy.last_plan is not None
+            first = model.action.decode(policy.last_plan.actions).flatten(1, 2).numpy()
+    np.testing.assert_array_equal(np.stack(done[:length], 1), first[:, :length])
+    assert searched(policy, model) == [E] * 2
+    now, look = len(states) - 1, 1 if replan else BLOCK
+    seen_at = {step: step for step in range(now + 1)}
+    if missed % look == 0 and missed < length:
+        seen_at[missed] = missed + 1
+    frames = model.contexts[-1].latent["latent"]
+    if missed < length:  # else a plan was late, and so are its frames
+        for back in range(3):
+            torch.testing.assert_close(frames[:, 2 - back], states[seen_at[max(now - back * BLOCK, 0)]])
+
+
+@pytest.mark.parametrize(
+    "how", [copy.deepcopy, lambda policy: pickle.loads(pickle.dumps(policy))], ids=["copy", "pickle"]
+)
+def test_a_planner_can_be_copied_in_the_midst_of_an_episode(how: Callable[[MPC], MPC]) -> None:
+    """Its noise became an ordinary generator in a copy, and it could not be pickled once it had begun."""
+    policy = make(apart=True)
+    cart = begin(policy)
+    drive(policy, cart, 3)
+    other, twin = how(policy), Cart(cart.state)
+    np.testing.assert_array_equal(drive(policy, cart, 5), drive(other, twin, 5))
+    mask = np.array([True, False, True])
+    policy.reset(cart.obs, GOAL, mask)
+    other.reset(twin.obs, GOAL, mask)
+    np.testing.assert_array_equal(drive(policy, cart, 5), drive(other, twin, 5))
+
+
+def test_numbers_of_episodes_are_read_where_one_begins() -> None:
+    policy, numbered = make(), Cart(torch.zeros(E, 2)).obs
+    numbered["episode"] = torch.arange(E)
+    policy.reset(numbered, GOAL)
+    numbered["episode"] = torch.tensor([2, -1, -1])
+    policy.reset(numbered, GOAL, np.array([True, False, False]))
+    with pytest.raises(BadInput, match="episode is off; expected whole numbers >= 0; got -1"):
+        policy.reset(numbered, GOAL, np.array([True, True, False]))
+    with pytest.raises(BadInput, match="MPC: seed is off"):
+        make(seed=-1)
+    with pytest.raises(BadInput, match="nothing to plan for"):
+        policy.reset(numbered[:0], GOAL[:0])
+
+
+def test_every_search_that_a_deadline_ended_is_counted() -> None:
+    """Of three that were cut short, each for one environment, one was counted."""
+    model = Watched()
+    policy = make(model, apart=True, deadline_ms=1e-3)
+    policy.act(begin(policy).obs)
+    assert policy.incomplete == E
 
 
 @pytest.mark.parametrize("replan", [1, 2, 3, 5, 7])

@@ -17,7 +17,7 @@ from planner.energies import LatentDistance
 from planner.errors import BadInput
 from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.packed import Packed, PackedLinear, pack
-from planner.models.predictors import SplitLinear
+from planner.models.predictors import Predictor, SplitLinear
 from planner.settings import PlannerConfig
 from planner.testing import LinearModel, check_world_model
 from planner.types import Context
@@ -131,6 +131,21 @@ def test_any_sequence_is_packed_to_the_same_function(activation: nn.Module, firs
         torch.testing.assert_close(pack(deepcopy(layers))(inputs), expected, rtol=1e-5, atol=1e-5)
         wide = torch.randn(3, 8, 6)[:, ::2, :]  # rows that do not follow each other in memory
         torch.testing.assert_close(pack(deepcopy(layers))(wide), layers(wide), rtol=1e-5, atol=1e-5)
+
+
+def test_layers_that_read_weights_themselves_are_packed_too() -> None:
+    """Torch's own transformer reads `linear.weight`, which a packed layer did not have."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval().requires_grad_(False)
+    inputs = torch.randn(2, 3, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(pack(deepcopy(layer))(inputs), layer(inputs))
+
+
+def test_a_predictor_that_does_not_say_what_it_holds_is_told() -> None:
+    with pytest.raises(
+        BadInput, match=r"max_bytes cannot be kept; expected a predictor with .* got Predictor; add that"
+    ):
+        Predictor(1).floats_per_plan(5)
 
 
 def test_a_copy_does_not_learn_on() -> None:

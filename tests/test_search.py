@@ -191,6 +191,40 @@ def test_smooth_plans_never_jump(inner: Any) -> None:
     assert asked.diff(dim=2).abs().max() <= 0.25 + 1e-6 and asked.abs().max() <= 1
 
 
+def test_choices_of_changes_follow_a_plan() -> None:
+    """Changes were taken along the plan as it was given, and each was rounded away by itself."""
+    optimizer = Smooth(CategoricalCEM(levels=3), limit=0.5)  # changes of -0.5, 0 and 0.5
+
+    def admit(*plan: float) -> list[float]:
+        return optimizer.admit(torch.tensor(plan)[:, None])[:, 0].tolist()
+
+    assert admit(0.0, 0.2, 0.4, 0.6, 0.8, 1.0) == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
+    assert admit(1.0, 0.5, 0.5, 0.0, 0.0) == [1.0, 0.5, 0.5, 0.0, 0.0], "its own plan is what it may stand for"
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_codebook_of_another_width_is_told(width: int) -> None:
+    """Torch's own words came first, of sizes that do not go together, or of none where one number went for all."""
+    codebook = tuple((level,) * width for level in (-1.0, 0.0, 1.0))
+    model = LinearModel(torch.eye(2), torch.ones(2, 4), ActionSpec((-1.0,) * 2, (1.0,) * 2, ("m",) * 2, 2))
+    context = Context(TensorDict({"latent": torch.zeros(1, 1, 2)}, batch_size=[1, 1]), torch.zeros(1, 0, 4))
+    goal = TensorDict({"latent": torch.ones(1, 2)}, batch_size=[1])
+    how = {"iterations": 1, "horizon": 2, "generator": torch.Generator()}
+    told = f"codebook does not fit; expected actions of 4; got {width}"
+    with pytest.raises(BadInput, match=told):
+        plan(model, context, goal, LatentDistance(), CategoricalCEM(codebook=codebook), **how)
+
+
+def test_a_search_may_have_thousands_of_rounds() -> None:
+    """The share that is drawn is a power of their number, and was too large for a float after 3,200."""
+    optimizer = ICEM(samples=64, elites=4)
+    for rounds in (0, 3, 20, 5000):
+        state = optimizer.init(torch.zeros(1, 2, 1))._replace(round=rounds)
+        drawn = optimizer.ask(state, torch.Generator()).shape[1]
+        assert drawn == max(8, int(64 / optimizer.shrink ** min(rounds, 100)))
+    ICEM(shrink=1).ask(ICEM(shrink=1).init(torch.zeros(1, 2, 1))._replace(round=5000), torch.Generator())
+
+
 def test_a_smooth_search_is_an_optimizer() -> None:
     check_optimizer(Smooth(CEM(), limit=2.0))
 

@@ -438,6 +438,18 @@ def test_every_goal_has_an_address_of_its_own(tmp_path: Path, film: np.ndarray) 
         assert requests(address)("GET", "/")[1].decode().count(".png?${status.begun}") == 2
 
 
+def test_the_energy_told_is_of_this_episode(tmp_path: Path, film: np.ndarray) -> None:
+    """Where the first plan of an episode failed, that of the last one before it was told."""
+    asked, picture = session(tmp_path), film[0].tobytes()
+    asked.begin(film[20].tobytes())
+    assert asked.act(picture)["energy"] is not None
+    asked.begin(film[20].tobytes())
+    asked.policy.act = broken  # type: ignore[method-assign]
+    assert asked.act(picture)["energy"] is None
+    del asked.policy.act
+    assert asked.act(picture)["energy"] is not None
+
+
 def test_what_the_planner_raises_is_survived_and_told(tmp_path: Path, film: np.ndarray) -> None:
     asked = session(tmp_path)
     asked.begin(film[20].tobytes())

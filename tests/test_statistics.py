@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from planner.evaluate.statistics import hard_score, latency, paired, smallest_difference, summary, wilson
@@ -100,3 +101,9 @@ def test_latency_is_in_milliseconds() -> None:
     assert quantiles == pytest.approx({"median": 50.0, "p95": 95.0, "p99": 99.0})
     assert latency([0.02]) == pytest.approx({"median": 20.0, "p95": 20.0, "p99": 20.0})
     assert all(math.isnan(value) for value in latency([]).values())
+
+
+def test_arrays_of_outcomes_are_taken() -> None:
+    """An array has no truth of its own."""
+    found = paired(np.array([True, False, True]), np.array([True, True, False]))
+    assert (found["n"], found["only_first"], found["only_second"]) == (3, 1, 1)

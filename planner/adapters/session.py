@@ -18,6 +18,7 @@ from ..checkpoint import Checkpoint
 from ..errors import BadInput
 from ..guard import Guard, Limits
 from ..pictures import batch, decode
+from ..plan import Plan
 from ..surprise import STATES, Monitor, Thresholds
 
 REMEMBERED = 400
@@ -64,6 +65,7 @@ class Session:
         self.answer: dict[str, Any] | None = None
         self.episode, self.step = -1, 0  # the running one, and its next step
         self.begun: str | None = None  # a name that no other goal has, of this program or one before
+        self._before: Plan | None = None  # the last plan of the episode before
         self._surprise: deque[float | None] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
 
@@ -85,6 +87,7 @@ class Session:
             number = self.episode + 1 if episode is None else episode
             if not 0 <= number < 2**63:
                 raise BadInput("serve: episode is off", expected="0 to 2^63 - 1", got=str(number))
+            self._before = self.policy.last_plan
             self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), batch(picture[None]))
             self.goal, self.episode, self.step, self.answer = picture, number, 0, None
             self.begun = secrets.token_hex(4)
@@ -153,7 +156,7 @@ class Session:
         action = self.guard.decide(obs)
         after = self.guard.report()
         state, surprise = self._watched()
-        plan = self.policy.last_plan
+        plan = None if self.policy.last_plan is self._before else self.policy.last_plan
         return action, {
             "step": self.step,
             "action": action[0].tolist(),

@@ -38,6 +38,10 @@ class Energy(ABC):
         """The goal after a look at `latent`, batch `[E]` both."""
         return goal
 
+    def held(self, goal: TensorDict) -> int:
+        """How many distances hold what they were made of at once, until they are differentiated; for `max_bytes`."""
+        return 1
+
     def __add__(self, other: EnergyLike) -> Sum:
         return Sum((self, other))
 
@@ -59,6 +63,11 @@ def begun(energy: EnergyLike, goal: TensorDict) -> TensorDict:
 def looked(energy: EnergyLike, goal: TensorDict, latent: TensorDict) -> TensorDict:
     """The goal after a look at `latent`, batch `[E]` both."""
     return energy.looked(goal, latent) if isinstance(energy, Energy) else goal
+
+
+def held(energy: EnergyLike, goal: TensorDict) -> int:
+    """How many distances hold what they were made of at once, until they are differentiated."""
+    return energy.held(goal) if isinstance(energy, Energy) else 1
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,9 @@ class Sum(Energy):
             goal = looked(term, goal, latent)
         return goal
 
+    def held(self, goal: TensorDict) -> int:
+        return sum(held(term, goal) for term in self.terms)
+
 
 @dataclass(frozen=True)
 class Scaled(Energy):
@@ -113,3 +125,6 @@ class Scaled(Energy):
 
     def looked(self, goal: TensorDict, latent: TensorDict) -> TensorDict:
         return looked(self.term, goal, latent)
+
+    def held(self, goal: TensorDict) -> int:
+        return held(self.term, goal)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..types import EnergyLike
-from .base import Energy
+from .base import Energy, held
 
 
 class Constraint(Protocol):
@@ -78,6 +78,9 @@ class AugmentedLagrangian(Energy):
             raise BadInput("AugmentedLagrangian: no constraints", expected="at least one")
         if not 0 < self.penalty < math.inf:
             raise BadInput("AugmentedLagrangian: penalty is off", expected="above 0", got=str(self.penalty))
+
+    def held(self, goal: TensorDict) -> int:
+        return held(self.energy, goal) + len(self.constraints)
 
     def limited(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         """All that is limited, `[E, S, K]`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 
 import torch
@@ -36,9 +36,11 @@ def over_horizon(distance: Tensor, over: str, discount: float = 1.0) -> Tensor:
     if over == "last":
         return distance[..., -1]
     if over == "min":
-        return distance.amin(-1)  # amin hands NaN on, so that a broken step cannot hide behind a good one
+        # It hands NaN on, so that a broken step cannot hide behind a good one; +inf, as of what a head says is out of
+        # reach, does not count.
+        return distance.amin(-1)
     steps = torch.arange(distance.shape[-1], device=distance.device, dtype=distance.dtype)
-    weights = discount**steps
+    weights = discount ** (steps - steps[-1] if discount > 1 else steps)  # of which none may be too large for a float
     return distance @ (weights / weights.sum())
 
 
@@ -142,7 +144,10 @@ class ObjectDistance(LatentDistance):
         if latent.shape[-1] != len(self.body):
             expected, got = f"{latent.shape[-1]} rows, one a feature", str(tuple(self.body.shape))
             raise BadInput("ObjectDistance: body does not fit the latent", expected=expected, got=got)
-        return latent - (1 - self.keep) * (latent @ self.body) @ self.body.T
+        body = self.body.to(latent)
+        return latent - (1 - self.keep) * (latent @ body) @ body.T
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # a tensor has no truth; those of a plain distance leave it out
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,25 @@ class LearnedDistance(Energy):
             expected, got = str(tuple(latent.shape[:3])), str(tuple(distance.shape))
             raise BadInput("LearnedDistance: the head has a wrong shape", expected=expected, got=got)
         return distance
+
+
+def _known_by(distance: object) -> str:
+    """What tells a distance from others: its settings, the numbers of a tensor, which object a head is.
+
+    What is printed of these would not do: of a large tensor it is a part, of a network its layers' sizes.
+    """
+    if not is_dataclass(distance):
+        return str(id(distance))
+    values = [getattr(distance, one.name) for one in fields(distance)]
+    told = [
+        zlib.crc32(value.detach().cpu().numpy().tobytes())
+        if isinstance(value, Tensor)
+        else id(value)
+        if callable(value)
+        else repr(value)
+        for value in values
+    ]
+    return f"{type(distance).__qualname__} {told}"
 
 
 GOAL_MODES = ("any", "all", "sequence")
@@ -248,7 +272,10 @@ class Goals(Energy):
     @cached_property
     def visited(self) -> str:
         """Where the goal carries which of these were visited, bool `[E, G]`; other `Goals` in a sum have their own."""
-        return f"visited {zlib.crc32(repr(self).encode()):08x}"
+        return f"visited {zlib.crc32(f'{self.mode} {self.near} {_known_by(self.distance)}'.encode()):08x}"
+
+    def held(self, goal: TensorDict) -> int:
+        return goal[self.distance.key].shape[1]
 
     def begun(self, goal: TensorDict) -> TensorDict:
         """With none visited; `BadInput` for a sequence that no look would ever bring on."""

@@ -50,7 +50,7 @@ class ActionRate(Energy):
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         change = _differences(actions, self.env_dim, 1) / 2
-        return change.square().sum((-2, -1)) / max(1, change[0, 0].numel())
+        return change.square().sum((-2, -1)) / max(1, change.shape[-2] * change.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ActionSmoothness(Energy):
 
     def __call__(self, futures: TensorDict, goal: TensorDict, actions: Tensor) -> Tensor:
         bend = _differences(actions, self.env_dim, 2) / 4
-        return bend.square().sum((-2, -1)) / max(1, bend[0, 0].numel())
+        return bend.square().sum((-2, -1)) / max(1, bend.shape[-2] * bend.shape[-1])
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> dict[str, Any]:
         "only_first": only_first,
         "only_second": only_second,
         "p": float(binomtest(only_first, differing).pvalue) if differing else 1.0,
-        "smallest_shown": next(shown, float("nan")) / len(first) if first else float("nan"),
+        "smallest_shown": next(shown, float("nan")) / len(first) if len(first) else float("nan"),
     }
 
 

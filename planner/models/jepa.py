@@ -237,11 +237,11 @@ class JEPA(nn.Module):
         """Most memory that rehearsing and judging one candidate of T = `horizon` steps takes, bytes; for `max_bytes`.
 
         Counted: every action, what the predictor holds, and the futures twice while they are stacked; and then the
-        futures with four of their size that an energy makes of them (as a weighted cosine does), or what a head does.
+        futures with six of their size that an energy makes of them (as a weighted cosine does), or what a head does.
         """
         futures = horizon * self.config.latent_dim
         actions = (self.history - 1 + horizon) * self.action.dim
-        judging = 5 * futures + 3 * horizon
+        judging = 7 * futures + 3 * horizon
         for head in (self.temporal, self.slow):
             if head is not None:
                 judging = max(judging, futures + horizon * head.floats)

@@ -81,17 +81,16 @@ class PackedLinear(nn.Module):
     Args:
         weight: `[out, in]`, float32 or bfloat16, on a CPU.
         bias: `[out]`, or None.
-        split: whether the inputs may come in parts.
 
     Attributes:
+        weight: as it was given, for modules that read it past `forward`, as torch's own transformers do.
         after: what is applied to the outputs: "none", "swish" (SiLU) or "gelu".
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, split: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        self.bias, self.after = bias, "none"
-        self._weight = weight if split else None
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+        self.weight, self.bias, self.after = weight.detach(), bias, "none"
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
         self._parts: dict[tuple[int, int | None], PackedLinear] = {}
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -101,9 +100,8 @@ class PackedLinear(nn.Module):
 
     def part(self, inputs: Tensor, start: int, stop: int | None = None) -> Tensor:
         """As `SplitLinear.part`."""
-        assert self._weight is not None
         if (start, stop) not in self._parts:
-            self._parts[start, stop] = PackedLinear(self._weight[:, start:stop], None)
+            self._parts[start, stop] = PackedLinear(self.weight[:, start:stop], None)
         return self._parts[start, stop](inputs)
 
 
@@ -113,7 +111,7 @@ AFTER: dict[type[nn.Module], str] = {nn.SiLU: "swish", nn.GELU: "gelu"}
 def pack(module: nn.Module) -> nn.Module:
     """The module with every linear layer packed, changed in place or replaced; in sequences, without dropout."""
     if isinstance(module, nn.Linear) and type(module) in (nn.Linear, SplitLinear):
-        return PackedLinear(module.weight, module.bias, split=isinstance(module, SplitLinear))
+        return PackedLinear(module.weight, module.bias)
     if type(module) is nn.Sequential:
         return _packed_sequence([layer for layer in module if not isinstance(layer, nn.Dropout)])
     for name, child in module.named_children():

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import BadInput
+
 Memory = list[list[Tensor]]
 """For each block, keys and values of the tokens before, `[B, 2, heads, 64]` each."""
 
@@ -50,8 +52,13 @@ class Predictor(nn.Module):
         return torch.stack(frames[-steps:], 2)
 
     def floats_per_plan(self, horizon: int) -> int:
-        """Most numbers that `unroll` holds at once for one candidate, besides what it is given and returns."""
-        raise NotImplementedError
+        """Most numbers that `unroll` holds at once for one candidate, besides what it is given and returns.
+
+        Raises:
+            BadInput: of a predictor that does not say; `max_bytes` cannot be kept with it.
+        """
+        expected, do = "a predictor with `floats_per_plan(horizon)`", "add that method, or cap candidates with `chunk`"
+        raise BadInput("plan: max_bytes cannot be kept", expected=expected, got=type(self).__name__, do=do)
 
 
 class SplitLinear(nn.Linear):

@@ -68,9 +68,6 @@ class CategoricalCEM:
 
     def init(self, plan: Tensor) -> CategoricalState:
         """Even probabilities, with the choices nearest to `plan` `[E, T, A]` twice as likely."""
-        if self.codebook and len(self.codebook[0]) != plan.shape[-1]:
-            got = f"{len(self.codebook[0])}"
-            raise BadInput("CategoricalCEM: codebook does not fit", expected=f"actions of {plan.shape[-1]}", got=got)
         plan = plan.clamp(-1, 1)
         nearest = self._nearest(plan)  # [E, T, A or 1]
         choices = len(self.codebook) or self.levels
@@ -122,8 +119,12 @@ class CategoricalCEM:
         return self._table(like)[picked.squeeze(-1) if self.codebook else picked]
 
     def _nearest(self, actions: Tensor) -> Tensor:
-        """Actions `[..., T, A]` to the nearest choices `[..., T, G]`."""
+        """Actions `[..., T, A]` to the nearest choices `[..., T, G]`; `BadInput` where the codebook's are longer or
+        shorter."""
         table = self._table(actions)
         if not self.codebook:
             return (actions.unsqueeze(-1) - table).abs().argmin(-1)
+        if (width := table.shape[-1]) != actions.shape[-1]:
+            expected = f"actions of {actions.shape[-1]}"
+            raise BadInput("CategoricalCEM: codebook does not fit", expected=expected, got=str(width))
         return (actions.unsqueeze(-2) - table).square().sum(-1).argmin(-1, keepdim=True)

@@ -131,6 +131,9 @@ class Gradient:
     def _slope(actions: Tensor, energy: Tensor) -> Tensor:
         """Derivative of each energy by its own actions, `[E, S', T, A]`; 0 where it is not finite."""
         if not (actions.requires_grad and energy.requires_grad):
+            if torch.is_inference_mode_enabled():
+                do = "use torch.no_grad() there, or nothing: planning switches derivatives on where it needs them"
+                raise BadInput("Gradient: torch.inference_mode() forbids derivatives", do=do)
             raise BadInput(
                 "Gradient: the energies cannot be differentiated",
                 expected="a world model and an energy of torch operations on the actions",

@@ -63,6 +63,11 @@ class ICEM:
         if not 0 <= self.colour < math.inf:
             raise BadInput("ICEM: colour is off", expected="0 or more", got=str(self.colour))
 
+    @property
+    def _longest(self) -> float:
+        """Rounds after which no candidate would be left: a power of more may be too large for a float."""
+        return math.inf if self.shrink == 1 else math.ceil(math.log(self.samples) / math.log(self.shrink)) + 1
+
     def init(self, plan: Tensor) -> ICEMState:
         """A wide distribution around `plan`, `[E, T, A]`, and no elites yet."""
         mean, kept = plan.clamp(-1, 1), round(self.keep * self.elites)
@@ -72,7 +77,8 @@ class ICEM:
 
     def ask(self, state: ICEMState, generator: torch.Generator) -> Tensor:
         """Candidates `[E, S, T, A]`, fewer each round; the first is the mean itself."""
-        samples = max(min(self.samples, 2 * self.elites), int(self.samples / self.shrink**state.round))
+        shrunk = self.samples / self.shrink ** min(state.round, self._longest)
+        samples = max(min(self.samples, 2 * self.elites), int(shrunk))
         noise = coloured(normal(state.mean, samples - 1, generator, self.shared_noise), self.colour)
         mean = state.mean.unsqueeze(1)
         return torch.cat([mean, mean + state.std.unsqueeze(1) * noise], dim=1).clamp(-1, 1)

@@ -34,6 +34,20 @@ class Streams(torch.Generator):
             self.restart(row, seed)
         self.rows: Sequence[int] = range(len(seeds))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a copy or a pickle is made from: torch would take the ordinary generator for all that there is."""
+        states = [one.get_state() for one in (self, *self._own, *self._shared)]
+        return _revived, (self.device, self._common, states, list(self.rows))
+
+    def fill(self, other: Streams) -> None:
+        """Takes over how far the noise of `other` is, whose `rows` are as many: for the first of these in the first of
+        its own, and so on."""
+        for mine, theirs in zip(self._all_due(), other._all_due(), strict=True):
+            mine.set_state(theirs.get_state())
+
+    def _all_due(self) -> list[torch.Generator]:
+        return [self, *self.due(), *self.due(shared=True)]
+
     def restart(self, row: int, seed: int) -> None:
         """Begins the noise of one environment anew."""
         self._own[row].manual_seed(seed)
@@ -42,6 +56,15 @@ class Streams(torch.Generator):
     def due(self, shared: bool = False) -> list[torch.Generator]:
         """The generators of `rows`."""
         return [(self._shared if shared else self._own)[row] for row in self.rows]
+
+
+def _revived(device: torch.device, common: int, states: list[Tensor], rows: list[int]) -> Streams:
+    """Streams as they were when `states` were taken."""
+    streams = Streams(device, [0] * (len(states) // 2), common)
+    for one, state in zip((streams, *streams._own, *streams._shared), states, strict=True):
+        one.set_state(state)
+    streams.rows = rows
+    return streams
 
 
 def drawn(

@@ -54,14 +54,23 @@ class Smooth:
 
     def admit(self, plans: Tensor) -> Tensor:
         """Plans `[..., T, A]` whose changes keep the limit, each following the given one as closely as that lets it."""
-        return self._sums(admitted(self.inner, self._changes(plans)))
+        changes, here = plans[..., :0, :], plans[..., :1, :]
+        for t in range(plans.shape[-2]):
+            # From where the admitted sums stand: what the inner optimizer rounds is caught up with in the next step.
+            change = plans[..., t : t + 1, :] if t == 0 else self._change(plans[..., t : t + 1, :], here)
+            changes = admitted(self.inner, torch.cat([changes, change], dim=-2))
+            here = self._sums(changes)[..., -1:, :]
+        return self._sums(changes)
+
+    def _change(self, to: Tensor, here: Tensor) -> Tensor:
+        return ((to - here) / self.limit).clamp(-1, 1)
 
     def _changes(self, plan: Tensor) -> Tensor:
         changes = [plan[..., :1, :]]
         here = plan[..., 0, :]
         for t in range(1, plan.shape[-2]):
             # From where the sums will stand, not from where the plan stood: what was cut off is caught up later.
-            change = ((plan[..., t, :] - here) / self.limit).clamp(-1, 1)
+            change = self._change(plan[..., t, :], here)
             here = (here + self.limit * change).clamp(-1, 1)
             changes.append(change.unsqueeze(-2))
         return torch.cat(changes, dim=-2)
