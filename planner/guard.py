@@ -76,8 +76,8 @@ class Guard:
 
     What it changes, it counts, and it tells the policy what was really done, through `applied(actions)` where the
     policy has that. A policy with `upcoming()` lends its plan for the first fallback, and one with `anew(mask)` is told
-    so where it is to plan anew in the midst of an episode; others are reset. So it is where a policy was shown what is
-    not to be acted on, as soon as it sees again, unless its `last_looked` says that it did not look.
+    so where it is to plan anew in the midst of an episode; others are reset. One with `anew` is told, too, once it sees
+    again after it was shown what is not to be acted on, unless its `last_looked` says that it had not looked.
 
     Every step is either `act`, or, where an action has yet to get to the robot, `decide` and then `did`. Where there
     was nothing to decide from, or what was decided did not get there, it is `rested` that ends the step: the robot
@@ -312,7 +312,8 @@ class Guard:
         sound, known = sound_rows(obs), self._substitutes
         seeing = sound & ~stale
         self._begin_anew(obs, known.borrowed & seeing, wholly=True)
-        self._begin_anew(obs, self._misled & ~known.borrowed & seeing)
+        if hasattr(self.policy, "anew"):  # who has none has no plan that goes on
+            self._begin_anew(obs, self._misled & ~known.borrowed & seeing)
         known.borrowed &= ~seeing
         self._misled &= ~seeing
         if not self.limits.survive_errors:
