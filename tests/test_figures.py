@@ -7,6 +7,7 @@ import math
 import re
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 RESULTS = (ROOT / "docs/results.md").read_text()
 CLAIMS = (ROOT / "docs/claims.md").read_text()
+CLAIMS_ROWS = (ROOT / "benchmarks/results/claims.jsonl").read_text().splitlines()
+COMPARED = ("TwoRoom", "Reacher", "PushT")
 PAGES = pytest.mark.parametrize("page", [README, CLAIMS], ids=["README", "claims"])
 
 
@@ -284,16 +287,64 @@ def test_what_is_told_of_pusht_s_rivals_is_what_was_measured() -> None:
     apart = {name: row["latent_error"][0] for name, row in found(kind="foresight").items()}
     assert f"are {apart['recurrent']:.1f} and {apart['next_frame']:.1f} times as far" in CLAIMS
     assert f"(the JEPA's {apart['jepa']:.2f})" in CLAIMS
-    spent = {(row["model"], row["energy"]): row["cpu_s_per_success"] for row in rows if row["kind"] == "episode"}
-    each, own = [spent[name, "pixels"] for name in rivals], spent["jepa", "latent"]
-    assert f"a plain JEPA {own:.2f} s of the processor" in CLAIMS
-    times = f"{each[0] / own:.0f} and {each[1] / own:.0f} times as much"
-    assert f"they take {each[0]:.0f} and {each[1]:.0f} (1 and 2 of 3), {times}" in CLAIMS
-    assert f"of 10 on PushT, at {min(each) / own:.0f} times and more" in README
     angles = [made[name]["validation"]["probe/block_angle"] for name in rivals]
     (card,) = re.findall(r"probe/block_angle \| ([\d.]+)", (weights / names["jepa"] / "card.md").read_text())
     assert f"a linear R2 of {angles[0]:.2f} and {angles[1]:.2f} (the JEPA's {float(card):.2f};" in CLAIMS
     assert all(made[name]["training"]["steps"] == 9000 for name in rivals)
+
+
+COSTS = {
+    task: [row for row in map(json.loads, CLAIMS_ROWS) if row["part"] == "cost" and row["task"] == task]
+    for task in COMPARED
+}
+DRAWN = [(model, "pixels") for model in ("recurrent", "next_frame", "simulator")]
+COLUMNS_OF_COSTS = [("recurrent", "latent"), ("next_frame", "latent"), *DRAWN]
+
+
+@pytest.mark.parametrize("task", COMPARED)
+def test_costs_of_rehearsing_are_those_that_were_measured(task: str) -> None:
+    """They were of three days and two machines."""
+    steps = [row for row in COSTS[task] if row["kind"] == "step" and (row["S"], row["T"]) == (64, 5)]
+    last = {(row["model"], row["energy"]): row for row in steps}
+    assert len({row["date"][:13] for row in last.values()}) == 1, "in one run"
+    own, took = last["jepa", "latent"]["cpu_s"], [last[who]["cpu_s"] for who in COLUMNS_OF_COSTS]
+    assert last["jepa", "latent"]["sha256"] == shipped_config(task)["sha256"]
+    cells = [f"{1000 * one:.{0 if one > 0.01 else 1}f}" for one in (own, *took)]
+    cells[3:] = [f"{cell} ({one / own:.0f} x)" for cell, one in zip(cells[3:], took[2:], strict=True)]
+    for page in (README, CLAIMS):
+        table = page.split("| task | ours, as it ships | recurrent rival")[1].split("\n\n")[0]
+        assert f"| `{task}` | {' | '.join(cells)} |" in table
+
+
+def test_costs_of_a_success_are_those_that_were_measured() -> None:
+    times: dict[str, list[float]] = {}
+    for task, rows in COSTS.items():
+        last = {(row["model"], row["energy"]): row for row in rows if row["kind"] == "episode" and not row.get("note")}
+        own, cells = last["jepa", "latent"]["cpu_s_per_success"], []
+        for who in [("jepa", "latent"), *COLUMNS_OF_COSTS]:
+            row, spent = last[who], last[who]["cpu_s_per_success"]
+            share = f"({row['successes']} of {row['n']}" + (f"; {spent / own:.0f} x)" if who in DRAWN else ")")
+            told = "none" if not spent else f"{spent:.2g}" if spent < 10 else f"{spent:.0f}"
+            cells.append(f"{told} {share}")
+        assert f"| `{task}` | {' | '.join(cells)} |" in CLAIMS
+        times[task] = [last[who]["cpu_s_per_success"] / own for who in DRAWN[:2]]
+    plain = times["TwoRoom"] + times["Reacher"]
+    assert f"at {min(plain):.0f} to {max(plain):.0f} times the processor time a success" in README
+    assert f"of 10 on PushT, at {min(times['PushT']):.0f} times and more" in README
+
+
+SHIPS_AS = {"TwoRoom": (0.8, ""), "Reacher": (0.8, "clouds too"), "PushT": (0.8, "trained for longer")}
+
+
+@pytest.mark.parametrize("task", COMPARED)
+def test_errors_along_the_horizon_are_those_that_were_measured(task: str) -> None:
+    rows = [row for row in COSTS[task] if row["kind"] == "foresight"]
+    last = {(row["model"], row["augment"], row["note"]): row for row in rows}
+    ours = last["jepa", *SHIPS_AS[task]]
+    plain, recurrent, next_frame = (last[model, 0.0, ""] for model in ("jepa", "recurrent", "next_frame"))
+    off = [ours["error_m"], plain["error_m"], recurrent["error_m"], recurrent["redrawn_m"], next_frame["redrawn_m"]]
+    cells = [f"{one[4]:.2f} / {mean(one[79:]):.2f}" for one in off]
+    assert f"| `{task}` | {ours['still_m'][4]:.2f} | {' | '.join(cells)} |" in CLAIMS
 
 
 def test_shares_of_video_are_those_that_were_measured() -> None:
