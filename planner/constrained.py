@@ -85,10 +85,9 @@ def plan_constrained(
     lagrangian = AugmentedLagrangian(energy, tuple(constraints), penalty)
     first = how.pop("proposals", None)  # of the first round; later ones start from the last plan
     proposals, room = first, (horizon, how.get("chunk"), how.get("max_bytes"))
-    still = context.actions.new_zeros(1, 1, horizon, model.action.dim)
-    alone = Context(context.latent[:1], context.actions[:1])
-    _, one = _limited(model, alone, goal[:1], lagrangian, still, room)  # how many numbers are limited
-    multipliers = _begun(multipliers, one.expand(len(context.actions), -1))  # [E, K]
+    still = context.actions.new_zeros(context.actions.shape[0], 1, horizon, model.action.dim)
+    _, limited = _limited(model, context, goal, lagrangian, still, room)  # of which the number is asked
+    multipliers = _begun(multipliers, limited)  # [E, K]
     penalties = multipliers.new_full((len(multipliers),), penalty)
     kept: ConstrainedPlan | None = None
     complete = True

@@ -54,6 +54,10 @@ class CapturedPlan:
         self.options = {"iterations": iterations, "horizon": horizon, "chunk": chunk, "max_bytes": max_bytes}
         self._recorded: dict[tuple[Any, ...], _Recording] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle is made from: it records anew."""
+        return self.__dict__ | {"_recorded": {}}
+
     @torch.no_grad()
     def __call__(self, context: Context, goal: TensorDict, proposals: Tensor) -> Plan:
         """As `plan.plan`: context of E environments, goal `[E]`, proposals `[E, P, T, A]`."""

@@ -37,7 +37,8 @@ class Limits:
         acceleration: most that this change itself changes in one environment step, in the same units, above 0. Kept up
             to the bounds: an action slows down in time to meet them. None: no limit.
         max_age: oldest observation that is acted on, seconds, above 0, on the guard's clock; observations then need
-            `time`, `[E]`. Nor is a plan done that was made from an older one. None: not asked.
+            `time`, `[E]`. Nor is a plan done that was made from an older one, where the policy has `anew`. None: not
+            asked.
         deadline: longest that the policy may think, seconds, above 0. An action that comes later is not used; what a
             plan goes on with in later steps is. None: not asked.
         fallback: what to do in place of an action that cannot be used, the first that there is: "plan", the next action
@@ -77,7 +78,8 @@ class Guard:
     What it changes, it counts, and it tells the policy what was really done, through `applied(actions)` where the
     policy has that. A policy with `upcoming()` lends its plan for the first fallback, and one with `anew(mask)` is told
     so where it is to plan anew in the midst of an episode; others are reset. One with `anew` is told, too, once it sees
-    again after it was shown what is not to be acted on, unless its `last_looked` says that it had not looked.
+    again after it was shown what is not to be acted on, unless its `last_looked` says that it had not looked; and at
+    once, where it has `disregard(mask)`. A policy with neither that keeps a plan of its own goes on with that.
 
     Every step is either `act`, or, where an action has yet to get to the robot, `decide` and then `did`. Where there
     was nothing to decide from, or what was decided did not get there, it is `rested` that ends the step: the robot
@@ -281,7 +283,9 @@ class Guard:
         try:
             said, unseen = self._said(obs, stale)
             wanted, stale = np.array(said, np.float64), stale | unseen
-            self._misled |= stale & getattr(self.policy, "last_looked", np.ones(size, dtype=np.bool_))
+            if (misled := stale & getattr(self.policy, "last_looked", np.ones(size, dtype=np.bool_))).any():
+                self._misled |= misled
+                getattr(self.policy, "disregard", lambda _: None)(misled)
             if wanted.shape != self._last.shape:
                 raise BadInput("Guard: action has a wrong shape", expected=str(self._last.shape), got=str(wanted.shape))
         except FORGIVEN as error:
@@ -312,7 +316,7 @@ class Guard:
         sound, known = sound_rows(obs), self._substitutes
         seeing = sound & ~stale
         self._begin_anew(obs, known.borrowed & seeing, wholly=True)
-        if hasattr(self.policy, "anew"):  # who has none has no plan that goes on
+        if hasattr(self.policy, "anew"):  # to reset others for every old picture would be to end their episodes
             self._begin_anew(obs, self._misled & ~known.borrowed & seeing)
         known.borrowed &= ~seeing
         self._misled &= ~seeing

@@ -14,7 +14,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from .energies.base import begun, looked
-from .errors import BadInput, check_seed
+from .errors import BadInput
 from .graph import CapturedPlan
 from .optimizers.noise import Streams
 from .plan import Plan, checked_deadline, plan, rollout_size
@@ -96,7 +96,8 @@ class MPC:
             raise BadInput("MPC: replan is off", expected=expected, got=str(replan))
         if capture and deadline_ms is not None:
             raise BadInput("MPC: deadline_ms and capture exclude each other", do="leave one of them out")
-        check_seed("MPC", seed)
+        if seed < 0:
+            raise BadInput("MPC: seed is off", expected="0 or more", got=str(seed))
         checked_deadline(deadline_ms)
         rollout_size(model, 1, horizon, chunk, max_bytes)
         self.model, self.energy, self.optimizer = model, energy, optimizer
@@ -159,11 +160,23 @@ class MPC:
         self._clock[mask], self._owed[mask], self._done[mask] = 0, 0, self._still
         self._plan[torch.as_tensor(mask, device=self._plan.device)] = self._rest
 
+    def disregard(self, mask: np.ndarray) -> None:
+        """Takes back what the energy remembers of the last look, such as a goal visited, as it showed nothing true.
+
+        What was planned from it stays, until `anew` is called.
+
+        Args:
+            mask: bool `[E]`, the environments.
+        """
+        if self._remembers:
+            rows = torch.from_numpy(np.flatnonzero(mask))
+            self._goal[rows] = self._goal_before[rows]
+
     def _seeds(self, obs: TensorDict, rows: np.ndarray) -> list[int]:
         """Of the noise of each environment of `rows`."""
         if "episode" not in obs:
             return [self.seed] * len(rows)
-        numbers = obs["episode"][torch.from_numpy(rows)].tolist()
+        numbers = obs["episode"].reshape(len(obs))[torch.from_numpy(rows)].tolist()
         if least := [number for number in numbers if number < 0]:
             raise BadInput("MPC: episode is off", expected="whole numbers >= 0", got=str(least[0]))
         mixed = (np.random.SeedSequence([self.seed, number]) for number in numbers)
@@ -180,6 +193,7 @@ class MPC:
         encoded = self._encode(goal)[:, 0]
         self._goal = begun(self.energy, encoded).clone()  # [E]
         self._remembers = set(self._goal.keys()) != set(encoded.keys())  # is the energy to be told of every look?
+        self._goal_before = self._goal
         spec, device = self.model.action, self._goal.device or next(iter(self._goal.values(True, True))).device
         still = spec.still().to(device)
         self._still, self._rest = still[0].cpu().numpy(), spec.encode(still)  # [env_dim], [A]
@@ -213,6 +227,8 @@ class MPC:
         began = time.perf_counter()
         _require_sound(obs, "observation", np.ones_like(self._clock, dtype=np.bool_))
         seen, looking = self._latents, self._due(self._look) | (self._owed > 0)
+        if self._remembers:
+            self._goal_before = self._goal.clone()
         try:
             if len(rows := np.flatnonzero(looking)):
                 self._observe(obs, rows)
@@ -220,7 +236,8 @@ class MPC:
                 self._replan(rows)
                 self.plan_seconds.append(time.perf_counter() - began)
         except BaseException:
-            self._latents = seen  # whoever survives this calls again, and must not find one frame there twice
+            # Whoever survives this calls again, and must not find one frame there twice.
+            self._latents, self._goal = seen, self._goal_before if self._remembers else self._goal
             raise
         action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % self.replan]
         self._clock += 1
@@ -233,8 +250,8 @@ class MPC:
         """Corrects what was done in the environment step of the last `act`, where a guard did something else.
 
         To be called once a step, after `act`, also where that raised, or was not called as there was nothing to see,
-        and something else was done: the step has gone by then. Who was to plan does so at the next one; the others go
-        on with the step of their plans that is then due, and who was only to look does that as well.
+        and something else was done: the step has gone by then. Who was to plan does so at the next one. The others go
+        on with the step of their plans that is then due, and look at the next one if they were to look at this.
 
         Args:
             actions: `[E, env_dim]`, in the units of `model.action`. Rehearsals start from what was done, not from what
@@ -270,7 +287,8 @@ class MPC:
         return np.where(inside[..., None], following, np.nan)
 
     def _observe(self, obs: TensorDict, rows: np.ndarray) -> None:
-        """Encodes the frames of `rows` and moves their history on, in place of those that were missed, too."""
+        """Encodes the frames of `rows` and moves their history on; each stands for those that were missed before it,
+        too."""
         assert self._clock is not None
         length = (self.model.history - 1) * self.model.action.block // self._look + 1
         fresh = self._encode(obs[torch.from_numpy(rows)])  # [n, 1]

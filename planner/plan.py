@@ -72,8 +72,8 @@ def plan(
         max_bytes: most memory that rehearsing and judging may take at once, the candidates themselves not counted; as
             many candidates, and then as many environments, go into one rollout as fit. Changes no result. The model
             needs a method `bytes_per_plan(horizon)`. A rollout that is differentiated is reckoned at `REMEMBERED +
-            horizon` times that, and as often again as the energy has distances beyond the first; it is differentiated
-            before the next one begins.
+            horizon` times that, and once more for each further term and goal of the energy; it is differentiated before
+            the next one begins.
         deadline_ms: wall time from the call after which no further rollout is begun; the best plan so far is returned.
             The first one is always done: a plan may be late by one rollout, which `chunk` and `max_bytes` keep short,
             and by what the optimizer makes of it. Environments that no rollout got to keep their first proposal, with
@@ -139,7 +139,8 @@ class _Scorer:
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Candidates `[E, S, T, A]` to energies `[E, S]`."""
-        followed = held(self.energy, self.goal) if actions.requires_grad else 0
+        _, _, most = self.limits
+        followed = held(self.energy, self.goal) if actions.requires_grad and most is not None else 0
         width, rows = rollout_size(self.model, len(actions), *self.limits, followed=followed)
         with torch.set_grad_enabled(actions.requires_grad):
             if width >= actions.shape[1] and rows >= len(actions):
@@ -201,7 +202,7 @@ def rollout_size(
 ) -> tuple[int, int]:
     """Most candidates an environment, and most environments, in one rollout; `BadInput` where there is no such.
 
-    Where so many distances are `followed`, for derivatives, fewer fit.
+    Where so many terms and goals are `followed`, for derivatives, fewer fit.
     """
     width = chunk if chunk is not None else 2**31
     if width < 1:
@@ -218,7 +219,7 @@ def rollout_size(
     each = model.bytes_per_plan(horizon) * (REMEMBERED + horizon + followed - 1 if followed else 1)
     fit = int(max_bytes // each)
     if fit < 1:
-        expected = f"at least {each}, for one plan of {horizon} steps" + ", differentiated" * followed
+        expected = f"at least {each}, for one plan of {horizon} steps" + ", differentiated" * bool(followed)
         raise BadInput("plan: max_bytes is too small", expected=expected, got=str(max_bytes))
     return min(width, max(1, fit // max(1, environments))), min(environments, fit)
 

@@ -225,6 +225,7 @@ def test_goals_of_other_heads_and_bodies_keep_their_own_marks() -> None:
     other[30, 10] = 1
     one, another = (Goals("all", ObjectDistance(over="min", body=each), near=0.5) for each in (body, other))
     assert one.visited != another.visited
+    assert Goals("all", ObjectDistance(over="min", body=body.bfloat16()), near=0.5).visited != one.visited
     assert (
         one.distance != another.distance and one.distance == one.distance and len({one.distance, another.distance}) == 2
     )
@@ -494,6 +495,15 @@ def test_memory_is_kept_and_proposals_do_not_grow_under_constraints() -> None:
     assert all(rows * width <= 2 for rows, width in sizes) and max(rows for rows, _ in sizes) == 2
     with pytest.raises(BadInput, match="horizon is off; expected at least 1; got 0"):
         plan_constrained(**given, horizon=0)
+
+
+def test_a_constraint_may_be_of_each_environment_s_own() -> None:
+    """How many numbers are limited was asked of the first environment by itself."""
+    room = torch.tensor([0.2, 0.4], dtype=torch.float64)
+    limits = [lambda futures, goal, actions: actions[..., 0].sum(-1) - room[:, None], fence]
+    given = problem() | {"model": ROBOT, "constraints": limits, "optimizer": CEM(samples=64, elites=8), "iterations": 5}
+    found = plan_constrained(**given, horizon=T, generator=torch.Generator().manual_seed(0))
+    assert (found.violation < 0.05).all() and found.multipliers.shape == (2, 1 + T)
 
 
 def test_what_is_only_forbidden_or_not_can_be_a_constraint() -> None:

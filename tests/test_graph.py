@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,7 @@ def test_whoever_is_due_there_is_one_recording_for_as_many() -> None:
         )
         torch.testing.assert_close(found.actions, expected.actions)
     assert len(captured._recorded) == len(set(sizes))
+    assert not deepcopy(captured)._recorded, "a graph cannot be copied"
 
 
 def test_no_tensor_is_written_out_to_be_sorted(monkeypatch: pytest.MonkeyPatch) -> None:

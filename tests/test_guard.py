@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from planner.actions import ActionSpec
-from planner.energies import LatentDistance
+from planner.energies import Goals, LatentDistance
 from planner.errors import BadInput
 from planner.guard import Guard, Limits, _stoppable
 from planner.mpc import MPC
@@ -55,13 +55,24 @@ def guarded(*says: Any, clock: Callable[[], float] = lambda: 0.0, **limits: Any)
 class Pushed:
     """A robot on a line that is to come to 0, its planner and its guard: its actions, at places that it is told."""
 
-    def __init__(self, size: int = 1, execute: int = 3, **limits: Any) -> None:
+    def __init__(
+        self,
+        size: int = 1,
+        execute: int = 3,
+        energy: Any = None,
+        goals: tuple[float, ...] = (0.0,),
+        start: float = 1.0,
+        **limits: Any,
+    ) -> None:
         spec = ActionSpec((-1.0,), (1.0,), ("m",), 2)
         model = LinearModel(torch.eye(1), torch.tensor([[0.1, 0.1]]), spec, history=3)
         optimizer = CEM(samples=64, elites=8)
-        self.planner = MPC(model, LatentDistance(over="all"), optimizer, horizon=3, iterations=3, execute=execute)
+        energy = energy or LatentDistance(over="all")
+        self.planner = MPC(model, energy, optimizer, horizon=3, iterations=3, execute=execute)
         self.guard = Guard(self.planner, spec, Limits(fallback=("brake",), **limits), clock=lambda: 100.0)
-        self.guard.reset(self.at(*[1.0] * size), self.at(*[0.0] * size))
+        places = torch.tensor(goals)[:, None] if len(goals) > 1 else torch.tensor(goals)
+        goal = TensorDict({"state": places.expand(size, *places.shape)}, batch_size=[size])
+        self.guard.reset(self.at(*[start] * size), goal)
 
     @staticmethod
     def at(*places: float, age: float = 0.0) -> TensorDict:
@@ -84,6 +95,19 @@ def test_no_plan_is_done_that_was_made_from_an_old_picture(survive: bool) -> Non
         robot.act(1.0)
     robot.act(-1.0, age=10.0)  # inside a model step, when it does not look: the plan that it has goes on
     assert robot.act(1.0)[0] < 0 and len(robot.planner.plan_seconds) == plans + 1
+
+
+def test_an_old_picture_visits_no_goal() -> None:
+    """It showed the robot where it had been long ago, at the first of two goals, and that was never gone to."""
+    energy = Goals("sequence", LatentDistance(over="min"), near=0.01)
+    robot = Pushed(max_age=0.2, energy=energy, goals=(1.0, -1.0), start=0.0)
+    assert robot.act(1.0, age=10.0) == [0.0]
+    assert robot.planner._goal[energy.visited].tolist() == [[False, False]]
+    assert robot.act(0.0)[0] > 0.2
+    robot.act(1.0)
+    assert robot.planner._goal[energy.visited].tolist() == [[False, False]], "inside a model step it does not look"
+    robot.act(1.0)
+    assert robot.planner._goal[energy.visited].tolist() == [[True, False]]
 
 
 def test_who_was_blind_when_it_planned_plans_anew_once_it_sees() -> None:

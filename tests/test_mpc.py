@@ -275,6 +275,24 @@ def test_no_step_of_a_plan_is_done_twice_where_a_look_was_missed(missed: int, ex
             torch.testing.assert_close(frames[:, 2 - back], states[seen_at[max(now - back * BLOCK, 0)]])
 
 
+def test_several_looks_in_a_row_may_be_missed() -> None:
+    """The next one stands for all of them; what was done in between is known."""
+    model = Watched(3)
+    policy = make(model, execute=6)
+    cart, states, done = begin(policy), [], []
+    for step in range(13):
+        states.append(cart.obs["state"])
+        done.append(policy.upcoming()[:, 0].astype(np.float32) if step in (6, 7, 8) else policy.act(cart.obs))
+        policy.applied(done[-1])
+        cart.step(done[-1])
+    assert searched(policy, model) == [E] * 2
+    context = model.contexts[-1]
+    for index, step in enumerate((9, 10, 12)):  # for 8, 10 and 12
+        torch.testing.assert_close(context.latent["latent"][:, index], states[step])
+    expected = model.action.encode(torch.from_numpy(np.stack(done[8:12], 1)).float().unflatten(1, (2, BLOCK)))
+    torch.testing.assert_close(context.actions, expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     "how", [copy.deepcopy, lambda policy: pickle.loads(pickle.dumps(policy))], ids=["copy", "pickle"]
 )

@@ -139,6 +139,11 @@ def test_layers_that_read_weights_themselves_are_packed_too() -> None:
     inputs = torch.randn(2, 3, 16)
     with torch.no_grad():
         torch.testing.assert_close(pack(deepcopy(layer))(inputs), layer(inputs))
+    packed = Packed(toy_model())
+    if packed.packed is not packed.predictor:  # where this processor's weights have an order of their own
+        own = {one.data_ptr() for one in packed.predictor.parameters()}
+        layers = [one for one in packed.packed.modules() if isinstance(one, PackedLinear)]
+        assert layers and all(one.weight.data_ptr() in own for one in layers), "plain weights are here once"
 
 
 def test_a_predictor_that_does_not_say_what_it_holds_is_told() -> None:

@@ -225,6 +225,12 @@ def test_a_search_may_have_thousands_of_rounds() -> None:
     ICEM(shrink=1).ask(ICEM(shrink=1).init(torch.zeros(1, 2, 1))._replace(round=5000), torch.Generator())
 
 
+def test_where_derivatives_are_forbidden_it_is_that_which_is_told() -> None:
+    """The energies were said to have none."""
+    with torch.inference_mode(), pytest.raises(BadInput, match=r"torch.inference_mode\(\) forbids derivatives"):
+        search(Gradient(), lambda plans: plans.square().mean((-2, -1)), 2)
+
+
 def test_a_smooth_search_is_an_optimizer() -> None:
     check_optimizer(Smooth(CEM(), limit=2.0))
 

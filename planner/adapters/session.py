@@ -87,8 +87,8 @@ class Session:
             number = self.episode + 1 if episode is None else episode
             if not 0 <= number < 2**63:
                 raise BadInput("serve: episode is off", expected="0 to 2^63 - 1", got=str(number))
-            self._before = self.policy.last_plan
             self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), batch(picture[None]))
+            self._before = self.policy.last_plan
             self.goal, self.episode, self.step, self.answer = picture, number, 0, None
             self.begun = secrets.token_hex(4)
             self._surprise.clear()

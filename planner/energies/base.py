@@ -39,7 +39,7 @@ class Energy(ABC):
         return goal
 
     def held(self, goal: TensorDict) -> int:
-        """How many distances hold what they were made of at once, until they are differentiated; for `max_bytes`."""
+        """How many terms and goals hold what they were made of at once, until they are differentiated: `max_bytes`."""
         return 1
 
     def __add__(self, other: EnergyLike) -> Sum:
@@ -66,7 +66,7 @@ def looked(energy: EnergyLike, goal: TensorDict, latent: TensorDict) -> TensorDi
 
 
 def held(energy: EnergyLike, goal: TensorDict) -> int:
-    """How many distances hold what they were made of at once, until they are differentiated."""
+    """How many terms and goals hold what they were made of at once, until they are differentiated."""
     return energy.held(goal) if isinstance(energy, Energy) else 1
 
 

@@ -147,7 +147,10 @@ class ObjectDistance(LatentDistance):
         body = self.body.to(latent)
         return latent - (1 - self.keep) * (latent @ body) @ body.T
 
-    __eq__, __hash__ = object.__eq__, object.__hash__  # a tensor has no truth; those of a plain distance leave it out
+    __eq__, __hash__ = (
+        object.__eq__,
+        object.__hash__,
+    )  # tensors cannot be compared, and the parent's would leave them out
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _known_by(distance: object) -> str:
         return str(id(distance))
     values = [getattr(distance, one.name) for one in fields(distance)]
     told = [
-        zlib.crc32(value.detach().cpu().numpy().tobytes())
+        zlib.crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         if isinstance(value, Tensor)
         else id(value)
         if callable(value)
@@ -275,7 +278,8 @@ class Goals(Energy):
         return f"visited {zlib.crc32(f'{self.mode} {self.near} {_known_by(self.distance)}'.encode()):08x}"
 
     def held(self, goal: TensorDict) -> int:
-        return goal[self.distance.key].shape[1]
+        targets = goal[self.distance.key]
+        return targets.shape[1] if targets.ndim > 1 else 1  # what has no axis of goals is refused where it is judged
 
     def begun(self, goal: TensorDict) -> TensorDict:
         """With none visited; `BadInput` for a sequence that no look would ever bring on."""

@@ -52,7 +52,8 @@ class Packed:
         if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             warnings.warn("this processor does not multiply bfloat16; float32 would be faster", stacklevel=3)
         else:
-            self.packed = cast(Predictor, pack(deepcopy(self.predictor)))
+            shared = {id(one): one for one in self.predictor.parameters()}  # each is here once, and once more packed
+            self.packed = cast(Predictor, pack(deepcopy(self.predictor, shared)))
 
     def encode(self, obs: TensorDict) -> TensorDict:
         """Observations to latents, in the model's own precision."""

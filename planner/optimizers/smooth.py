@@ -53,7 +53,10 @@ class Smooth:
         return self._sums(self.inner.best(state))
 
     def admit(self, plans: Tensor) -> Tensor:
-        """Plans `[..., T, A]` whose changes keep the limit, each following the given one as closely as that lets it."""
+        """Plans `[..., T, A]` whose changes keep the limit, each following the given one as closely as that lets it.
+
+        An inner optimizer with `admit` is asked for the first 1, 2, ... T steps in turn.
+        """
         changes, here = plans[..., :0, :], plans[..., :1, :]
         for t in range(plans.shape[-2]):
             # From where the admitted sums stand: what the inner optimizer rounds is caught up with in the next step.
