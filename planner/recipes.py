@@ -67,16 +67,19 @@ RECIPES: dict[str, Recipe] = {
         training=TrainConfig(steps=3000),
         planner=PlannerConfig(metric="temporal+l2", samples=96, iterations=3, std=0.2, replan=2),
     ),
-    # Contact, and an angle that the latent learns last: more of everything. Then `jepa-mpc collect PushT --checkpoint`
-    # and `polish` (decision 28), `jepa-mpc looks PushT --training.steps 5000`, and a gated predictor polished on more
-    # play and twice on its planner's own episodes, last with `--training.symmetric` (decision 63); `temporal`,
-    # `looks --gaze --training.shift` and `slow` (decisions 67 and 69; the checkpoint's card has the commands), and the
-    # planner of decision 70.
+    # Contact, and an angle that the latent learns last: more of everything, seen eight ways, and a planner that does
+    # not care where the pusher ends (decision 120). What ships has more play and its planner's own episodes, and was
+    # taught looks (`collect --checkpoint`, `polish`, `looks --gaze --training.shift`; the checkpoint's card has the
+    # commands).
     "PushT": Recipe(
         episodes=2000,
-        model=JEPAConfig(encoder="keypoints", latent_dim=96, hidden=512, body=2),
-        training=TrainConfig(steps=9000, covariance_weight=0.04, moving=0.5, polish_steps=8000),
-        planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
+        model=JEPAConfig(
+            encoder="keypoints", predictor="gated", latent_dim=96, hidden=256, depth=3, body=2, temporal=64, slow=8
+        ),
+        training=TrainConfig(
+            steps=9000, covariance_weight=0.04, moving=0.5, symmetric=True, polish_steps=8000, polish_batch=128
+        ),
+        planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, std=0.35, metric="temporal+slow"),
     ),
     # A hand that is not yet at the cube sees no change whatever it does: the search starts from what play would do, and
     # goes by steps left, since it has to go to the cube before it goes to where the goal shows the hand (decision 51).

@@ -231,9 +231,9 @@ class TrainConfig:
             at the start of a window, one step ahead, every number of frames counting alike (LeWM, arXiv 2603.19312).
         moving: share of windows drawn in proportion to how much of the picture changes in them, 0 to 1.
         symmetric: whether training sees every episode also as each of the task's symmetries shows it, with equal
-            shares of every batch (whole windows, rounded down, one at least); of looks and of masked pretraining it is
-            not read. A prior, slow features and a temporal distance keep the latents of all of these in
-            memory.
+            shares of every batch (whole windows, rounded down, one at least); of looks, of masked pretraining and of
+            what `train` teaches last, a prior, slow features and a temporal distance, it is not read. By themselves
+            (`jepa-mpc prior`, `slow`, `temporal`) these keep the latents of all of these in memory.
         augment: how differently the frames of a window look (`augment.vary`), 0 to 1.
         shift: whether looks differ by a shift of up to a pixel too.
         repaint: whether things change their colours each on its own in them; needs an `augment` above 0.

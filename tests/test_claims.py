@@ -423,7 +423,8 @@ def test_weights_that_are_compared_are_what_their_commands_make(task: str) -> No
     for folder, words in made.items():
         if folder.name in ("pusht-jepa-0", "reacher-jepa-0"):  # TwoRoom's was trained before there was one command
             (told,) = re.findall(r"command \| `(.*)`", (folder / "card.md").read_text())
-            assert sorted(shlex.split(told)) == sorted(words)
+            said_since = everyone.OF_THEN if task == "PushT" else []  # it was the recipe, and need not be said
+            assert sorted([*shlex.split(told), *said_since]) == sorted(words)
         if words[2:3] != ["benchmarks.claims.rival"]:
             continue
         options, said = tyro.cli(Options, args=words[3:]), json.loads((folder / "config.json").read_text())

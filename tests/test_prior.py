@@ -24,7 +24,7 @@ from planner.models.prior import ActionPrior
 from planner.mpc import MPC
 from planner.optimizers import CEM
 from planner.proposals import proposer
-from planner.recipes import known_metric, planner_for, recipe_for
+from planner.recipes import RECIPES, known_metric, planner_for, recipe_for
 from planner.settings import PlannerConfig, TrainConfig
 from planner.training import add_part, train
 from planner.training.batches import episodes_of
@@ -491,7 +491,7 @@ def test_parts_learn_from_every_dataset_and_check_on_held_out_episodes_of_each(
     assert "temporal: episodes of different lengths" in capsys.readouterr().err
 
 
-def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> None:
+def test_a_model_without_what_its_recipe_plans_with_searches_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, bare = recipe_for("Cube").model, replace(recipe_for("Cube").model, prior=0, temporal=0)
     assert planner_for("Cube", ours, 5) == recipe_for("Cube").planner and planner_for("Cube", ours, 5).proposals
     plain = planner_for("Cube", bare, 5)
@@ -500,4 +500,7 @@ def test_a_model_without_what_its_recipe_plans_with_searches_for_itself() -> Non
     assert [known_metric(slow, shape) for shape in shapes] == ["temporal+slow", "temporal+l2", "l2"]
     assert plain.proposals == 0 and plain.metric == "l2" and plain.samples > recipe_for("Cube").planner.samples
     pusher = recipe_for("PushT").model
-    assert planner_for("PushT", pusher, 5).body < 1 and planner_for("PushT", replace(pusher, body=0), 5).body == 1
+    without = [planner_for("PushT", replace(pusher, **less), 5).metric for less in ({}, {"slow": 0}, {"temporal": 0})]
+    assert without == ["temporal+slow", "temporal+l2", "l2"]
+    monkeypatch.setitem(RECIPES, "PushT", replace(RECIPES["PushT"], planner=PlannerConfig(body=0.3)))
+    assert [planner_for("PushT", replace(pusher, body=size), 5).body for size in (2, 0)] == [0.3, 1]

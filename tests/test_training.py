@@ -34,7 +34,17 @@ from planner.errors import BadInput
 from planner.evaluate import learning_curves
 from planner.models.jepa import JEPA
 from planner.settings import TrainConfig
-from planner.training import JEPATraining, add_part, body_directions, cache_latents, learn_looks, polish, probe, train
+from planner.training import (
+    JEPATraining,
+    add_part,
+    body_directions,
+    cache_latents,
+    further,
+    learn_looks,
+    polish,
+    probe,
+    train,
+)
 from planner.training.batches import draws_of, episodes_of
 from planner.training.jepa import PredictorTraining
 
@@ -217,6 +227,22 @@ def test_a_training_sees_pictures_in_the_mirror_too(store: EpisodeStore, tmp_pat
     turned = replace(MIRROR, actions=-MIRROR.actions)
     with pytest.raises(BadInput, match="another configuration; got other symmetries"):
         train(store, SHAPE, config, tmp_path, tensorboard=False, symmetries=[turned])
+
+
+def test_heads_that_a_training_ends_with_see_episodes_as_they_are(
+    store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To encode PushT's eight views for each head took longer than to train the rest."""
+    asked: list[Any] = []
+
+    def watched(model: JEPA, stores: Any, views: Any, held_out: float) -> Any:
+        asked.append(views)
+        return episodes_of(model, stores, views, held_out)
+
+    monkeypatch.setattr(further, "episodes_of", watched)
+    shape, config = replace(SHAPE, temporal=4, slow=2), but(symmetric=True, temporal_steps=2, slow_steps=2)
+    assert train(store, shape, config, tmp_path, tensorboard=False, symmetries=[MIRROR]) is not None
+    assert asked == [(), ()]
 
 
 def test_a_run_noted_before_symmetries_had_names_goes_on(store: EpisodeStore, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from planner.cards import curves
 from planner.checkpoint import Checkpoint
 from planner.data import EpisodeStore, split_rows
 from planner.errors import BadInput
-from planner.recipes import recipe_for
 from planner.settings import TrainConfig
 from planner.tasks import folder_name
 from planner.training import JEPATraining
@@ -31,7 +30,7 @@ from planner.training.run import run_stage, same_run
 from planner.types import Context
 from planner.versions import commit
 
-from .weights import RIVALS, load, save, shape_for
+from .weights import RIVALS, load, plain_recipe, save, shape_for
 from .worlds import Belief, Rival, divergence, scaled
 
 FREE_NATS = 1.0
@@ -208,7 +207,7 @@ class Options:
 def training_config(options: Options) -> TrainConfig:
     """The JEPA's settings for the task, in windows as the kind wants them."""
     batch, horizon = SHAPES[options.kind]
-    own = recipe_for(options.task).training
+    own = plain_recipe(options.task).training
     return TrainConfig(
         steps=options.steps or own.steps,
         batch=batch,
@@ -281,7 +280,7 @@ def main(options: Options) -> None:
         "validation": checks[max(checks)] if checks else {},
         "commit": commit(),
     }
-    planner = recipe_for(options.task).planner
+    planner = plain_recipe(options.task).planner
     planner = replace(planner, metric=planner.without_head)
     folder = options.save or out / "checkpoint"
     save(folder, model, task=store.info.task, renderer=store.info.renderer, planner=planner, notes=notes)

@@ -18,7 +18,7 @@ from planner.checkpoint import Checkpoint
 from planner.data import write_together
 from planner.errors import BadInput
 from planner.models.jepa import JEPAConfig
-from planner.recipes import recipe_for
+from planner.recipes import RECIPES, Recipe, recipe_for
 from planner.settings import PlannerConfig
 
 from .worlds import NextFrame, Recurrent, RecurrentConfig, Rival
@@ -27,6 +27,20 @@ RIVALS: dict[str, tuple[type[Rival], type[JEPAConfig] | type[RecurrentConfig]]] 
     "next_frame": (NextFrame, JEPAConfig),
     "recurrent": (Recurrent, RecurrentConfig),
 }
+
+
+PUSHT = replace(
+    RECIPES["PushT"],
+    model=replace(RECIPES["PushT"].model, predictor="mlp", hidden=512, depth=2, temporal=0, slow=0),
+    training=replace(RECIPES["PushT"].training, symmetric=False, polish_batch=96),
+    planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
+)
+"""What those who are compared on PushT were trained by: its recipe of then, before it had heads (decision 120)."""
+
+
+def plain_recipe(task: str) -> Recipe:
+    """Of those who are compared on a task: a plain JEPA and its rivals."""
+    return PUSHT if task == "PushT" else recipe_for(task)
 
 
 def shape_for(task: str, kind: str, image_size: int, width: int = 48) -> JEPAConfig | RecurrentConfig:
@@ -38,7 +52,7 @@ def shape_for(task: str, kind: str, image_size: int, width: int = 48) -> JEPACon
         image_size: height and width of the pictures, pixels.
         width: channels of the encoder's first layer.
     """
-    own = recipe_for(task).model
+    own = plain_recipe(task).model
     own = replace(own, image_size=image_size, width=width, body=0, temporal=0, prior=0, prior_past=False, slow=0)
     if kind == "next_frame":
         return own

@@ -87,7 +87,8 @@ def train(
         model.body.copy_(find_body(model.eval(), store, config.held_out))
     for part in ("temporal", "prior", "slow"):
         learner, train_it = getattr(model, part), TRAINERS[part]
-        if learner is not None and not train_it(model, learner, [store], config, views, out, tensorboard):
+        # They see episodes as they are: to encode every view of every picture would take as long as the rest of it.
+        if learner is not None and not train_it(model, learner, [store], config, (), out, tensorboard):
             return None
     return model.eval()
 
