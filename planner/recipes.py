@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
         planner=PlannerConfig(metric="temporal+l2", samples=96, iterations=3, std=0.2, replan=2),
     ),
     # Contact, and an angle that the latent learns last: more of everything, seen eight ways, and a planner that does
-    # not care where the pusher ends (decision 120). What ships has more play and its planner's own episodes, and was
+    # not care where the pusher ends (decision 121). What ships has more play and its planner's own episodes, and was
     # taught looks (`collect --checkpoint`, `polish`, `looks --gaze --training.shift`; the checkpoint's card has the
     # commands).
     "PushT": Recipe(

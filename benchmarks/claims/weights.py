@@ -35,7 +35,7 @@ PUSHT = replace(
     training=replace(RECIPES["PushT"].training, symmetric=False, polish_batch=96),
     planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
 )
-"""What those who are compared on PushT were trained by: its recipe of then, before it had heads (decision 120)."""
+"""What those who are compared on PushT were trained by: its recipe of then, before it had heads (decision 121)."""
 
 
 def plain_recipe(task: str) -> Recipe:
