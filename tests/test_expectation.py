@@ -327,7 +327,7 @@ def test_a_rival_that_leaves_looks_out_is_not_blamed_for_them() -> None:
     assert InPictures("", Blind(), "0", told=True).energies(replace(film, pixels=moved))[1][25] > 0.01
 
 
-@pytest.mark.parametrize(("task", "told"), [("TwoRoom", 2), ("Reacher", 2), ("PushT", 0), ("Cube", 0)])
+@pytest.mark.parametrize(("task", "told"), [("TwoRoom", 2), ("Reacher", 2), ("PushT", 1), ("Cube", 0)])
 def test_everybody_with_weights_is_judged_and_who_leaves_looks_out_by_its_drawings_too(task: str, told: int) -> None:
     names = {judge.name: judge for judge in expectation.scorers(task, rivals=True)}
     drawings = {name for name, judge in names.items() if isinstance(judge, InPictures) and judge.told}
