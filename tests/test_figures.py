@@ -19,6 +19,7 @@ from benchmarks.claims import forks
 from benchmarks.claims.rows import digest
 from benchmarks.speed.plots import span
 from planner.checkpoint import SHIPPED
+from planner.evaluate.statistics import paired
 from planner.settings import PlannerConfig
 
 ROOT = Path(__file__).parent.parent
@@ -168,6 +169,24 @@ def test_what_a_recipe_makes_is_told_as_it_was_measured(task: str, decision: int
     assert f"{row} | {decision} |" in RESULTS
     card = (SHIPPED / task.lower() / "card.md").read_text()
     assert f"reaches {', '.join(told[:-1])} and\nstrictly {told[-1]} of the 200 reported pairs" in card
+
+
+def test_what_pusht_s_recipe_makes_is_told_as_it_was_measured() -> None:
+    """And beside LeWM's recipe, on the same episodes and pairs."""
+    lines = (ROOT / "benchmarks/results/recipes.jsonl").read_text().splitlines()
+    rows = {row["column"]: row for row in map(json.loads, lines) if row["task"] == "PushT" and row["n"] == 200}
+    told = {column: str(row["successes"]) for column, row in rows.items()}
+    cells = [told.get(column, "not run") for column in COLUMNS]
+    assert f"([rows](../benchmarks/results/recipes.jsonl)) | {' | '.join(cells)} | 121 |" in RESULTS
+    assert f"[{told['25']}, {told['50']} (50 steps apart) and, strictly, {told['strict']}]" in RESULTS
+    beside = [json.loads(line) for line in (ROOT / "benchmarks/results/lewm.jsonl").read_text().splitlines()]
+    lewm = [row for row in beside if row["task"] == "PushT"][-1]
+    assert lewm["pairs"] == rows["25"]["frozen"] == "PushT-v1"
+    first = [one == "1" for one in rows["25"]["reached"][: lewm["n"]]]
+    found = paired(first, lewm["lewm"]["reached"])
+    alone = f"({found['only_first']} and {found['only_second']} that one alone reached, p = {found['p']:.3f})"
+    assert f"(PushT's recipe alone, from the same ones, reaches {sum(first)}; p = {found['p']:.3f})" in README
+    assert f"it reaches {sum(first)}, LeWM's recipe" in RESULTS and f", {lewm['lewm']['successes']} {alone}" in RESULTS
 
 
 LOOKS = ("background", "objects", "lighting", "camera", "noise", "distractor", "texture")
