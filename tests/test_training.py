@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -240,8 +241,10 @@ def test_heads_that_a_training_ends_with_see_episodes_as_they_are(
         return episodes_of(model, stores, views, held_out)
 
     monkeypatch.setattr(further, "episodes_of", watched)
-    shape, config = replace(SHAPE, temporal=4, slow=2), but(symmetric=True, temporal_steps=2, slow_steps=2)
-    assert train(store, shape, config, tmp_path, tensorboard=False, symmetries=[MIRROR]) is not None
+    shape, config = replace(SHAPE, temporal=4, slow=2, body=1), but(symmetric=True, temporal_steps=2, slow_steps=2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="(?s).*in eval mode")  # as they are, once a body was found
+        assert train(store, shape, config, tmp_path, tensorboard=False, symmetries=[MIRROR]) is not None
     assert asked == [(), ()]
 
 

@@ -85,11 +85,12 @@ def train(
             return None
     if model.body is not None:
         model.body.copy_(find_body(model.eval(), store, config.held_out))
-    for part in ("temporal", "prior", "slow"):
-        learner, train_it = getattr(model, part), TRAINERS[part]
-        # They see episodes as they are: to encode every view of every picture would take as long as the rest of it.
-        if learner is not None and not train_it(model, learner, [store], config, (), out, tensorboard):
-            return None
+    with modes_are_meant():  # what knows a body is in evaluation mode by now
+        for part in ("temporal", "prior", "slow"):
+            learner, train_it = getattr(model, part), TRAINERS[part]
+            # They see episodes as they are: to encode every view of every picture would take as long as the rest of it.
+            if learner is not None and not train_it(model, learner, [store], config, (), out, tensorboard):
+                return None
     return model.eval()
 
 
