@@ -104,26 +104,25 @@ class _Recording:
         self.search, self.inputs, self.noise = search, inputs.clone(), noise
         self.graph: torch.cuda.CUDAGraph | None = None
         if noise.device.type == "cuda":  # where the caller put the noise; graphs exist nowhere else
-            self._record(noise)
+            self._record()
 
-    def _record(self, generator: torch.Generator) -> None:
-        streams = [generator]
-        if isinstance(generator, Streams):
-            streams += [*generator.due(), *generator.due(shared=True)]
-        noise = [stream.get_state() for stream in streams]
+    def _record(self) -> None:
+        device = self.noise.device
+        streams = self.noise.all_due() if isinstance(self.noise, Streams) else [self.noise]
+        states = [stream.get_state() for stream in streams]
         # Libraries set themselves up in their first calls, which must not be recorded; nor may they use up noise.
-        aside = torch.cuda.Stream(generator.device)
-        aside.wait_stream(torch.cuda.current_stream(generator.device))
+        aside = torch.cuda.Stream(device)
+        aside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(aside):
             for _ in range(3):
-                self.search(self.inputs, generator)
-        torch.cuda.current_stream(generator.device).wait_stream(aside)
+                self.search(self.inputs, self.noise)
+        torch.cuda.current_stream(device).wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        for stream, state in zip(streams, noise, strict=True):
+        for stream, state in zip(streams, states, strict=True):
             stream.set_state(state)
             self.graph.register_generator_state(stream)
         with torch.cuda.graph(self.graph):
-            self.found = self.search(self.inputs, generator)
+            self.found = self.search(self.inputs, self.noise)
 
     def __call__(self, inputs: TensorDict) -> Plan:
         self.inputs.copy_(inputs)

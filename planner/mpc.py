@@ -132,7 +132,7 @@ class MPC:
             BadInput: a batch or the mask does not fit, or a float that is to be read is not finite.
         """
         if mask is None or self._clock is None:
-            self._begin(self._seeds(obs, np.arange(obs.batch_size[0])), goal, mask)
+            self._begin(self._seeds(obs, torch.arange(obs.batch_size[0])), goal, mask)
             return
         if mask.shape != self._clock.shape or mask.dtype != np.bool_:
             raise BadInput("MPC: mask is off", expected=f"bool [{len(self._clock)}]", got=f"{mask.dtype} {mask.shape}")
@@ -141,10 +141,10 @@ class MPC:
         if not mask.any():
             return
         _require_sound(goal, "goal", mask)
-        chosen = np.flatnonzero(mask)
-        seeds, rows = self._seeds(obs, chosen), torch.from_numpy(chosen)
+        rows = torch.from_numpy(np.flatnonzero(mask))
+        seeds = self._seeds(obs, rows)
         self._goal[rows] = begun(self.energy, self._encode(goal[rows])[:, 0])
-        for row, seed in zip(chosen.tolist(), seeds, strict=True):
+        for row, seed in zip(rows.tolist(), seeds, strict=True):
             self._noise.restart(row, seed)
         self.anew(mask)
 
@@ -172,13 +172,13 @@ class MPC:
             rows = torch.from_numpy(np.flatnonzero(mask))
             self._goal[rows] = self._goal_before[rows]
 
-    def _seeds(self, obs: TensorDict, rows: np.ndarray) -> list[int]:
+    def _seeds(self, obs: TensorDict, rows: Tensor) -> list[int]:
         """Of the noise of each environment of `rows`."""
         if "episode" not in obs:
             return [self.seed] * len(rows)
-        numbers = obs["episode"].reshape(len(obs))[torch.from_numpy(rows)].tolist()
-        if least := [number for number in numbers if number < 0]:
-            raise BadInput("MPC: episode is off", expected="whole numbers >= 0", got=str(least[0]))
+        numbers = obs["episode"].reshape(len(obs))[rows].tolist()
+        if negative := [number for number in numbers if number < 0]:
+            raise BadInput("MPC: episode is off", expected="whole numbers >= 0", got=str(negative[0]))
         mixed = (np.random.SeedSequence([self.seed, number]) for number in numbers)
         return [int(one.generate_state(1, np.uint64)[0]) for one in mixed]
 
@@ -227,8 +227,7 @@ class MPC:
         began = time.perf_counter()
         _require_sound(obs, "observation", np.ones_like(self._clock, dtype=np.bool_))
         seen, looking = self._latents, self._due(self._look) | (self._owed > 0)
-        if self._remembers:
-            self._goal_before = self._goal.clone()
+        self._goal_before = self._goal.clone() if self._remembers else self._goal
         try:
             if len(rows := np.flatnonzero(looking)):
                 self._observe(obs, rows)
@@ -237,7 +236,7 @@ class MPC:
                 self.plan_seconds.append(time.perf_counter() - began)
         except BaseException:
             # Whoever survives this calls again, and must not find one frame there twice.
-            self._latents, self._goal = seen, self._goal_before if self._remembers else self._goal
+            self._latents, self._goal = seen, self._goal_before
             raise
         action: np.ndarray = self._queue[np.arange(len(self._clock)), self._clock % self.replan]
         self._clock += 1

@@ -233,7 +233,7 @@ def test_a_training_sees_pictures_in_the_mirror_too(store: EpisodeStore, tmp_pat
 def test_heads_that_a_training_ends_with_see_episodes_as_they_are(
     store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To encode PushT's eight views for each head took longer than to train the rest."""
+    """For each head PushT's eight views were encoded, which takes minutes."""
     asked: list[Any] = []
 
     def watched(model: JEPA, stores: Any, views: Any, held_out: float) -> Any:

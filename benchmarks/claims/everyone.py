@@ -12,24 +12,23 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
 
 from planner.errors import BadInput
+from planner.recipes import recipe_for
 from planner.tasks import folder_name
 
 from . import forks
 from .contenders import TASKS, WEIGHTS
+from .weights import plain_recipe
 
 PROGRAMS = {"jepa-mpc": [str(Path(sys.executable).with_name("jepa-mpc"))], "python": [sys.executable]}
 KINDS = "recurrent", "next_frame"
 BRIEF = ["--steps", "2500"]
 """Updates of those with clouds, after those of the recipe."""
-OF_THEN = ["--model.predictor", "mlp", "--model.hidden", "512", "--model.depth", "2", "--model.temporal", "0"]
-OF_THEN += ["--model.slow", "0", "--no-training.symmetric"]
-"""What PushT's recipe was when those who are compared were trained: `weights.PUSHT`."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,23 @@ def commands(task: str) -> Iterator[tuple[Path, list[str]]]:
 def _plain(task: str, folder: Path) -> list[str]:
     """Options of a JEPA that sees plain pictures, and has no head that the others lack."""
     if task == "PushT":
-        less = ["--training.polish-steps", "0", "--probe", "0", *OF_THEN]
+        less = ["--training.polish-steps", "0", "--probe", "0", *as_then(task)]
     else:
         less = ["--training.augment", "0", "--model.temporal", "0"]
     return [*less, "--out", f"runs/rivals/{folder.name}", "--checkpoint", str(folder)]
+
+
+def as_then(task: str) -> list[str]:
+    """Options of `jepa-mpc train` that make of a task's recipe the one that those who are compared were trained by."""
+    words = []
+    for part in ("model", "training"):
+        now, then = (asdict(getattr(recipe, part)) for recipe in (recipe_for(task), plain_recipe(task)))
+        for name, value in then.items():
+            if value != now[name]:
+                flag = name.replace("_", "-")
+                said = [f"--{part}.{flag}", str(value)]
+                words += [f"--{part}.{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else said
+    return words
 
 
 def main(options: Options) -> None:

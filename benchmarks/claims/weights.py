@@ -32,7 +32,7 @@ RIVALS: dict[str, tuple[type[Rival], type[JEPAConfig] | type[RecurrentConfig]]] 
 PUSHT = replace(
     RECIPES["PushT"],
     model=replace(RECIPES["PushT"].model, predictor="mlp", hidden=512, depth=2, temporal=0, slow=0),
-    training=replace(RECIPES["PushT"].training, symmetric=False, polish_batch=96),
+    training=replace(RECIPES["PushT"].training, symmetric=False),
     planner=PlannerConfig(optimizer="mppi", samples=128, horizon=6, replan=1, body=0.3),
 )
 """What those who are compared on PushT were trained by: its recipe of then, before it had heads (decision 121)."""

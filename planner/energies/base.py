@@ -39,7 +39,13 @@ class Energy(ABC):
         return goal
 
     def held(self, goal: TensorDict) -> int:
-        """How many terms and goals hold what they were made of at once, until they are differentiated: `max_bytes`."""
+        """How many terms and goals hold what they were made of at once, until they are differentiated; >= 1.
+
+        Asked where a rollout is differentiated and `max_bytes` is to be kept (`plan.rollout_size`).
+
+        Args:
+            goal: batch `[E]`.
+        """
         return 1
 
     def __add__(self, other: EnergyLike) -> Sum:
@@ -66,7 +72,7 @@ def looked(energy: EnergyLike, goal: TensorDict, latent: TensorDict) -> TensorDi
 
 
 def held(energy: EnergyLike, goal: TensorDict) -> int:
-    """How many terms and goals hold what they were made of at once, until they are differentiated."""
+    """As `Energy.held`, for a goal of batch `[E]`; a plain function as an energy is one term."""
     return energy.held(goal) if isinstance(energy, Energy) else 1
 
 

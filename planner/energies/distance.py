@@ -147,10 +147,8 @@ class ObjectDistance(LatentDistance):
         body = self.body.to(latent)
         return latent - (1 - self.keep) * (latent @ body) @ body.T
 
-    __eq__, __hash__ = (
-        object.__eq__,
-        object.__hash__,
-    )  # tensors cannot be compared, and the parent's would leave them out
+    # Tensors cannot be compared, and the parent's would leave them out.
+    __eq__, __hash__ = object.__eq__, object.__hash__
 
 
 @dataclass(frozen=True)
@@ -197,16 +195,13 @@ def _known_by(distance: object) -> str:
     """
     if not is_dataclass(distance):
         return str(id(distance))
-    values = [getattr(distance, one.name) for one in fields(distance)]
-    told = [
-        zlib.crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        if isinstance(value, Tensor)
-        else id(value)
-        if callable(value)
-        else repr(value)
-        for value in values
-    ]
-    return f"{type(distance).__qualname__} {told}"
+
+    def told(value: object) -> object:
+        if isinstance(value, Tensor):
+            return zlib.crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return id(value) if callable(value) else repr(value)
+
+    return f"{type(distance).__qualname__} {[told(getattr(distance, one.name)) for one in fields(distance)]}"
 
 
 GOAL_MODES = ("any", "all", "sequence")

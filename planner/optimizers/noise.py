@@ -42,10 +42,11 @@ class Streams(torch.Generator):
     def fill(self, other: Streams) -> None:
         """Takes over how far the noise of `other` is, whose `rows` are as many: for the first of these in the first of
         its own, and so on."""
-        for mine, theirs in zip(self._all_due(), other._all_due(), strict=True):
+        for mine, theirs in zip(self.all_due(), other.all_due(), strict=True):
             mine.set_state(theirs.get_state())
 
-    def _all_due(self) -> list[torch.Generator]:
+    def all_due(self) -> list[torch.Generator]:
+        """All that the next draws may come from: the ordinary generator, those of `rows`, and their shared ones."""
         return [self, *self.due(), *self.due(shared=True)]
 
     def restart(self, row: int, seed: int) -> None:

@@ -88,7 +88,7 @@ def train(
     with modes_are_meant():  # what knows a body is in evaluation mode by now
         for part in ("temporal", "prior", "slow"):
             learner, train_it = getattr(model, part), TRAINERS[part]
-            # They see episodes as they are: to encode every view of every picture would take as long as the rest of it.
+            # They see episodes as they are: to encode every view of each takes minutes a head (decision 121).
             if learner is not None and not train_it(model, learner, [store], config, (), out, tensorboard):
                 return None
     return model.eval()
