@@ -95,10 +95,43 @@ class Pursuit:
         return f"planner {loaded.sha256[:12]} (settings {settings[:8]}), goals {self}{play}"
 
 
-def play_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Plays without rendering: states `[L + 1, n]` and the physical actions between them `[L, a]`."""
+PACES = (0.0, 0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
+"""How much of what play would do is done in a lull, drawn anew for each."""
+
+
+def with_lulls(
+    play: Callable[[np.ndarray], np.ndarray], still: np.ndarray, rng: np.random.Generator
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Play that for 3 to 24 steps at a time does a share of what it would do (`PACES`), or nothing at all.
+
+    Play is always on its way. Whoever learned from it alone does not know that what nobody touches stays where it is,
+    and how little a slow push does.
+
+    Args:
+        play: state `[n]` to action `[a]`.
+        still: the action `[a]` of a robot at rest.
+        rng: of when and how much.
+    """
+    left, pace = 0, 1.0
+
+    def act(state: np.ndarray) -> np.ndarray:
+        nonlocal left, pace
+        if not left:
+            left, pace = int(rng.integers(3, 25)), float(rng.choice(PACES))
+        left -= 1
+        slowed: np.ndarray = still + pace * (play(state) - still)
+        return slowed
+
+    return act
+
+
+def play_episode(env: Any, steps: int, rng: np.random.Generator, lulls: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Plays without rendering, `with_lulls` or as the task has it: states `[L + 1, n]` and the physical actions between
+    them `[L, a]`."""
     env.set_state(env.sample_state(rng))
     play = env.play(rng)
+    if lulls:
+        play = with_lulls(play, env.action_spec().still()[0].numpy(), rng)
     states, actions = [env.state], []
     wanted = env.action_space.shape
     for _ in range(steps):
@@ -110,9 +143,11 @@ def play_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.nda
     return np.array(states), np.array(actions)
 
 
-def record_episode(env: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def record_episode(
+    env: Any, steps: int, rng: np.random.Generator, lulls: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Plays an episode and draws it: pixels `[L + 1, size, size, 3]`, actions `[L, a]`, states `[L + 1, n]`."""
-    states, actions = play_episode(env, steps, rng)
+    states, actions = play_episode(env, steps, rng, lulls)
     pixels = np.empty((steps + 1, env.size, env.size, 3), np.uint8)
     for picture, state in zip(pixels, states, strict=True):
         env.set_state(state)
@@ -186,12 +221,14 @@ def collect(
     workers: int,
     checkpoint: Path | str | None = None,
     pursuit: Pursuit = Pursuit(),
+    lulls: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> EpisodeStore:
     """Collects `episodes` of `task` at `path`, or what is missing of them; `progress(done, total)` after each.
 
     With a `checkpoint` its planner acts, and not play: what a planner does, and where its model is wrong about it, play
-    seldom shows. Workers import the main module anew, so a script calls this under `if __name__ == "__main__":`.
+    seldom shows. With `lulls` play slows down and stands still now and then (`with_lulls`). Workers import the main
+    module anew, so a script calls this under `if __name__ == "__main__":`.
 
     Raises:
         BadInput: if `path` holds a dataset that was made differently, the checkpoint cannot be used or is of other
@@ -199,13 +236,15 @@ def collect(
     """
     path = Path(path)
     planned = checkpoints.load(checkpoint, task=task) if checkpoint else None
+    if planned and lulls:
+        raise BadInput("collect: a planner has no lulls", expected="play", do="leave out --checkpoint or --lulls")
     if planned:
         _check_planned(planned, pursuit, steps, size, seed)
-    store = EpisodeStore.claim(path, _described(task, episodes, steps, size, seed, planned, pursuit))
+    store = EpisodeStore.claim(path, _described(task, episodes, steps, size, seed, planned, pursuit, lulls))
     missing = store.missing()
     done = episodes - len(missing)
     progress(done, episodes)
-    setup = Setup(task, path, Path(checkpoint) if checkpoint else None, pursuit)
+    setup = Setup(task, path, Path(checkpoint) if checkpoint else None, pursuit, lulls)
     with closing(_work(setup, missing, min(workers, max(1, len(missing))))) as finished:
         for _ in finished:
             done += 1
@@ -230,6 +269,7 @@ def _described(
     seed: int,
     planned: checkpoints.Checkpoint | None,
     pursuit: Pursuit,
+    lulls: bool,
 ) -> DatasetInfo:
     """What the dataset says of itself; `BadInput` where the checkpoint's actions are not the task's."""
     envs = load_envs()
@@ -237,6 +277,7 @@ def _described(
         if planned:
             checkpoints.check_fits(env, planned)  # its actions would be stored under the task's bounds
         spec = env.action_spec()
+        played = f"{env.play_name} with lulls" if lulls else env.play_name
         return DatasetInfo(
             task=task,
             episodes=episodes,
@@ -251,18 +292,20 @@ def _described(
             action_high=spec.high,
             action_units=spec.units,
             block=spec.block,
-            policy=pursuit.policy(planned, env.play_name) if planned else env.play_name,
+            policy=pursuit.policy(planned, env.play_name) if planned else played,
         )
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What every worker is told once: the task, the dataset that it fills, who acts, and what a planner pursues."""
+    """What every worker is told once: the task, the dataset that it fills, who acts, what a planner pursues, and
+    whether play has lulls."""
 
     task: str
     path: Path
     checkpoint: Path | None
     pursuit: Pursuit
+    lulls: bool
 
 
 def _work(setup: Setup, rows: list[int], workers: int) -> Generator[None, None, None]:
@@ -297,6 +340,7 @@ _env: Any = None
 _store: EpisodeStore
 _planner: MPC | None = None
 _pursuit: Pursuit
+_lulls: bool
 _failure: Exception | None = None
 
 
@@ -318,9 +362,9 @@ def _end_with(parent: Connection) -> None:
 
 
 def _start_worker(setup: Setup) -> None:
-    global _env, _store, _planner, _pursuit
+    global _env, _store, _planner, _pursuit, _lulls
     os.environ["LP_NUM_THREADS"] = "0"  # a software GL that spawns threads in every worker slows all of them
-    _store, _pursuit = EpisodeStore.open(setup.path), setup.pursuit
+    _store, _pursuit, _lulls = EpisodeStore.open(setup.path), setup.pursuit, setup.lulls
     _env = load_envs().make(setup.task, size=_store.info.size)
     if setup.checkpoint:
         torch.set_num_threads(1)
@@ -336,5 +380,5 @@ def _record_row(row: int) -> int:
     if _planner:
         _store.write(row, *record_planned(_env, _planner, _store.info.steps, rng, _pursuit))
     else:
-        _store.write(row, *record_episode(_env, _store.info.steps, rng))
+        _store.write(row, *record_episode(_env, _store.info.steps, rng, _lulls))
     return row

@@ -226,6 +226,10 @@ class TrainConfig:
         covariance_weight: weight of the features' covariances, >= 0. With `sigreg_weight` 0 this is VICReg's way, whose
             variances are 1 here by themselves: encoders normalise each feature over the batch.
         inverse_weight: weight of the action decoded from the latents, >= 0.
+        lengths: whether predictions are held to by the lengths of their errors and not by the squares of these, by
+            which the few steps in which much happens count most. Then what stands still is foreseen to stand still.
+        head_weight: weight of how far off slow features and steps left are that the model's heads read from what was
+            predicted, as features of these, >= 0. Read by `jepa-mpc polish` alone: only a finished model has heads.
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.
         growing: whether a predictor that may see fewer frames than its history, a "transformer", also learns from those
             at the start of a window, one step ahead, every number of frames counting alike (LeWM, arXiv 2603.19312).
@@ -270,6 +274,8 @@ class TrainConfig:
     sigreg_apart: bool = False
     covariance_weight: float = 0.0
     inverse_weight: float = 1.0
+    lengths: bool = False
+    head_weight: float = 0.0
     cold_starts: float = 0.15
     growing: bool = False
     moving: float = 0.0
@@ -302,7 +308,8 @@ class TrainConfig:
         for name, least in whole.items():
             if getattr(self, name) < least:
                 raise BadInput(f"training: {name} is off", expected=f"at least {least}", got=str(getattr(self, name)))
-        for name in ("weight_decay", "sigreg_weight", "covariance_weight", "inverse_weight", "prior_haste"):
+        weights = ("weight_decay", "sigreg_weight", "covariance_weight", "inverse_weight", "head_weight")
+        for name in (*weights, "prior_haste"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"training: {name} is off", expected="0 or more", got=str(getattr(self, name)))
         if not 0 < self.learning_rate < math.inf:

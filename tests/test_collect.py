@@ -29,6 +29,7 @@ from planner.collect import (
     play_on,
     record_episode,
     record_planned,
+    with_lulls,
 )
 from planner.data import KEYS, DatasetInfo, EpisodeStore
 from planner.errors import BadInput
@@ -99,6 +100,35 @@ def test_actions_lead_from_state_to_state(whole: EpisodeStore) -> None:
         env.advance(actions[k])
         np.testing.assert_allclose(env.state, states[k + 1], atol=1e-3)
     env.close()
+
+
+def test_lulls_slow_play_down_and_stop_it() -> None:
+    """Spells of 3 to 24 steps, each with a share of what play would do, from none to all, towards rest and not zero."""
+    play, still = np.array([0.9, 0.4]), np.array([0.1, 0.0])
+    act = with_lulls(lambda state: play, still, np.random.default_rng(0))
+    done = np.stack([act(np.zeros(1)) for _ in range(3000)])
+    shares = (done - still) / (play - still)
+    np.testing.assert_allclose(shares[:, 0], shares[:, 1])
+    assert set(shares[:, 0].round(6)) == {0.0, 0.1, 0.2, 0.4, 0.7, 1.0}
+    ends = np.flatnonzero(np.diff(shares[:, 0])) + 1
+    assert np.diff(ends).min() >= 3 and np.median(np.diff(ends)) < 30
+    assert 0.2 < (shares[:, 0] == 0).mean() < 0.4
+
+
+def test_a_dataset_says_that_it_has_lulls(tmp_path: Path, whole: EpisodeStore) -> None:
+    """And what was collected without them is no part of it."""
+    store = collect("TwoRoom", tmp_path / "d", **HOW, lulls=True)
+    store.verify()
+    assert store.info.policy == f"{whole.info.policy} with lulls" and not same(store, whole)
+    env = load_envs().make("TwoRoom", size=SIZE)
+    states, actions = play_episode(env, STEPS, np.random.default_rng([COLLECT_STREAM, 0, 1]), lulls=True)
+    env.close()
+    np.testing.assert_allclose(store.data["state"][1].numpy(), states, atol=1e-6)
+    np.testing.assert_allclose(store.data["actions"][1].numpy(), actions, atol=1e-6)
+    with pytest.raises(BadInput, match="policy"):
+        collect("TwoRoom", tmp_path / "d", **HOW)
+    with pytest.raises(BadInput, match="a planner has no lulls"):
+        collect("TwoRoom", tmp_path / "e", **HOW, checkpoint=toy_checkpoint(tmp_path / "toy"), lulls=True)
 
 
 def test_a_finished_dataset_is_left_alone(whole: EpisodeStore) -> None:

@@ -522,6 +522,20 @@ def test_rollout_loss_by_hand() -> None:
     assert float(rollout_loss([one], latents, 2, 0.5)) == pytest.approx(0.125)
     assert float(rollout_loss([one, two], latents, 2, 0.5)) == pytest.approx((0.125 + 0.5 * 4) / 1.5)
     assert float(rollout_loss([one, two], latents, 2, 1.0)) == pytest.approx((0.125 + 4) / 2)
+    assert float(rollout_loss([one, two], latents, 2, 1.0, lengths=True)) == pytest.approx((0.25 + 2) / 2, abs=6e-3)
+
+
+def test_lengths_make_small_errors_count() -> None:
+    """By squares what is a little off where nothing happens weighs nothing beside one step in which much does: resting
+    robots were foreseen to push blocks about (decision 122)."""
+    small, large = torch.full((1, 2, 3), 0.03).requires_grad_(), torch.full((1, 2, 3), 1.0).requires_grad_()
+    for lengths, most in ((False, 0.031), (True, 1.0)):
+        loss = rollout_loss([torch.cat([small, large])], torch.zeros(2, 4, 3), 2, 0.8, lengths)
+        slopes = [slope.abs().mean() for slope in torch.autograd.grad(loss, [small, large])]
+        assert 0.9 * most < float(slopes[0] / slopes[1]) <= most
+    nothing = torch.zeros(1, 2, 3, requires_grad=True)
+    rollout_loss([nothing], torch.zeros(1, 4, 3), 2, 0.8, lengths=True).backward()
+    assert nothing.grad is not None and not nothing.grad.any(), "the root of 0 has no slope"
 
 
 # What training predicts --------------------------------------------------------------------------------------------

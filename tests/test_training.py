@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
@@ -144,6 +145,50 @@ def test_polishing_moves_the_predictor_and_nothing_else(
     assert "val/error_4" in checks[max(checks)] and "val/error_3" not in before[max(before)]
     again = train(store, SHAPE, config, tmp_path, tensorboard=False)
     assert again is not None and same_weights(again, model)
+
+
+def test_what_heads_read_counts_where_it_is_told_to(store: EpisodeStore) -> None:
+    """A block that stands still is a thousandth of a latent, and what a planner goes by: its heads say what matters."""
+    torch.manual_seed(0)
+    model = JEPA(dataclasses.replace(SHAPE, slow=3, temporal=4), store.info.action_spec)
+    latents = torch.randn(5, model.history + 2, SHAPE.latent_dim)
+    predicted = [torch.randn(5, 2, SHAPE.latent_dim), torch.randn(5, 1, SHAPE.latent_dim)]
+    assert model.slow is not None and model.temporal is not None
+    for lengths in (False, True):
+        plain = PredictorTraining(model, but(lengths=lengths), store.info).off(predicted, latents)
+        loss = PredictorTraining(model, but(lengths=lengths, head_weight=0.5), store.info).off(predicted, latents)
+        read = 0.0
+        for head in (model.slow.net, model.temporal.net):
+            off = [head(step) - head(latents[:, model.history + k :]) for k, step in enumerate(predicted)]
+            squares = [one.square().mean(-1) for one in off]
+            means = [((one + 1e-4).sqrt() if lengths else one).mean() for one in squares]
+            read += (means[0] + 0.8 * means[1]) / 1.8
+        torch.testing.assert_close(loss, plain + 0.5 * read)
+
+
+def test_heads_that_are_not_there_cannot_count(
+    store: EpisodeStore, straight: tuple[JEPA, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="head_weight, and the model has no heads; expected .*`jepa-mpc temporal`"):
+        polish(straight[0], [store], but(head_weight=1.0), tmp_path, encoder="", tensorboard=False)
+    with pytest.raises(BadInput, match="head_weight is not read by a training from scratch; expected heads that"):
+        train(store, SHAPE, but(head_weight=1.0), tmp_path, tensorboard=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_predictor_polished_by_lengths_and_heads_is_another(store: EpisodeStore, tmp_path: Path) -> None:
+    """And nothing else of the model moves, its heads least of all."""
+    torch.manual_seed(0)
+    model = JEPA(dataclasses.replace(SHAPE, slow=3, temporal=4), store.info.action_spec)
+    before, polished = model.state_dict(), []
+    for k, config in enumerate((but(), but(lengths=True), but(lengths=True, head_weight=1.0))):
+        done = polish(copy.deepcopy(model), [store], config, tmp_path / str(k), encoder="", tensorboard=False)
+        assert done is not None
+        after = done.state_dict()
+        changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+        assert changed == {"predictor"}
+        polished.append(done)
+    assert not same_weights(polished[0], polished[1]) and not same_weights(polished[1], polished[2])
 
 
 def test_cached_latents_are_what_the_encoder_says(store: EpisodeStore, straight: tuple[JEPA, Path]) -> None:

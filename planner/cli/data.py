@@ -92,6 +92,8 @@ class Collect:
     relief: int = 0
     """Last steps of --goal-time in which the task's own policy goes on in its place (`GoalEnv.relieve`), and shows the
     way out of where it is stuck; that policy then sets the goals, too."""
+    lulls: bool = False
+    """Have play slow down and stand still now and then, which it hardly does by itself; needs --out."""
     workers: int = field(default_factory=cores)
     """Processes; one a core by default."""
 
@@ -103,6 +105,8 @@ class Collect:
         check_seed("collect", self.seed)
         if self.checkpoint and not self.out:
             raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
+        if self.lulls and not self.out:
+            raise BadInput("collect: play with lulls needs a folder of its own", do="give --out")
         if not self.checkpoint and self.pursuit() != Collect(self.task).pursuit():
             do = "give --checkpoint, or none of --goal-distance, --goal-time, --replan and --relief"
             raise BadInput("collect: play pursues no goals", do=do)
@@ -135,6 +139,7 @@ def collect_for(options: Collect) -> EpisodeStore:
             workers=options.workers,
             checkpoint=options.checkpoint,
             pursuit=options.pursuit(),
+            lulls=options.lulls,
             progress=advance,
         )
 

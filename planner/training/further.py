@@ -20,7 +20,7 @@ from ..models.temporal import TemporalDistance
 from ..settings import TrainConfig
 from ..symmetry import Symmetry
 from .batches import draws_of, episodes_of, fitting, views_of
-from .jepa import PredictorTraining, check_growing
+from .jepa import PredictorTraining, check_growing, check_heads
 from .prior import Hindsight, PriorTraining
 from .run import run_stage, same_run
 from .slow import Neighbours, SlowTraining
@@ -172,8 +172,8 @@ def polish(
     Args:
         model: encoder and predictor to start from; changed in place.
         stores: datasets of one task, already verified; every batch holds as many windows of each.
-        config: `steps`, `batch`, `horizon`, `decay`, `learning_rate`, `weight_decay`, `cold_starts`, `growing`,
-            `moving`, `symmetric`, `held_out`, `seed` and `save_every` are read.
+        config: `steps`, `batch`, `horizon`, `decay`, `lengths`, `head_weight`, `learning_rate`, `weight_decay`,
+            `cold_starts`, `growing`, `moving`, `symmetric`, `held_out`, `seed` and `save_every` are read.
         out: folder for the state to resume from and the logs.
         encoder: SHA-256 of the weights started from, so that a run is not resumed on others.
         tensorboard: also log for TensorBoard.
@@ -185,9 +185,10 @@ def polish(
     Raises:
         BadInput: if `out` holds another run, datasets and model do not fit, two datasets share episodes or one has too
             few, symmetries are asked for and there are none, windows are to grow for a predictor that sees whole
-            histories alone, or the loss is no longer finite.
+            histories alone, heads are to count and there are none, or the loss is no longer finite.
     """
     check_growing(model, config)
+    check_heads(model, config)
     views = views_of(config, symmetries)
     run = fitting(stores, model, encoder, views)
     same_run(out, run | {"model": asdict(model.config), "training": asdict(config)})

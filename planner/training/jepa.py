@@ -70,11 +70,15 @@ class JEPATraining(lightning.LightningModule):
     def error(self, latents: Tensor, actions: Tensor) -> Tensor:
         """The term of the loss that is about predictions, of windows `[B, F, D]` and `[B, F - 1, A]`."""
         model, config = self.model, self.config
-        loss = rollout_loss(self._predict(latents, actions), latents, model.history, config.decay)
+        loss = self.off(self._predict(latents, actions), latents)
         if not config.growing:
             return loss
         few = ((model.predictor(latents[:, :n], actions[:, :n]), latents[:, n]) for n in range(1, model.history))
         return torch.stack([*((ahead - truth).square().mean() for ahead, truth in few), loss]).mean()
+
+    def off(self, predicted: list[Tensor], latents: Tensor) -> Tensor:
+        """How far the predictions from every start, as `_predict` has them, are from the latents `[B, F, D]`."""
+        return rollout_loss(predicted, latents, self.model.history, self.config.decay, self.config.lengths)
 
     def _predict(self, latents: Tensor, actions: Tensor) -> list[Tensor]:
         """Open-loop predictions from every start at once: for k = 1..K `[B, F - H + 1 - k, D]`."""
@@ -204,3 +208,19 @@ class PredictorTraining(JEPATraining):
 
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
         return {"prediction": self.error(self.look(batch), batch["actions"])}
+
+    def off(self, predicted: list[Tensor], latents: Tensor) -> Tensor:
+        """As far as the latents are off, and so many times as far as what a planner will read from them."""
+        loss = super().off(predicted, latents)
+        if not self.config.head_weight:
+            return loss
+        reads = [head.net for head in (self.model.slow, self.model.temporal) if head is not None]
+        read = [super(PredictorTraining, self).off([net(step) for step in predicted], net(latents)) for net in reads]
+        return loss + self.config.head_weight * torch.stack(read).sum()
+
+
+def check_heads(model: JEPA, config: TrainConfig) -> None:
+    """Refuses, with `BadInput`, to weigh what heads read where a model has none."""
+    if config.head_weight and model.slow is None and model.temporal is None:
+        expected = "a model that knows steps left or slow features (`jepa-mpc temporal`, `slow`)"
+        raise BadInput("training: head_weight, and the model has no heads", expected=expected, do="leave it out")

@@ -62,6 +62,9 @@ def train(
             picture lies aside, windows are to grow for a predictor that sees whole histories alone, `config.symmetric`
             asks for symmetries and there are none, or the loss is no longer finite.
     """
+    if config.head_weight:
+        expected, do = "heads that are trained, and here they come last", "polish the finished checkpoint with it"
+        raise BadInput("training: head_weight is not read by a training from scratch", expected=expected, do=do)
     check_size(store, shape)
     check_start(shape, config, start)
     _check_ahead(shape, config, store.info.action_spec, store.info.steps)
