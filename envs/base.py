@@ -49,10 +49,11 @@ class GoalEnv(gym.Env[Any, Any]):
     rehearse it: a class with an `advance`, `state` or `set_state` of its own has to say; `measures`, the joints (hinges
     and slides) whose place and speed the robot measures itself, by default those that an actuator acts on directly;
     `own_goals` and `own_budget`, how many evaluation goals a benchmark lists itself (0: none) and how many environment
-    steps it gives each; `symmetries`, changes of the scene that its physics and its camera do not notice; `play_name`,
-    what datasets call play: a task whose play is changed changes it too, so that no dataset is finished with other
-    play; `packages`, whose scene and policies these are, where they are not ours: results and datasets state their
-    versions.
+    steps it gives each; `symmetries`, changes of the scene that its physics and its camera do not notice; `places`,
+    dimensions of the action that say where something is to be, as a gap between fingers, and not how fast it moves: a
+    robot at rest holds these, and does nothing in the others; `play_name`, what datasets call play: a task whose play
+    is changed changes it too, so that no dataset is finished with other play; `packages`, whose scene and policies
+    these are, where they are not ours: results and datasets state their versions.
 
     `metadata` of an env, not of its class, has `render_fps`, environment steps a second: the scene says how long a
     physics step is.
@@ -79,6 +80,7 @@ class GoalEnv(gym.Env[Any, Any]):
     own_goals: ClassVar[int] = 0
     own_budget: ClassVar[int] = 0
     symmetries: ClassVar[tuple[Symmetry, ...]] = ()
+    places: ClassVar[tuple[int, ...]] = ()
     play_name: ClassVar[str] = "play"
     packages: ClassVar[tuple[str, ...]] = ()
 

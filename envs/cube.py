@@ -35,6 +35,7 @@ class Cube(GoalEnv):
     spec_low, spec_high = (-0.3, -0.3, -0.3, SHUT), (0.3, 0.3, 0.3, OPEN)
     spec_units = ("m/s", "m/s", "m/s", "m")
     substeps = 20
+    places = (3,)  # the gap
     measures = ("base", "shoulder", "elbow", "wrist", "left", "right")
     tolerance = 0.04
     # Where the fingers hold the cube, MuJoCo finds other contact points in the mirror. In 49 of 50 steps of play places

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,6 +37,8 @@ PLANNED_STREAM = 4
 """First number of the seeds of episodes in which a planner acts."""
 CALIBRATE_STREAM = 5
 """First number of the seeds of episodes that thresholds are fitted on; neither training nor evaluation uses them."""
+LULLS_STREAM = 10
+"""First number of the seeds of episodes of play with lulls, which would else begin as those without do."""
 
 
 @dataclass(frozen=True)
@@ -95,32 +98,48 @@ class Pursuit:
         return f"planner {loaded.sha256[:12]} (settings {settings[:8]}), goals {self}{play}"
 
 
+Act = Callable[[np.ndarray], np.ndarray]
+"""A state, or what was done last, to an action."""
+
 PACES = (0.0, 0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
 """How much of what play would do is done in a lull, drawn anew for each."""
 
 
-def with_lulls(
-    play: Callable[[np.ndarray], np.ndarray], still: np.ndarray, rng: np.random.Generator
-) -> Callable[[np.ndarray], np.ndarray]:
+def at_rest(env: Any, action: np.ndarray) -> np.ndarray:
+    """What a robot does next that stays as `action` `[a]` left it: nothing, but that it holds what the action says the
+    place of (`GoalEnv.places`). "Nothing" is the action nearest to 0: of torques, motors that are off."""
+    rest: np.ndarray = env.action_spec().still()[0].numpy().astype(np.float64)
+    held = list(env.places)
+    rest[held] = np.asarray(action)[held]
+    return rest
+
+
+def with_lulls(play: Act, resting: Act, rng: np.random.Generator) -> Act:
     """Play that for 3 to 24 steps at a time does a share of what it would do (`PACES`), or nothing at all.
 
     Play is always on its way. Whoever learned from it alone does not know that what nobody touches stays where it is,
-    and how little a slow push does.
+    and how little a slow push does. Play that counts its steps goes on counting where it is slowed down, and not where
+    it rests.
 
     Args:
         play: state `[n]` to action `[a]`.
-        still: the action `[a]` of a robot at rest.
+        resting: the action of a robot that rests after one, `[a]` to `[a]`.
         rng: of when and how much.
     """
-    left, pace = 0, 1.0
+    left, pace, last = 0, 1.0, np.zeros(0)
 
     def act(state: np.ndarray) -> np.ndarray:
-        nonlocal left, pace
+        nonlocal left, pace, last
         if not left:
             left, pace = int(rng.integers(3, 25)), float(rng.choice(PACES))
         left -= 1
-        slowed: np.ndarray = still + pace * (play(state) - still)
-        return slowed
+        if pace or not last.size:
+            wanted = play(state)
+            rest = resting(wanted)
+            last = rest + pace * (wanted - rest)
+        else:
+            last = resting(last)
+        return last
 
     return act
 
@@ -129,18 +148,27 @@ def play_episode(env: Any, steps: int, rng: np.random.Generator, lulls: bool = F
     """Plays without rendering, `with_lulls` or as the task has it: states `[L + 1, n]` and the physical actions between
     them `[L, a]`."""
     env.set_state(env.sample_state(rng))
-    play = env.play(rng)
+    play = _checked(env, env.play(rng))
     if lulls:
-        play = with_lulls(play, env.action_spec().still()[0].numpy(), rng)
+        play = with_lulls(play, partial(at_rest, env), rng)
     states, actions = [env.state], []
-    wanted = env.action_space.shape
     for _ in range(steps):
         actions.append(play(states[-1]))
-        if np.shape(actions[-1]) != wanted:
-            raise BadInput(f"{env.name}: play is off", expected=f"actions {wanted}", got=str(np.shape(actions[-1])))
         env.advance(actions[-1])
         states.append(env.state)
     return np.array(states), np.array(actions)
+
+
+def _checked(env: Any, play: Act) -> Act:
+    """The same play; `BadInput` where what it does is no action of the task."""
+
+    def act(state: np.ndarray) -> np.ndarray:
+        action = play(state)
+        if np.shape(action) != (wanted := env.action_space.shape):
+            raise BadInput(f"{env.name}: play is off", expected=f"actions {wanted}", got=str(np.shape(action)))
+        return action
+
+    return act
 
 
 def record_episode(
@@ -305,7 +333,7 @@ class Setup:
     path: Path
     checkpoint: Path | None
     pursuit: Pursuit
-    lulls: bool
+    lulls: bool = False
 
 
 def _work(setup: Setup, rows: list[int], workers: int) -> Generator[None, None, None]:
@@ -375,7 +403,7 @@ def _start_worker(setup: Setup) -> None:
 def _record_row(row: int) -> int:
     if _failure:
         raise _failure
-    stream = PLANNED_STREAM if _planner else COLLECT_STREAM
+    stream = PLANNED_STREAM if _planner else LULLS_STREAM if _lulls else COLLECT_STREAM
     rng = np.random.default_rng([stream, _store.info.seed, row])
     if _planner:
         _store.write(row, *record_planned(_env, _planner, _store.info.steps, rng, _pursuit))

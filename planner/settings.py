@@ -227,7 +227,8 @@ class TrainConfig:
             variances are 1 here by themselves: encoders normalise each feature over the batch.
         inverse_weight: weight of the action decoded from the latents, >= 0.
         lengths: whether predictions are held to by the lengths of their errors and not by the squares of these, by
-            which the few steps in which much happens count most. Then what stands still is foreseen to stand still.
+            which the few steps in which much happens count most: what stands still is then foreseen to move less. Tried
+            where a predictor was polished; where latents are learned too, it weighs more beside what shapes these.
         head_weight: weight of how far off slow features and steps left are that the model's heads read from what was
             predicted, as features of these, >= 0. Read by `jepa-mpc polish` alone: only a finished model has heads.
         cold_starts: share of windows whose history is hidden, as it is when an episode starts, 0 to 1.

@@ -22,8 +22,10 @@ from planner import checkpoint
 from planner.actions import ActionSpec
 from planner.collect import (
     COLLECT_STREAM,
+    LULLS_STREAM,
     PLANNED_STREAM,
     Pursuit,
+    at_rest,
     collect,
     play_episode,
     play_on,
@@ -105,7 +107,7 @@ def test_actions_lead_from_state_to_state(whole: EpisodeStore) -> None:
 def test_lulls_slow_play_down_and_stop_it() -> None:
     """Spells of 3 to 24 steps, each with a share of what play would do, from none to all, towards rest and not zero."""
     play, still = np.array([0.9, 0.4]), np.array([0.1, 0.0])
-    act = with_lulls(lambda state: play, still, np.random.default_rng(0))
+    act = with_lulls(lambda state: play, lambda action: still, np.random.default_rng(0))
     done = np.stack([act(np.zeros(1)) for _ in range(3000)])
     shares = (done - still) / (play - still)
     np.testing.assert_allclose(shares[:, 0], shares[:, 1])
@@ -115,13 +117,38 @@ def test_lulls_slow_play_down_and_stop_it() -> None:
     assert 0.2 < (shares[:, 0] == 0).mean() < 0.4
 
 
+def test_play_stops_counting_where_it_rests() -> None:
+    """A push of ten steps was over before it began, as play went on in its head while it stood still."""
+    calls = 0
+
+    def play(state: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        return np.ones(1)
+
+    act = with_lulls(play, lambda action: np.zeros(1), np.random.default_rng(0))
+    done = np.concatenate([act(np.zeros(1)) for _ in range(1000)])
+    assert calls == int((done != 0).sum()) + (done[0] == 0)
+
+
+def test_a_lull_of_the_cube_s_hand_keeps_its_grip() -> None:
+    """Nothing is said of a gap by 0 but that it be shut: hands let go of cubes, or shut before they were there."""
+    with load_envs().make("Cube", size=SIZE) as env:
+        assert at_rest(env, np.array([0.1, -0.2, 0.3, 0.05])) == pytest.approx([0, 0, 0, 0.05])
+        _, actions = play_episode(env, 200, np.random.default_rng(3), lulls=True)
+        resting = (actions[:, :3] == 0).all(1)
+        held = np.flatnonzero(resting[1:]) + 1
+        assert len(held) > 20
+        np.testing.assert_array_equal(actions[held, 3], actions[held - 1, 3])
+
+
 def test_a_dataset_says_that_it_has_lulls(tmp_path: Path, whole: EpisodeStore) -> None:
     """And what was collected without them is no part of it."""
     store = collect("TwoRoom", tmp_path / "d", **HOW, lulls=True)
     store.verify()
     assert store.info.policy == f"{whole.info.policy} with lulls" and not same(store, whole)
     env = load_envs().make("TwoRoom", size=SIZE)
-    states, actions = play_episode(env, STEPS, np.random.default_rng([COLLECT_STREAM, 0, 1]), lulls=True)
+    states, actions = play_episode(env, STEPS, np.random.default_rng([LULLS_STREAM, 0, 1]), lulls=True)
     env.close()
     np.testing.assert_allclose(store.data["state"][1].numpy(), states, atol=1e-6)
     np.testing.assert_allclose(store.data["actions"][1].numpy(), actions, atol=1e-6)
@@ -155,7 +182,7 @@ def test_another_task_in_the_folder_is_refused(whole: EpisodeStore) -> None:
 
 
 def test_training_and_evaluation_share_no_episode() -> None:
-    assert len({COLLECT_STREAM, EVALUATE_STREAM, PLANNED_STREAM}) == 3
+    assert len({COLLECT_STREAM, EVALUATE_STREAM, LULLS_STREAM, PLANNED_STREAM}) == 4
     env = load_envs().make("TwoRoom", size=SIZE)
     starts = [play_episode(env, 1, np.random.default_rng([s, 0, 0]))[0][0] for s in (COLLECT_STREAM, EVALUATE_STREAM)]
     env.close()

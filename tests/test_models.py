@@ -609,9 +609,11 @@ def test_a_growing_window_is_learned_from_at_every_length() -> None:
     latents, actions = noise(5, 4, D), noise(5, 3, A, seed=1)
     ahead = [training.model.predictor(latents[:, :n], actions[:, :n]) for n in (1, 2, 3)]
     expected = torch.stack([(one - latents[:, n]).square().mean() for n, one in enumerate(ahead, 1)]).mean()
-    torch.testing.assert_close(training.error(latents, actions), expected)
+    torch.testing.assert_close(training.off(training.ahead(latents, actions)), expected)
     training.config = replace(config, growing=False)
-    torch.testing.assert_close(training.error(latents, actions), (ahead[2] - latents[:, 3]).square().mean())
+    torch.testing.assert_close(
+        training.off(training.ahead(latents, actions)), (ahead[2] - latents[:, 3]).square().mean()
+    )
 
 
 def test_a_growing_window_is_refused_where_the_history_has_one_length() -> None:

@@ -19,7 +19,7 @@ import envs
 from planner import checkpoint, surprise
 from planner.actions import ActionSpec
 from planner.cli import main
-from planner.collect import CALIBRATE_STREAM, COLLECT_STREAM, PLANNED_STREAM, play_episode
+from planner.collect import CALIBRATE_STREAM, COLLECT_STREAM, LULLS_STREAM, PLANNED_STREAM, play_episode
 from planner.errors import BadInput
 from planner.evaluate.imagination import BANK_STREAM
 from planner.evaluate.protocol import EVALUATE_STREAM
@@ -84,7 +84,7 @@ def test_no_stream_of_seeds_is_used_twice() -> None:
     from benchmarks.claims.impossible import CLIP_STREAM
 
     streams = {CALIBRATE_STREAM, COLLECT_STREAM, PLANNED_STREAM, EVALUATE_STREAM, BANK_STREAM, CLIP_STREAM}
-    assert len(streams) == 6
+    assert len(streams | {LULLS_STREAM}) == 7
 
 
 def test_states() -> None:

@@ -24,7 +24,7 @@ import pytest
 import torch
 from PIL import Image
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 from toys import MIRROR, PLANNER, SHAPE, TRAINING, dot_store, flip_byte, info, toy_model
 
 from planner import checkpoint
@@ -48,7 +48,7 @@ from planner.training import (
     train,
 )
 from planner.training.batches import draws_of, episodes_of
-from planner.training.jepa import PredictorTraining
+from planner.training.jepa import Ahead, PredictorTraining
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +155,35 @@ def test_what_heads_read_counts_where_it_is_told_to(store: EpisodeStore) -> None
     predicted = [torch.randn(5, 2, SHAPE.latent_dim), torch.randn(5, 1, SHAPE.latent_dim)]
     assert model.slow is not None and model.temporal is not None
     for lengths in (False, True):
-        plain = PredictorTraining(model, but(lengths=lengths), store.info).off(predicted, latents)
-        loss = PredictorTraining(model, but(lengths=lengths, head_weight=0.5), store.info).off(predicted, latents)
-        read = 0.0
-        for head in (model.slow.net, model.temporal.net):
+        training = PredictorTraining(model, but(lengths=lengths, head_weight=0.5), store.info)
+        training.ahead = lambda *_: [Ahead(predicted, latents, model.history)]  # type: ignore[method-assign]
+        terms = training.losses(TensorDict({"latents": latents, "actions": latents}, batch_size=[5]))
+        read = dict.fromkeys(terms, 0.0)
+        for name, head in (("prediction", nn.Identity()), ("heads", model.slow.net), ("heads", model.temporal.net)):
             off = [head(step) - head(latents[:, model.history + k :]) for k, step in enumerate(predicted)]
             squares = [one.square().mean(-1) for one in off]
             means = [((one + 1e-4).sqrt() if lengths else one).mean() for one in squares]
-            read += (means[0] + 0.8 * means[1]) / 1.8
-        torch.testing.assert_close(loss, plain + 0.5 * read)
+            read[name] += (means[0] + 0.8 * means[1]) / 1.8
+        for name, term in terms.items():
+            torch.testing.assert_close(term, read[name])
+        assert training.weights() == {"prediction": 1.0, "heads": 0.5}
+    assert PredictorTraining(model, but(), store.info).weights() == {"prediction": 1.0}
+
+
+def test_windows_that_grow_are_held_to_by_the_same_measure(store: EpisodeStore) -> None:
+    """Those of few frames went on by squares, beside which lengths of whole windows were all that counted."""
+    shape = dataclasses.replace(SHAPE, predictor="transformer", history=2, hidden=8, heads=2)
+    model = JEPA(shape, store.info.action_spec).eval()
+    latents, actions = torch.randn(5, 4, shape.latent_dim), torch.randn(5, 3, model.action.dim)
+    config = but(growing=True, lengths=True, horizon=1)
+    training = PredictorTraining(model, config, store.info).eval()
+    few = model.predictor(latents[:, :1], actions[:, :1])
+    whole = torch.stack([model.predictor(latents[:, k : k + 2], actions[:, k : k + 2]) for k in (0, 1)], 1)
+    lengths = [
+        ((seen - came).square().mean(-1) + 1e-4).sqrt().mean()
+        for seen, came in ((few, latents[:, 1]), (whole, latents[:, 2:]))
+    ]
+    torch.testing.assert_close(training.off(training.ahead(latents, actions)), torch.stack(lengths).mean())
 
 
 def test_heads_that_are_not_there_cannot_count(

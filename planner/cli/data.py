@@ -93,7 +93,7 @@ class Collect:
     """Last steps of --goal-time in which the task's own policy goes on in its place (`GoalEnv.relieve`), and shows the
     way out of where it is stuck; that policy then sets the goals, too."""
     lulls: bool = False
-    """Have play slow down and stand still now and then, which it hardly does by itself; needs --out."""
+    """Have play slow down and rest now and then (action 0), which it hardly does by itself; needs --out."""
     workers: int = field(default_factory=cores)
     """Processes; one a core by default."""
 

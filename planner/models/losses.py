@@ -43,7 +43,7 @@ def covariance(latents: Tensor) -> Tensor:
 
 
 LEAST_LENGTH = 1e-2
-"""Errors far below a hundredth of a feature's standard deviation weigh by their squares: the root of 0 has no slope."""
+"""Errors far below this weigh by their squares, as the root of 0 has no slope: a hundredth of a latent's deviation."""
 
 
 def rollout_loss(predicted: list[Tensor], latents: Tensor, history: int, decay: float, lengths: bool = False) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
@@ -19,6 +19,20 @@ from ..models.predictors import ResidualPredictor
 from ..settings import TrainConfig
 from .looks import varied
 from .stages import check_finite, reseed, watch_rank
+
+
+class Ahead(NamedTuple):
+    """What was foreseen in windows.
+
+    Attributes:
+        predicted: for k = 1, 2, ...: latents foreseen k steps ahead from every start, as `rollout_loss` takes them.
+        latents: what came, `[B, F, D]`.
+        seen: frames that a start has seen.
+    """
+
+    predicted: list[Tensor]
+    latents: Tensor
+    seen: int
 
 
 class JEPATraining(lightning.LightningModule):
@@ -41,7 +55,7 @@ class JEPATraining(lightning.LightningModule):
         latents = self.look(batch)  # [B, F, D]
         moved = torch.cat([latents[:, :-1], latents[:, 1:] - latents[:, :-1]], -1)
         return {
-            "prediction": self.error(latents, batch["actions"]),
+            "prediction": self.off(self.ahead(latents, batch["actions"])),
             "sigreg": sigreg(
                 latents.transpose(0, 1) if config.sigreg_apart else latents.flatten(0, 1), config.sigreg_directions
             ),
@@ -67,18 +81,27 @@ class JEPATraining(lightning.LightningModule):
             "inverse": config.inverse_weight,
         }
 
-    def error(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """The term of the loss that is about predictions, of windows `[B, F, D]` and `[B, F - 1, A]`."""
-        model, config = self.model, self.config
-        loss = self.off(self._predict(latents, actions), latents)
-        if not config.growing:
-            return loss
-        few = ((model.predictor(latents[:, :n], actions[:, :n]), latents[:, n]) for n in range(1, model.history))
-        return torch.stack([*((ahead - truth).square().mean() for ahead, truth in few), loss]).mean()
+    def ahead(self, latents: Tensor, actions: Tensor) -> list[Ahead]:
+        """What is foreseen in windows `[B, F, D]` with `[B, F - 1, A]`: open loop from every start, and, where windows
+        grow, one step ahead from fewer frames, too."""
+        model = self.model
+        whole = Ahead(self._predict(latents, actions), latents, model.history)
+        if not self.config.growing:
+            return [whole]
+        few = [
+            Ahead([model.predictor(latents[:, :n], actions[:, :n]).unsqueeze(1)], latents[:, : n + 1], n)
+            for n in range(1, model.history)
+        ]
+        return [*few, whole]
 
-    def off(self, predicted: list[Tensor], latents: Tensor) -> Tensor:
-        """How far the predictions from every start, as `_predict` has them, are from the latents `[B, F, D]`."""
-        return rollout_loss(predicted, latents, self.model.history, self.config.decay, self.config.lengths)
+    def off(self, ahead: list[Ahead], read: Callable[[Tensor], Tensor] = lambda latents: latents) -> Tensor:
+        """How far that is from what came; both as `read` makes features of latents."""
+        decay, lengths = self.config.decay, self.config.lengths
+        errors = [
+            rollout_loss([read(step) for step in one.predicted], read(one.latents), one.seen, decay, lengths)
+            for one in ahead
+        ]
+        return torch.stack(errors).mean()
 
     def _predict(self, latents: Tensor, actions: Tensor) -> list[Tensor]:
         """Open-loop predictions from every start at once: for k = 1..K `[B, F - H + 1 - k, D]`."""
@@ -204,19 +227,16 @@ class PredictorTraining(JEPATraining):
         return batch["latents"]
 
     def weights(self) -> dict[str, float]:
-        return {"prediction": 1.0}
+        heads = {"heads": self.config.head_weight} if self.config.head_weight else {}
+        return {"prediction": 1.0} | heads
 
     def losses(self, batch: TensorDict) -> dict[str, Tensor]:
-        return {"prediction": self.error(self.look(batch), batch["actions"])}
-
-    def off(self, predicted: list[Tensor], latents: Tensor) -> Tensor:
-        """As far as the latents are off, and so many times as far as what a planner will read from them."""
-        loss = super().off(predicted, latents)
-        if not self.config.head_weight:
-            return loss
-        reads = [head.net for head in (self.model.slow, self.model.temporal) if head is not None]
-        read = [super(PredictorTraining, self).off([net(step) for step in predicted], net(latents)) for net in reads]
-        return loss + self.config.head_weight * torch.stack(read).sum()
+        ahead = self.ahead(self.look(batch), batch["actions"])
+        found = {"prediction": self.off(ahead)}
+        if self.config.head_weight:
+            nets = [head.net for head in (self.model.slow, self.model.temporal) if head is not None]
+            found["heads"] = torch.stack([self.off(ahead, net) for net in nets]).sum()
+        return found
 
 
 def check_heads(model: JEPA, config: TrainConfig) -> None:

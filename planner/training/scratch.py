@@ -62,9 +62,6 @@ def train(
             picture lies aside, windows are to grow for a predictor that sees whole histories alone, `config.symmetric`
             asks for symmetries and there are none, or the loss is no longer finite.
     """
-    if config.head_weight:
-        expected, do = "heads that are trained, and here they come last", "polish the finished checkpoint with it"
-        raise BadInput("training: head_weight is not read by a training from scratch", expected=expected, do=do)
     check_size(store, shape)
     check_start(shape, config, start)
     _check_ahead(shape, config, store.info.action_spec, store.info.steps)
@@ -154,8 +151,12 @@ def check_pretrain(shape: JEPAConfig, config: TrainConfig, spec: ActionSpec) -> 
 
 def check_start(shape: JEPAConfig, config: TrainConfig, start: Pretrained | None) -> None:
     """Raises `BadInput` if `start` does not fit `shape`, an encoder is to stand still that nobody has trained, a gaze
-    is to learn where no picture lies aside, or a prior is to hurry where nothing says how many steps are left."""
+    is to learn where no picture lies aside, a prior is to hurry where nothing says how many steps are left, or heads
+    are to count that are trained last."""
     check_haste(shape, config)
+    if config.head_weight:
+        expected, do = "heads that are trained, and here they come last", "polish the finished checkpoint with it"
+        raise BadInput("training: head_weight is not read by a training from scratch", expected=expected, do=do)
     name = EncoderName.parse(shape.encoder)
     if start:
         start.check(shape)
