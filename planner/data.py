@@ -51,8 +51,8 @@ class DatasetInfo:
         renderer: rendering backend of every picture.
         versions: versions of the packages that made it.
         action_low, action_high, action_units, block: the `ActionSpec`.
-        policy: what acted: a task's `play_name`, "with lulls" if it had these, or "planner", the start of its checkpoint's SHA-256 and of its
-            settings', its goals, steps a plan, and how long it was relieved.
+        policy: what acted: a task's `play_name`, "with lulls" if it had these, or "planner", the start of its
+            checkpoint's SHA-256 and of its settings', its goals, steps a plan, and how long it was relieved.
         format: version of this layout.
         recordings: rows of each recording, one after the other; none where each has but one.
     """
