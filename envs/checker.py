@@ -53,19 +53,8 @@ def check_goal_env(env: GoalGym, seed: int = 0) -> None:
 
 
 def _check_interface(task: Any) -> None:
-    values = [
-        "name",
-        "pair_rule",
-        "play_name",
-        "packages",
-        "places",
-        "size",
-        "state",
-        "state_size",
-        "state_names",
-        "state_units",
-    ]
-    values += ["proprioception", "proprio_names"]
+    values = ["name", "pair_rule", "play_name", "packages", "size", "state", "state_size", "state_names", "state_units"]
+    values += ["proprioception", "proprio_names", "places"]
     calls = ("action_spec", "set_state", "advance", "picture", "sample_state", "goal_distance", "counts", "play")
     missing = [name for name in values if not hasattr(task, name)]
     missing += [name for name in (*calls, "relieve") if not callable(getattr(task, name, None))]
@@ -73,9 +62,8 @@ def _check_interface(task: Any) -> None:
     for what in ("state_names", "state_units"):
         held = len(getattr(task, what))
         _require(held == task.state_size, f"{what} to name all {task.state_size} numbers of the state, not {held}")
-
-    dimensions = range(task.action_spec().env_dim)
-    _require(set(task.places) <= set(dimensions), f"places among the action's {len(dimensions)}, not {task.places}")
+    dimensions = task.action_spec().env_dim
+    _require(set(task.places) <= set(range(dimensions)), f"places among the action's {dimensions}, not {task.places}")
 
 
 def _check_spaces(env: GoalGym, task: Any) -> None:

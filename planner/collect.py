@@ -106,8 +106,8 @@ PACES = (0.0, 0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
 
 
 def at_rest(env: Any, action: np.ndarray) -> np.ndarray:
-    """What a robot does next that stays as `action` `[a]` left it: nothing, but that it holds what the action says the
-    place of (`GoalEnv.places`). "Nothing" is the action nearest to 0: of torques, motors that are off."""
+    """What a robot does next that stays as `action` left it, both `[a]` in physical units: nothing, but that it holds
+    what the action says the place of (`GoalEnv.places`). "Nothing" is nearest to 0: of torques, motors that are off."""
     rest: np.ndarray = env.action_spec().still()[0].numpy().astype(np.float64)
     held = list(env.places)
     rest[held] = np.asarray(action)[held]
@@ -126,19 +126,20 @@ def with_lulls(play: Act, resting: Act, rng: np.random.Generator) -> Act:
         resting: the action of a robot that rests after one, `[a]` to `[a]`.
         rng: of when and how much.
     """
-    left, pace, last = 0, 1.0, np.zeros(0)
+    left, pace = 0, 1.0
+    last: np.ndarray | None = None
 
     def act(state: np.ndarray) -> np.ndarray:
         nonlocal left, pace, last
         if not left:
             left, pace = int(rng.integers(3, 25)), float(rng.choice(PACES))
         left -= 1
-        if pace or not last.size:
+        if last is not None and not pace:
+            last = resting(last)
+        else:
             wanted = play(state)
             rest = resting(wanted)
             last = rest + pace * (wanted - rest)
-        else:
-            last = resting(last)
         return last
 
     return act
