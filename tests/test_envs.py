@@ -117,6 +117,13 @@ def test_what_is_measured_goes_by_joint_and_not_by_name(monkeypatch: pytest.Monk
             envs.check_goal_env(made)
 
 
+def test_places_are_dimensions_of_the_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play with lulls would end in an index error in a worker."""
+    monkeypatch.setattr(Cube, "places", (4,))
+    with envs.make("Cube", 32) as made, pytest.raises(AssertionError, match=r"places among the action's 4, not \(4,\)"):
+        envs.check_goal_env(made)
+
+
 def test_an_environment_that_measures_something_else_breaks_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     observe = Reacher._observe
 
