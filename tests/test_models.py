@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -332,6 +333,26 @@ def test_a_rollout_is_one_prediction_after_the_other(history: int) -> None:
                 done.append(actions[e, s, t])
                 latents.append(model.predictor(torch.stack(latents[-history:]), torch.stack(done[-history:])))
                 torch.testing.assert_close(futures["latent"][e, s, t], latents[-1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", [*ENCODERS, "stranger"])
+def test_a_model_in_double_precision_is_the_same_model(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures came to it in float32, as do the actions that a planner draws, and torch refused to multiply them."""
+    backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, D))
+    monkeypatch.setitem(encoders.ENCODERS, "stranger", lambda *_: encoders.FeatureEncoder(backbone, D))
+    shape = ENCODERS.get(encoder, replace(SHAPE, encoder="stranger"))
+    model, looks = (
+        toy_model(shape=shape),
+        TensorDict({"pixels": pictures(2, shape.history)}, batch_size=[2, shape.history]),
+    )
+    past, actions = noise(2, shape.history - 1, A, seed=1).clamp(-1, 1), noise(2, 3, 4, A, seed=3).clamp(-1, 1)
+    with torch.no_grad():
+        found = [
+            one.rollout(Context(one.encode(looks), past), actions)["latent"]
+            for one in (model, deepcopy(model).double())
+        ]
+    assert found[1].dtype == torch.float64
+    torch.testing.assert_close(found[1].float(), found[0], rtol=1e-3, atol=1e-3)
 
 
 def test_every_candidate_sees_the_same_context() -> None:

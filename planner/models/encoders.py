@@ -32,8 +32,8 @@ class PictureEncoder(nn.Module):
         self.surround: Surround | None = None
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
-        return self.read(_image(pixels))
+        """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`, in the precision of the weights."""
+        return self.read(_image(pixels).to(next(self.parameters()).dtype))
 
     def read(self, image: Tensor) -> Tensor:
         """Pictures `[B, 3, size, size]` in [-1, 1] to latents `[B, D]`."""
@@ -217,13 +217,18 @@ class FeatureEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 pictures `[B, size, size, 3]` to latents `[B, D]`."""
-        features, count = self.backbone(_image(pixels)), self.normalise.num_features
+        features, count = self.backbone(_image(pixels).to(self._dtype)), self.normalise.num_features
         if not isinstance(features, Tensor) or features.shape != (len(pixels), count):
             got = str(tuple(features.shape)) if isinstance(features, Tensor) else type(features).__name__
             do = "return one vector a picture from the backbone, and set latent_dim to its length"
             expected = f"a tensor {(len(pixels), count)}"
             raise BadInput("the backbone's features are off", expected=expected, got=got, do=do)
-        return self.normalise(features.float())
+        return self.normalise(features.to(self._dtype))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the model that this is a part of: the backbone's own may be another."""
+        return next(self.normalise.buffers()).dtype
 
 
 def places(maps: Tensor, cells: Tensor) -> Tensor:

@@ -229,8 +229,12 @@ class JEPA(nn.Module):
         return TensorDict({"latent": self.embed(obs["pixels"])}, batch_size=obs.batch_size)
 
     def rollout(self, context: Context, actions: Tensor) -> TensorDict:
-        """Candidates `[E, S, T, A]` from a context `[E, H]` to the latents after each step, `latent` `[E, S, T, D]`."""
-        futures = self.predictor.unroll(context.latent["latent"], context.actions, actions)
+        """Candidates `[E, S, T, A]` from a context `[E, H]` to the latents after each step, `latent` `[E, S, T, D]`.
+
+        Actions may come in another precision than the latents, which is the weights': a planner draws them in float32.
+        """
+        latents = context.latent["latent"]
+        futures = self.predictor.unroll(latents, context.actions.to(latents.dtype), actions.to(latents.dtype))
         return TensorDict({"latent": futures}, batch_size=futures.shape[:3])
 
     def bytes_per_plan(self, horizon: int) -> int:
