@@ -1,13 +1,15 @@
 """How long a plan takes, from the picture to the action: every shipped planner, for one robot and for fifty at once.
 
 Held-out play is drawn beforehand and looked at step by step, so that nothing but the planner runs while it is timed;
-what it wants done is not done. It wants a machine with nothing else to do: each row tells its load. Rows are appended.
+what it wants done is not done. It wants a machine with nothing else to do: each row tells its load. All take turns, in
+several rounds, so that what a noisy minute costs is not one task's alone. Rows are appended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -44,23 +46,61 @@ class Options:
         tasks: those with a shipped checkpoint by default, other people's where they are installed.
         threads: CPU threads, one after the other.
         robots: how many are planned for at once, one after the other.
-        plans: that are timed for one robot; for several at once a twentieth of them.
+        rounds: in which all of these are timed in turn.
+        plans: that are timed in each round for one robot; for several at once a twentieth of them.
         out: rows.
     """
 
     tasks: tuple[str, ...] = ()
     threads: tuple[int, ...] = (1, 2)
     robots: tuple[int, ...] = (1, 50)
-    plans: int = 400
+    rounds: int = 4
+    plans: int = 100
     out: Path = Path("benchmarks/results/latency.jsonl")
 
 
 def main(options: Options) -> None:
     """Measures, appends a row each, and prints the table."""
-    if options.plans < 20 or min(min(some, default=0) for some in (options.threads, options.robots)) < 1:
-        got = f"{options.plans} plans, {list(options.threads)} threads, {list(options.robots)} robots"
-        raise BadInput("latency: nothing to time", expected="20 plans, and 1 of the others, at least", got=got)
+    _check(options)
     console, report = Console(), Rows(options.out, fresh=True)
+    kinds = list(product(_timeable(options, console), options.threads, options.robots))
+    seconds: list[list[float]] = [[] for _ in kinds]
+    for round_ in range(options.rounds):
+        for (one, threads, robots), found in zip(kinds, seconds, strict=True):
+            torch.set_num_threads(threads)
+            told = f"round {round_ + 1} of {options.rounds}: {one.checkpoint.task}, {robots} at once, {threads} threads"
+            console.print(told, highlight=False)
+            planner = one.checkpoint.planner.build(one.checkpoint.model, seed=0)
+            found += timed(planner, one.films[:robots], options.plans if robots == 1 else options.plans // 20)
+    for (one, threads, robots), found in zip(kinds, seconds, strict=True):
+        torch.set_num_threads(threads)  # which a row tells
+        report(
+            {"task": one.checkpoint.task, "threads": threads, "robots": robots}
+            | {"rounds": options.rounds, "plans": len(found)}
+            | {"checkpoint_sha256": one.checkpoint.sha256, "planner": digest(one.checkpoint.planner)}
+            | {"plan_ms": latency(found), "plans_per_second": robots * len(found) / sum(found)}
+        )
+    console.print(table(report.known), highlight=False, soft_wrap=True)
+
+
+def _check(options: Options) -> None:
+    numbers = (options.rounds, *(min(some, default=0) for some in (options.threads, options.robots)))
+    if options.plans < 20 or min(numbers) < 1:
+        got = f"{options.plans} plans, {options.rounds} rounds"
+        got += f", {list(options.threads)} threads, {list(options.robots)} robots"
+        raise BadInput("latency: nothing to time", expected="20 plans, and 1 of the others, at least", got=got)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Who is timed, and what it looks at, as `filmed` has it."""
+
+    checkpoint: checkpoint.Checkpoint
+    films: np.ndarray
+
+
+def _timeable(options: Options, console: Console) -> Iterator[Timed]:
+    """Those asked for; of all that ship those whose tasks are installed, and who is left out is told."""
     for task in options.tasks or shipped():
         loaded = checkpoint.load(checkpoint.find(task, None), task=task)
         try:
@@ -69,20 +109,8 @@ def main(options: Options) -> None:
             if options.tasks:
                 raise
             console.print(f"{task} is left out: {error}", highlight=False)
-            continue
-        for threads in options.threads:
-            torch.set_num_threads(threads)
-            for robots in options.robots:
-                plans = options.plans if robots == 1 else options.plans // 20
-                planner = loaded.planner.build(loaded.model, seed=0)
-                console.print(f"{task}, {robots} at once, {threads} threads", highlight=False)
-                seconds = timed(planner, films[:robots], plans)
-                report(
-                    {"task": task, "threads": threads, "robots": robots, "plans": plans}
-                    | {"checkpoint_sha256": loaded.sha256, "planner": digest(loaded.planner)}
-                    | {"plan_ms": latency(seconds), "plans_per_second": robots * len(seconds) / sum(seconds)}
-                )
-    console.print(table(report.known), highlight=False, soft_wrap=True)
+        else:
+            yield Timed(loaded, films)
 
 
 def shipped() -> list[str]:

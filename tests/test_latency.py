@@ -27,7 +27,7 @@ def test_every_number_of_robots_and_threads_has_a_row(
     monkeypatch.setattr(latency, "STEPS", 8)
     out = tmp_path / "rows.jsonl"
     for _ in range(2):
-        main(Options(tasks=("TwoRoom",), threads=(1,), robots=(1, 3), plans=20, out=out))
+        main(Options(tasks=("TwoRoom",), threads=(1,), robots=(1, 3), rounds=1, plans=20, out=out))
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(one["robots"], one["plans"]) for one in rows] == [(1, 20), (3, 1)] * 2, "times are taken anew"
     weights = checkpoint.load(checkpoint.find("TwoRoom", None), task="TwoRoom")
@@ -38,6 +38,28 @@ def test_every_number_of_robots_and_threads_has_a_row(
         if one["plans"] == 1:
             assert one["plans_per_second"] == pytest.approx(1e3 * one["robots"] / one["plan_ms"]["median"])
     assert "ms a plan (p99), 1 thread |" in capsys.readouterr().out
+
+
+def test_all_take_turns_and_rounds_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All plans of a task were made in one go, so that a minute in which the machine was slow was that task's alone."""
+    spent = iter(range(1, 100))
+    turns: list[int] = []
+
+    def timed(planner: object, films: np.ndarray, plans: int) -> list[float]:
+        turns.append(len(films))
+        return [float(next(spent))] * plans
+
+    monkeypatch.setattr(latency, "timed", timed)
+    monkeypatch.setattr(latency, "STEPS", 8)
+    options = Options(
+        tasks=("TwoRoom",), threads=(1, 2), robots=(1, 2), rounds=3, plans=20, out=tmp_path / "rows.jsonl"
+    )
+    main(options)
+    rows = [json.loads(line) for line in options.out.read_text().splitlines()]
+    assert turns == [1, 2, 1, 2] * 3 and [one["plans"] for one in rows] == [60, 3, 60, 3]
+    assert [one["hardware"][-9:] for one in rows] == ["1 threads"] * 2 + ["2 threads"] * 2
+    assert [one["plan_ms"]["median"] for one in rows] == [5e3, 6e3, 7e3, 8e3], "the second of three rounds"
+    assert rows[3]["plans_per_second"] == pytest.approx(2 * 3 / (4 + 8 + 12))
 
 
 def test_steps_that_do_not_plan_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +108,12 @@ def test_the_table_shows_goals_that_are_met() -> None:
 
 
 def test_nothing_to_time_is_said() -> None:
-    for wrong in (Options(plans=19), Options(robots=(0,)), Options(threads=(1, 0)), Options(robots=())):
+    for wrong in (
+        Options(plans=19),
+        Options(rounds=0),
+        Options(robots=(0,)),
+        Options(threads=(1, 0)),
+        Options(robots=()),
+    ):
         with pytest.raises(BadInput, match="nothing to time"):
             main(wrong)
