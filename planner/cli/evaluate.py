@@ -307,12 +307,20 @@ def _override(settings: PlannerConfig, options: Evaluate) -> PlannerConfig:
 
 @contextmanager
 def _table() -> Iterator[Progress]:
-    """One live line a policy, with the successes so far."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    """One live line a policy, with the successes so far, the time that it has taken and that it will still take."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     names = {"planner": "planner", "random": "random floor", "noop": "do-nothing floor", "oracle": "oracle planner"}
     columns = TextColumn("  {task.description:18}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TextColumn("{task.fields[reached]} reached"), TimeElapsedColumn(), console=console) as bars:
+    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    with Progress(*columns, TextColumn("{task.fields[reached]} reached"), *times, console=console) as bars:
         lines: dict[str, Any] = {}
 
         def update(policy: str, done: int, total: int, successes: int) -> None:
