@@ -7,8 +7,6 @@ STAMP := $(VENV)/.installed
 TASK ?= PushT
 EPISODES ?= 200
 TASKS ?= TwoRoom PointMaze Reacher PushT Cube
-# Their oracles, which plan on the simulator, take hours.
-NO_ORACLE ?= Cube
 # Extra words for the one `pip install` that brings torch, such as another index that has the build you want.
 PIP_TORCH_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -73,8 +71,7 @@ freeze: $(STAMP)  ## write a task's evaluation protocol and its pairs: make free
 
 bench-success: $(STAMP)  ## success on EPISODES=200 held-out goals of every task, into benchmarks/results and the models' cards
 	@set -e; for task in $(TASKS); do \
-	  case " $(NO_ORACLE) " in *" $$task "*) oracle=--no-oracle;; *) oracle=--oracle;; esac; \
-	  $(BIN)/jepa-mpc evaluate $$task --episodes $(EPISODES) $$oracle --out runs/evaluate/$$task --record; \
+	  $(BIN)/jepa-mpc evaluate $$task --episodes $(EPISODES) --out runs/evaluate/$$task --record; \
 	  cp runs/evaluate/$$task/results.json benchmarks/results/$${task//\//-}.json; done
 
 bench-distances: $(STAMP)  ## success on 200 goals 25, 50 and 100 steps away, anywhere, and strictly; goes on where it stopped

@@ -179,14 +179,19 @@ def test_what_pusht_s_recipe_makes_is_told_as_it_was_measured() -> None:
     cells = [told.get(column, "not run") for column in COLUMNS]
     assert f"([rows](../benchmarks/results/recipes.jsonl)) | {' | '.join(cells)} | 121 |" in RESULTS
     assert f"[{told['25']}, {told['50']} (50 steps apart) and, strictly, {told['strict']}]" in RESULTS
-    beside = [json.loads(line) for line in (ROOT / "benchmarks/results/lewm.jsonl").read_text().splitlines()]
-    lewm = [row for row in beside if row["task"] == "PushT"][-1]
-    assert lewm["pairs"] == rows["25"]["frozen"] == "PushT-v1"
-    first = [one == "1" for one in rows["25"]["reached"][: lewm["n"]]]
-    found = paired(first, lewm["lewm"]["reached"])
-    alone = f"({found['only_first']} and {found['only_second']} that one alone reached, p = {found['p']:.3f})"
-    assert f"(PushT's recipe alone, from the same ones, reaches {sum(first)}; p = {found['p']:.3f})" in README
-    assert f"it reaches {sum(first)}, LeWM's recipe" in RESULTS and f", {lewm['lewm']['successes']} {alone}" in RESULTS
+    told, theirs = "(PushT's recipe alone, from the same ones, reaches ", []
+    for file in ("lewm", "lewm-long"):
+        beside = map(json.loads, (ROOT / f"benchmarks/results/{file}.jsonl").read_text().splitlines())
+        lewm = [row for row in beside if row["task"] == "PushT"][-1]
+        assert lewm["pairs"] == rows["25"]["frozen"] == "PushT-v1"
+        first = [one == "1" for one in rows["25"]["reached"][: lewm["n"]]]
+        found = paired(first, lewm["lewm"]["reached"])
+        theirs.append((lewm["updates"], lewm["lewm"]["successes"], f"p = {found['p']:.3f}"))
+        alone = f"{found['only_first']} and {found['only_second']} that one alone reached, {theirs[-1][2]}"
+        assert re.search(rf"\b{lewm['lewm']['successes']}[^ ]* \({alone}", RESULTS), alone
+    (_, _, p), (updates, longer, p_longer) = theirs
+    assert f"it reaches {sum(first)}, LeWM's recipe" in RESULTS and f"as long as ours, {updates:,} updates" in RESULTS
+    assert f"{told}{sum(first)}, {p}; LeWM's trained for as long [{longer}](" in README and f"{p_longer})" in README
 
 
 LOOKS = ("background", "objects", "lighting", "camera", "noise", "distractor", "texture")
