@@ -15,7 +15,7 @@ def watched(
     task: str, loaded: Checkpoint, settings: PlannerConfig, protocol: Protocol, label: str, console: Console
 ) -> Outcome:
     """`evaluate` under a bar on `console` that says `label`, who plays, and how many goals were reached so far."""
-    with Progress(console=console, transient=True) as bars:
+    with Progress(console=console, transient=True, speed_estimate_period=3600) as bars:
         line = bars.add_task("", total=protocol.episodes)
 
         def advance(policy: str, done: int, total: int, successes: int) -> None:

@@ -1,12 +1,14 @@
 """How long a plan takes, from the picture to the action: every shipped planner, for one robot and for fifty at once.
 
 Held-out play is drawn beforehand and looked at step by step, so that nothing but the planner runs while it is timed;
-what it wants done is not done. It wants a machine with nothing else to do: each row tells its load. All take turns, in
-several rounds, so that what a noisy minute costs is not one task's alone. Rows are appended.
+what it wants done is not done. It wants a machine with nothing else to do: each row tells the greatest load that it was
+timed under. All take turns, in several rounds, so that what a noisy minute costs is not one task's alone. Rows are
+appended at the end.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +21,7 @@ from rich.console import Console
 from tensordict import TensorDict
 
 from planner import checkpoint
+from planner.checkpoint import Checkpoint
 from planner.collect import record_episode
 from planner.errors import BadInput
 from planner.evaluate.protocol import EVALUATE_STREAM
@@ -63,20 +66,22 @@ def main(options: Options) -> None:
     """Measures, appends a row each, and prints the table."""
     _check(options)
     console, report = Console(), Rows(options.out, fresh=True)
-    kinds = list(product(_timeable(options, console), options.threads, options.robots))
+    kinds = list(product(_subjects(options, console), options.threads, options.robots))
     seconds: list[list[float]] = [[] for _ in kinds]
+    loads = [0.0 for _ in kinds]
     for round_ in range(options.rounds):
-        for (one, threads, robots), found in zip(kinds, seconds, strict=True):
+        for k, (one, threads, robots) in enumerate(kinds):
             torch.set_num_threads(threads)
             told = f"round {round_ + 1} of {options.rounds}: {one.checkpoint.task}, {robots} at once, {threads} threads"
             console.print(told, highlight=False)
             planner = one.checkpoint.planner.build(one.checkpoint.model, seed=0)
-            found += timed(planner, one.films[:robots], options.plans if robots == 1 else options.plans // 20)
-    for (one, threads, robots), found in zip(kinds, seconds, strict=True):
+            seconds[k] += timed(planner, one.films[:robots], options.plans if robots == 1 else options.plans // 20)
+            loads[k] = max(loads[k], round(os.getloadavg()[0], 1))
+    for (one, threads, robots), found, load in zip(kinds, seconds, loads, strict=True):
         torch.set_num_threads(threads)  # which a row tells
         report(
             {"task": one.checkpoint.task, "threads": threads, "robots": robots}
-            | {"rounds": options.rounds, "plans": len(found)}
+            | {"rounds": options.rounds, "plans": len(found), "most_load": load}
             | {"checkpoint_sha256": one.checkpoint.sha256, "planner": digest(one.checkpoint.planner)}
             | {"plan_ms": latency(found), "plans_per_second": robots * len(found) / sum(found)}
         )
@@ -92,14 +97,14 @@ def _check(options: Options) -> None:
 
 
 @dataclass(frozen=True)
-class Timed:
+class Subject:
     """Who is timed, and what it looks at, as `filmed` has it."""
 
-    checkpoint: checkpoint.Checkpoint
+    checkpoint: Checkpoint
     films: np.ndarray
 
 
-def _timeable(options: Options, console: Console) -> Iterator[Timed]:
+def _subjects(options: Options, console: Console) -> Iterator[Subject]:
     """Those asked for; of all that ship those whose tasks are installed, and who is left out is told."""
     for task in options.tasks or shipped():
         loaded = checkpoint.load(checkpoint.find(task, None), task=task)
@@ -110,7 +115,7 @@ def _timeable(options: Options, console: Console) -> Iterator[Timed]:
                 raise
             console.print(f"{task} is left out: {error}", highlight=False)
         else:
-            yield Timed(loaded, films)
+            yield Subject(loaded, films)
 
 
 def shipped() -> list[str]:

@@ -1,12 +1,12 @@
 """What can be reached at all: the planner on the simulator itself, on the frozen pairs of every column; a row each.
 
-It knows the true state and is told of no picture, so a goal that it misses is for the search, its settings or the task,
-and a learned model may still reach it. Rows are appended as they are measured; those that are there are not measured
-again.
+It knows the true state and sees no picture. A goal that it misses is for the search, its settings or the task, and a
+learned model may still reach it. Rows are appended as they are measured; those that are there are not measured again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from planner.errors import BadInput
-from planner.evaluate.frozen import COLUMNS, kept_pairs, read
-from planner.evaluate.protocol import STANDARD, STRICT, Episode, play_pairs
+from planner.evaluate.frozen import COLUMNS, Frozen, kept_pairs, read
+from planner.evaluate.protocol import STANDARD, STRICT, Episode, Pair, play_pairs
 from planner.evaluate.run import ORACLE, Protocol
 from planner.evaluate.statistics import summary
 from planner.tasks import load_envs
+from planner.versions import versions
 
 from .claims.rows import Row, Rows
 
@@ -45,45 +46,58 @@ class Options:
 def main(options: Options) -> None:
     """Measures what is missing, and prints a line each."""
     console, report = Console(), Rows(options.out)
-    for task in options.tasks or tuple(load_envs().TASKS):
+    ours = tuple(load_envs().TASKS)
+    if strange := [task for task in options.tasks if task not in ours]:
+        raise BadInput("no task of ours", expected=" or ".join(ours), got=", ".join(strange))
+    rows = []
+    for task in options.tasks or ours:
         for column in options.columns:
-            measure(task, column, options.episodes, report, console)
-    console.print(table(report.known), highlight=False, soft_wrap=True)
+            rows.append(measure(task, column, options.episodes, report, console))
+    console.print(table(rows), highlight=False, soft_wrap=True)
 
 
-def measure(task: str, column: str, episodes: int, report: Rows, console: Console) -> None:
-    """Plays a column and reports its row, unless there is one.
+def measure(task: str, column: str, episodes: int, report: Rows, console: Console) -> Row:
+    """The row of a column: the one that is known, or one that is played now and reported.
 
     Raises:
-        BadInput: the task keeps no pairs, or not as many.
+        BadInput: the protocol keeps no such pairs, or the task has become another since it was frozen.
     """
     envs, protocol = load_envs(), Protocol(episodes, **COLUMNS[column])
     frozen = read(task, envs.PROTOCOLS)
     pairs = kept_pairs(frozen, protocol, envs.PROTOCOLS) if frozen else None
     if frozen is None or pairs is None:
-        got = f"{episodes} pairs of {task}"
-        raise BadInput("oracle: no such pairs are frozen", expected="up to as many as the protocol keeps", got=got)
+        expected = f"up to {frozen.episodes}" if frozen else "a protocol in envs/protocols"
+        raise BadInput(f"no such pairs are frozen of {task}, {column}", expected=expected, got=str(episodes))
     row: Row = {"task": task, "column": column, "protocol": COLUMNS[column], "frozen": frozen.name, "n": episodes}
     row |= {"seed": protocol.seed, "planner": asdict(ORACLE)}
-    if report.has(row):
-        return
-    with envs.make(task) as room, Progress(console=console, transient=True) as bars:
-        line = bars.add_task(f"{task} {column}", total=episodes)
+    if (known := report.last(row)) is not None:
+        return known
+    found = play(task, column, protocol, frozen, pairs.pairs, console)
+    report(row | found)
+    console.print(f"{task} {column}: {found['successes']} of {episodes}", highlight=False)
+    return report.known[-1]
+
+
+def play(task: str, column: str, protocol: Protocol, frozen: Frozen, pairs: Sequence[Pair], console: Console) -> Row:
+    """Who was reached, and in how many steps each episode ended, under a bar."""
+    envs = load_envs()
+    with envs.make(task) as room:
+        if departs := frozen.check(protocol, pairs, room)["departs"]:
+            raise BadInput(f"outside protocol {frozen.name}", expected="what was frozen", got=", ".join(departs))
         model, energy = envs.oracle(room)
         policy = ORACLE.fitting(room.block).build(model, protocol.noise_seed, energy, apart=True)
+        judge, budget = STRICT if protocol.strict else STANDARD, protocol.budget(room)
+        with Progress(console=console, transient=True, speed_estimate_period=3600) as bars:
+            bar = bars.add_task(f"{task} {column}", total=len(pairs))
 
-        def advance(_: Episode) -> None:
-            bars.advance(line)
+            def advance(_: Episode) -> None:
+                bars.advance(bar)
 
-        judge = STRICT if protocol.strict else STANDARD
-        budget = protocol.budget(room)
-        episodes_played = play_pairs(
-            [room], policy, pairs.pairs, budget, judge=judge, privileged=True, progress=advance
-        )
-    reached = [episode.success for episode in episodes_played]
-    found = {"budget": budget, "reached": "".join(str(int(one)) for one in reached)}
-    report(row | summary(sum(reached), episodes) | found)
-    console.print(f"{task} {column}: {sum(reached)} of {episodes}", highlight=False)
+            played = play_pairs([room], policy, pairs, budget, judge=judge, privileged=True, progress=advance)
+        used = versions(*room.packages)
+    reached = [episode.success for episode in played]
+    told = {"reached": "".join(str(int(one)) for one in reached), "steps": [episode.steps for episode in played]}
+    return summary(sum(reached), len(played)) | {"budget": budget, **told, "versions": used}
 
 
 def table(rows: list[Row]) -> str:

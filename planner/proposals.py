@@ -29,7 +29,7 @@ def proposer(prior: ActionPrior, count: int, horizon: int, spec: ActionSpec) -> 
         latents = context.latent["latent"]  # [E, H, D]
         size = (len(latents), count, prior.horizon * prior.env_dim)
         noise = drawn(torch.randn, size, latents, generator, shared=False)
-        done = spec.means(context.actions)  # [E, H - 1, env_dim]
+        done = spec.means(context.actions).to(latents.dtype)  # [E, H - 1, env_dim]
         wanted = goal["latent"] if goal["latent"].ndim == 3 else goal["latent"].unsqueeze(1)  # [E, G, D]
         shares = zip(wanted.unbind(1), noise.tensor_split(wanted.shape[1], 1), strict=True)
         drafts = [prior.propose(latents, one, done, share) for one, share in shares]

@@ -56,6 +56,7 @@ def test_all_take_turns_and_rounds_count_together(tmp_path: Path, monkeypatch: p
     )
     main(options)
     rows = [json.loads(line) for line in options.out.read_text().splitlines()]
+    assert all(one["most_load"] >= 0 for one in rows)
     assert turns == [1, 2, 1, 2] * 3 and [one["plans"] for one in rows] == [60, 3, 60, 3]
     assert [one["hardware"][-9:] for one in rows] == ["1 threads"] * 2 + ["2 threads"] * 2
     assert [one["plan_ms"]["median"] for one in rows] == [5e3, 6e3, 7e3, 8e3], "the second of three rounds"

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
@@ -23,6 +24,7 @@ from planner.models.jepa import JEPA, JEPAConfig
 from planner.models.losses import covariance, effective_rank, rollout_loss, sigreg
 from planner.models.retina import Gaze, Retina, Surround
 from planner.plan import REMEMBERED, rollout_size
+from planner.settings import PlannerConfig
 from planner.testing import check_world_model
 from planner.training import JEPATraining, check_shape, check_start
 from planner.types import Context
@@ -341,10 +343,8 @@ def test_a_model_in_double_precision_is_the_same_model(encoder: str, monkeypatch
     backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, D))
     monkeypatch.setitem(encoders.ENCODERS, "stranger", lambda *_: encoders.FeatureEncoder(backbone, D))
     shape = ENCODERS.get(encoder, replace(SHAPE, encoder="stranger"))
-    model, looks = (
-        toy_model(shape=shape),
-        TensorDict({"pixels": pictures(2, shape.history)}, batch_size=[2, shape.history]),
-    )
+    model = toy_model(shape=shape)
+    looks = TensorDict({"pixels": pictures(2, shape.history)}, batch_size=[2, shape.history])
     past, actions = noise(2, shape.history - 1, A, seed=1).clamp(-1, 1), noise(2, 3, 4, A, seed=3).clamp(-1, 1)
     with torch.no_grad():
         found = [
@@ -353,6 +353,20 @@ def test_a_model_in_double_precision_is_the_same_model(encoder: str, monkeypatch
         ]
     assert found[1].dtype == torch.float64
     torch.testing.assert_close(found[1].float(), found[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_model_in_double_precision_plans(packed: bool) -> None:
+    """With all that a checkpoint may have: a prior that is told what was done was handed float32."""
+    parts = replace(SHAPE, prior=8, prior_horizon=3, prior_past=True, temporal=4, slow=2)
+    settings = PlannerConfig(samples=8, iterations=2, horizon=3, proposals=4, metric="temporal+slow", hold=1)
+    seen, goal = (TensorDict({"pixels": one[None]}, batch_size=[1]) for one in pictures(2))
+    model = toy_model(shape=parts).double()
+    policy = settings.build(model, 0)
+    policy.model = policy.model if packed else model
+    policy.reset(seen, goal)
+    assert np.isfinite(policy.act(seen)).all() and policy.fallbacks == 0
+    assert policy.last_context is not None and policy.last_context.latent["latent"].dtype == torch.float64
 
 
 def test_every_candidate_sees_the_same_context() -> None:

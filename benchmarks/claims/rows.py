@@ -46,8 +46,13 @@ class Rows:
 
     def has(self, wanted: Row) -> bool:
         """Whether a row agrees with `wanted` in all that it says: what was measured, of which weights, with what."""
+        return self.last(wanted) is not None
+
+    def last(self, wanted: Row) -> Row | None:
+        """The newest row that agrees with `wanted` so."""
         wanted = json.loads(json.dumps(wanted))  # tuples become lists, as they do in the file
-        return any(all(row.get(key) == value for key, value in wanted.items()) for row in self.known)
+        agree = (row for row in reversed(self.known) if all(row.get(key) == value for key, value in wanted.items()))
+        return next(agree, None)
 
 
 def digest(settings: Any) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..data import EpisodeStore, Windows
     from ..evaluate.run import Outcome, Progress
 
+SPEED_PERIOD = 3600.0
+"""Seconds of playing that the time left is estimated from."""
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -312,15 +315,22 @@ def _table() -> Iterator[Progress]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
     names = {"planner": "planner", "random": "random floor", "noop": "do-nothing floor", "oracle": "oracle planner"}
-    columns = TextColumn("  {task.description:18}"), BarColumn(), MofNCompleteColumn()
-    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
-    with Progress(*columns, TextColumn("{task.fields[reached]} reached"), *times, console=console) as bars:
+    columns: tuple[ProgressColumn, ...] = TextColumn("  {task.description:18}"), BarColumn(), MofNCompleteColumn()
+    columns += (
+        TextColumn("{task.fields[reached]} reached"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    # An oracle's episode may take longer than the seconds that the time left is estimated from otherwise.
+    with Progress(*columns, console=console, speed_estimate_period=SPEED_PERIOD) as bars:
         lines: dict[str, Any] = {}
 
         def update(policy: str, done: int, total: int, successes: int) -> None:
