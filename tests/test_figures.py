@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from benchmarks import latency
+from benchmarks import latency, oracle
 from benchmarks.claims import forks
 from benchmarks.claims.rows import digest
 from benchmarks.speed.plots import span
@@ -190,8 +190,33 @@ def test_what_pusht_s_recipe_makes_is_told_as_it_was_measured() -> None:
         alone = f"{found['only_first']} and {found['only_second']} that one alone reached, {theirs[-1][2]}"
         assert re.search(rf"\b{lewm['lewm']['successes']}[^ ]* \({alone}", RESULTS), alone
     (_, _, p), (updates, longer, p_longer) = theirs
-    assert f"it reaches {sum(first)}, LeWM's recipe" in RESULTS and f"as long as ours, {updates:,} updates" in RESULTS
-    assert f"{told}{sum(first)}, {p}; LeWM's trained for as long [{longer}](" in README and f"{p_longer})" in README
+    assert (
+        f"it reaches {sum(first)}, LeWM's recipe" in RESULTS
+        and f"as long as this recipe, {updates:,} updates" in RESULTS
+    )
+    link = f"[{longer}](benchmarks/results/lewm-long.jsonl)"
+    assert (
+        f"{told}{sum(first)}, {p}; LeWM's trained for as long {link}, {p_longer} against these {sum(first)})" in README
+    )
+
+
+def test_what_the_simulator_s_planner_reached_is_told_as_it_was_measured() -> None:
+    rows = [json.loads(line) for line in (ROOT / "benchmarks/results/oracle.jsonl").read_text().splitlines()]
+    assert oracle.table(rows) in RESULTS
+    (strict,) = [row["successes"] for row in rows if (row["task"], row["column"], row["n"]) == ("PushT", "strict", 200)]
+    assert f"reaches {strict} of PushT's strict pairs" in README and f"reaches {strict} of the 200" in RESULTS
+    for row in rows:  # 25 steps apart evaluations have it, too
+        result = json.loads((ROOT / f"benchmarks/results/{row['task']}.json").read_text())
+        if row["column"] == "25" and row["n"] == result["n"]:
+            assert row["successes"] == result["floors"]["oracle"]["successes"]
+
+
+def test_a_second_seed_of_training_is_told_as_it_was_measured() -> None:
+    rows = [json.loads(line) for line in (ROOT / "benchmarks/results/recipes-seed-1.jsonl").read_text().splitlines()]
+    reached = [str(row["successes"]) for row in rows if row["task"] == "TwoRoom" and row["n"] == 200]
+    assert len(reached) == len(COLUMNS)
+    assert f"another seed](benchmarks/results/recipes-seed-1.jsonl): {', '.join(reached)})" in README
+    assert f"[{', '.join(reached[:-1])} and {reached[-1]}](../benchmarks/results/recipes-seed-1.jsonl)" in RESULTS
 
 
 LOOKS = ("background", "objects", "lighting", "camera", "noise", "distractor", "texture")

@@ -197,7 +197,8 @@ class FeatureEncoder(nn.Module):
     (`planner.pretrained.settle`).
 
     Args:
-        backbone: float32 pictures `[B, 3, size, size]` in [-1, 1] to features `[B, D]`, of any precision.
+        backbone: pictures `[B, 3, size, size]` in [-1, 1], float32 unless the model was cast, to features `[B, D]`, of
+            any precision.
         latent_dim: D, >= 1.
 
     Raises:
