@@ -11,11 +11,16 @@ from planner.settings import PlannerConfig
 from planner.tasks import load_envs
 
 
+def bars_of(console: Console) -> Progress:
+    """Bars that are gone when they are done. Episodes may take minutes: what is left is told from the last hour."""
+    return Progress(console=console, transient=True, speed_estimate_period=3600)
+
+
 def watched(
     task: str, loaded: Checkpoint, settings: PlannerConfig, protocol: Protocol, label: str, console: Console
 ) -> Outcome:
     """`evaluate` under a bar on `console` that says `label`, who plays, and how many goals were reached so far."""
-    with Progress(console=console, transient=True, speed_estimate_period=3600) as bars:
+    with bars_of(console) as bars:
         line = bars.add_task("", total=protocol.episodes)
 
         def advance(policy: str, done: int, total: int, successes: int) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 
 from planner.errors import BadInput
 from planner.evaluate.frozen import COLUMNS, Frozen, kept_pairs, read
@@ -23,6 +23,7 @@ from planner.evaluate.statistics import summary
 from planner.tasks import load_envs
 from planner.versions import versions
 
+from .bars import bars_of
 from .claims.rows import Row, Rows
 
 
@@ -44,15 +45,13 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Measures what is missing, and prints a line each."""
+    """Measures what is missing, and prints the table."""
     console, report = Console(), Rows(options.out)
     ours = tuple(load_envs().TASKS)
     if strange := [task for task in options.tasks if task not in ours]:
         raise BadInput("no task of ours", expected=" or ".join(ours), got=", ".join(strange))
-    rows = []
-    for task in options.tasks or ours:
-        for column in options.columns:
-            rows.append(measure(task, column, options.episodes, report, console))
+    wanted = product(options.tasks or ours, options.columns)
+    rows = [measure(task, column, options.episodes, report, console) for task, column in wanted]
     console.print(table(rows), highlight=False, soft_wrap=True)
 
 
@@ -87,7 +86,7 @@ def play(task: str, column: str, protocol: Protocol, frozen: Frozen, pairs: Sequ
         model, energy = envs.oracle(room)
         policy = ORACLE.fitting(room.block).build(model, protocol.noise_seed, energy, apart=True)
         judge, budget = STRICT if protocol.strict else STANDARD, protocol.budget(room)
-        with Progress(console=console, transient=True, speed_estimate_period=3600) as bars:
+        with bars_of(console) as bars:
             bar = bars.add_task(f"{task} {column}", total=len(pairs))
 
             def advance(_: Episode) -> None:

@@ -179,7 +179,7 @@ def test_what_pusht_s_recipe_makes_is_told_as_it_was_measured() -> None:
     cells = [told.get(column, "not run") for column in COLUMNS]
     assert f"([rows](../benchmarks/results/recipes.jsonl)) | {' | '.join(cells)} | 121 |" in RESULTS
     assert f"[{told['25']}, {told['50']} (50 steps apart) and, strictly, {told['strict']}]" in RESULTS
-    told, theirs = "(PushT's recipe alone, from the same ones, reaches ", []
+    theirs = []
     for file in ("lewm", "lewm-long"):
         beside = map(json.loads, (ROOT / f"benchmarks/results/{file}.jsonl").read_text().splitlines())
         lewm = [row for row in beside if row["task"] == "PushT"][-1]
@@ -190,14 +190,11 @@ def test_what_pusht_s_recipe_makes_is_told_as_it_was_measured() -> None:
         alone = f"{found['only_first']} and {found['only_second']} that one alone reached, {theirs[-1][2]}"
         assert re.search(rf"\b{lewm['lewm']['successes']}[^ ]* \({alone}", RESULTS), alone
     (_, _, p), (updates, longer, p_longer) = theirs
-    assert (
-        f"it reaches {sum(first)}, LeWM's recipe" in RESULTS
-        and f"as long as this recipe, {updates:,} updates" in RESULTS
-    )
-    link = f"[{longer}](benchmarks/results/lewm-long.jsonl)"
-    assert (
-        f"{told}{sum(first)}, {p}; LeWM's trained for as long {link}, {p_longer} against these {sum(first)})" in README
-    )
+    ours = sum(first)
+    assert f"it reaches {ours}, LeWM's recipe" in RESULTS
+    assert f"as long as this recipe, {updates:,} updates" in RESULTS
+    words = f"(PushT's recipe alone, from the same ones, reaches {ours}, {p}; LeWM's trained for as long "
+    assert f"{words}[{longer}](benchmarks/results/lewm-long.jsonl), {p_longer} against these {ours})" in README
 
 
 def test_what_the_simulator_s_planner_reached_is_told_as_it_was_measured() -> None:

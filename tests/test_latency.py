@@ -49,14 +49,16 @@ def test_all_take_turns_and_rounds_count_together(tmp_path: Path, monkeypatch: p
         turns.append(len(films))
         return [float(next(spent))] * plans
 
+    loads = iter(range(1, 100))
     monkeypatch.setattr(latency, "timed", timed)
+    monkeypatch.setattr(latency.os, "getloadavg", lambda: (next(loads), 0.0, 0.0))
     monkeypatch.setattr(latency, "STEPS", 8)
     options = Options(
         tasks=("TwoRoom",), threads=(1, 2), robots=(1, 2), rounds=3, plans=20, out=tmp_path / "rows.jsonl"
     )
     main(options)
     rows = [json.loads(line) for line in options.out.read_text().splitlines()]
-    assert all(one["most_load"] >= 0 for one in rows)
+    assert [one["most_load"] for one in rows] == [9, 10, 11, 12], "the greatest of three rounds, not of the run's end"
     assert turns == [1, 2, 1, 2] * 3 and [one["plans"] for one in rows] == [60, 3, 60, 3]
     assert [one["hardware"][-9:] for one in rows] == ["1 threads"] * 2 + ["2 threads"] * 2
     assert [one["plan_ms"]["median"] for one in rows] == [5e3, 6e3, 7e3, 8e3], "the second of three rounds"

@@ -363,7 +363,8 @@ def test_a_model_in_double_precision_plans(packed: bool) -> None:
     seen, goal = (TensorDict({"pixels": one[None]}, batch_size=[1]) for one in pictures(2))
     model = toy_model(shape=parts).double()
     policy = settings.build(model, 0)
-    policy.model = policy.model if packed else model
+    if not packed:
+        policy.model = model
     policy.reset(seen, goal)
     assert np.isfinite(policy.act(seen)).all() and policy.fallbacks == 0
     assert policy.last_context is not None and policy.last_context.latent["latent"].dtype == torch.float64
