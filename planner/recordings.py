@@ -1,30 +1,17 @@
 """Episodes that somebody recorded, of a robot or in a simulator of theirs, as a dataset to train on.
 
-An `.npz` file holds one episode, or several, one after the other:
-
-- `pixels` or `observations`, uint8 `[N, h, w, 3]`: what the camera saw, at equal intervals, red first.
-- `actions`, `[N, a]`, or `[N - 1, a]` where it is one episode: what was then done, in the robot's own units. The action
-  at an episode's last frame leads to nothing that was seen, and is not read.
-- `terminals` or `timeouts`, `[N]`, true at the last frame of each episode; without either the file is one. So OGBench's
-  visual datasets are read as they are.
-- `state`, `[N, n]`: physical quantities, for probes alone; may be left out.
-
-Pictures are read one by one, so that a file may be larger than memory.
+What files may hold is told by `recording_files`. Their pictures are read one by one, so that a file may be larger than
+memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import zipfile
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,18 +20,9 @@ from .actions import ActionSpec
 from .data import CAMERA, DatasetInfo, EpisodeStore
 from .errors import BadInput
 from .pictures import fit
+from .recording_files import frames, recorded
 from .versions import versions
 
-PICTURES = ("pixels", "observations")
-ENDS = ("terminals", "timeouts")
-OTHER_ENDS = (
-    *("dones", "done", "terminated", "terminations", "truncated", "truncations", "truncateds"),
-    *("is_first", "is_last", "is_terminal", "episode_starts", "episode_ends"),
-)
-"""What says elsewhere where episodes begin or end: what of that `ENDS` do not say would make two of them one."""
-ARRAYS = "an .npz file with pixels and actions"
-DAMAGED = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What numpy lets through of a file that is empty, torn, or packed or locked in a way that it does not know."""
 LEAST, MOST = 6, 20
 """Model steps of a row, where nothing else is said: what training and `rehearse` look at once, and what is plenty."""
 
@@ -59,7 +37,8 @@ class Take:
         actions: `[L, a]`, float32, L >= 1.
         state: `[L + 1, n]`, float32; n is 0 where none was read.
         shape: height and width of its pictures, pixels.
-        sum: checksum of all pictures of the file.
+        sum: checksum of the pictures of its recording.
+        name: of these pictures in the file.
     """
 
     path: Path
@@ -68,6 +47,7 @@ class Take:
     state: np.ndarray
     shape: tuple[int, int]
     sum: int
+    name: str = "pixels"
 
     def pieces(self, steps: int) -> list[Take]:
         """As few of `steps` actions as leave out at most a tenth of a piece, at equal distances; none of fewer.
@@ -90,46 +70,35 @@ class Take:
 
     def pictures(self) -> Iterator[np.ndarray]:
         """Its frames, one after the other, uint8 `[h, w, 3]`."""
-        return islice(_frames(self.path), self.first, self.first + len(self.actions) + 1)
+        return islice(frames(self.path, self.name), self.first, self.first + len(self.actions) + 1)
 
 
-def takes(path: Path, state: bool = False) -> list[Take]:
+def takes(path: Path, state: bool = False, camera: str | None = None) -> list[Take]:
     """The episodes of a file that have an action; its pictures are not read yet, nor is its state unless asked for.
 
+    Args:
+        path: of the file.
+        state: read that, too.
+        camera: whose pictures, where a file has several cameras'.
+
     Raises:
-        BadInput: where the file is missing or damaged, or its arrays are not as the module says.
+        BadInput: where the file is missing or damaged, or its arrays are not as `recording_files` says.
     """
-    shape, checksum, found = _arrays(path, state)
-    frames, lasts = shape[0], _lasts(path, found, shape[0])
-    lengths = (frames,) if set(ENDS) & set(found) else (frames, frames - 1)
-    actions = _numbers(path, "actions", found, lengths, unread=lasts)
-    known = _numbers(path, "state", found, (frames,)) if state else np.empty((frames, 0), np.float32)
-    firsts = [0, *(last + 1 for last in lasts)]
-    moving = [
-        Take(path, first, actions[first:last], known[first : last + 1], (shape[1], shape[2]), checksum)
-        for first, last in zip(firsts, lasts, strict=False)
-        if last > first
-    ]
+    found = recorded(path, state, camera)
+    moving = []
+    for one in found:
+        (count, *size), lasts = one.shape, one.lasts()
+        actions = one.actions(lasts)
+        known = one.state() if state else np.empty((count, 0), np.float32)
+        moving += [
+            Take(path, first, actions[first:last], known[first : last + 1], (size[0], size[1]), one.sum, one.name)
+            for first, last in zip([0, *(last + 1 for last in lasts)], lasts, strict=False)
+            if last > first
+        ]
     if not moving:
-        expected = "two frames of an episode at least"
-        raise BadInput(f"{path}: nothing was done", expected=expected, got=f"{frames} frames")
+        got = f"{sum(one.shape[0] for one in found)} frames"
+        raise BadInput(f"{path}: nothing was done", expected="two frames of an episode at least", got=got)
     return moving
-
-
-def _arrays(path: Path, state: bool) -> tuple[tuple[int, ...], int, dict[str, np.ndarray]]:
-    """Shape and checksum of a file's pictures, and its other arrays."""
-    with _reading(path):
-        with zipfile.ZipFile(path) as archive, archive.open(name := _pictures(path, archive)) as file:
-            (shape, dtype), checksum = _header(file), archive.getinfo(name).CRC
-        with np.load(path, allow_pickle=False) as arrays:
-            names = set(arrays)
-            wanted = {"actions", *ENDS, *OTHER_ENDS, *(["state"] if state else [])}
-            found = {key: arrays[key] for key in names & wanted}
-    if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or min(shape) < 1:
-        do = "save them as bytes, height before width before red, green and blue"
-        got = f"{dtype} {list(shape)}"
-        raise BadInput(f"{path}: pictures are off", expected="uint8 [N, h, w, 3]", got=got, do=do)
-    return shape, checksum, found
 
 
 def bounds(found: Sequence[Take]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -219,11 +188,11 @@ def gather(
 
 
 def _fill(store: EpisodeStore, pieces: Sequence[Take], size: int, progress: Callable[[int, int], None]) -> None:
-    """Writes the rows that are missing, file by file; those of one that proves damaged are missing again."""
+    """Writes the rows that are missing, recording by recording; those of one that proves damaged are missing again."""
     rows = store.missing()
     done = len(pieces) - len(rows)
     progress(done, len(pieces))
-    for file, group in groupby(rows, key=lambda row: pieces[row].path):
+    for film, group in groupby(rows, key=lambda row: (pieces[row].path, pieces[row].name)):
         missing = list(group)
         try:
             for row, pixels in zip(missing, _filmed([pieces[row] for row in missing], size), strict=True):
@@ -231,7 +200,7 @@ def _fill(store: EpisodeStore, pieces: Sequence[Take], size: int, progress: Call
                 done += 1
                 progress(done, len(pieces))
         except BadInput:  # what was read before the damage was noticed may be damaged, too
-            store.forget([row for row, piece in enumerate(pieces) if piece.path == file])
+            store.forget([row for row, piece in enumerate(pieces) if (piece.path, piece.name) == film])
             raise
 
 
@@ -266,115 +235,28 @@ def _described(
 
 
 def _filmed(pieces: Sequence[Take], size: int) -> Iterator[np.ndarray]:
-    """Pictures of each piece of one file, uint8 `[L + 1, size, size, 3]`, which is read once, from front to back.
+    """Pictures of each piece of one recording, uint8 `[L + 1, size, size, 3]`, which is read once, from front to back.
 
     Before the last of them comes, all of the file was read: its checksum is only looked at there.
     """
-    frames, read = _frames(pieces[0].path), 0
+    film, read = frames(pieces[0].path, pieces[0].name), 0
     before = np.empty((0, size, size, 3), np.uint8)
     for piece in pieces:
         pixels = np.empty((len(piece.actions) + 1, size, size, 3), np.uint8)
         shared, last = max(0, read - piece.first), piece.first + len(pixels)
         pixels[:shared] = before[len(before) - shared :]
-        for picture, frame in zip(
-            pixels[shared:], islice(frames, max(0, piece.first - read), last - read), strict=True
-        ):
+        for picture, frame in zip(pixels[shared:], islice(film, max(0, piece.first - read), last - read), strict=True):
             picture[:] = fit(frame, size)
         before, read = pixels, last
         if piece is pieces[-1]:
-            deque(frames, 0)
+            deque(film, 0)
         yield pixels
-
-
-def _frames(path: Path) -> Iterator[np.ndarray]:
-    """The pictures of a file, one after the other, uint8 `[h, w, 3]`."""
-    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(_pictures(path, archive)) as file:
-        (frames, *shape), _ = _header(file)
-        for _ in range(frames):
-            data = file.read(math.prod(shape))
-            if len(data) < math.prod(shape):
-                raise EOFError("it ends within a picture")
-            yield np.frombuffer(data, np.uint8).reshape(shape)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Makes what a bad file raises a `BadInput`."""
-    if not path.is_file():
-        raise BadInput(f"no recording at {path}", expected=ARRAYS)
-    try:
-        yield
-    except BadInput:
-        raise
-    except (KeyError, OSError, ValueError, TypeError, AttributeError, *DAMAGED) as error:
-        raise BadInput(f"{path} is no recording", expected=ARRAYS, got=str(error)) from None
-
-
-def _pictures(path: Path, archive: zipfile.ZipFile) -> str:
-    """The member that holds a file's pictures."""
-    names = archive.namelist()
-    if (found := next((name for name in PICTURES if f"{name}.npy" in names), None)) is None:
-        got = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
-        raise BadInput(f"{path} has no pictures", expected=" or ".join(PICTURES), got=got)
-    return f"{found}.npy"
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and kind of the array that begins here; `file` then stands at its numbers."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, turned, dtype = read(file)
-    if turned:
-        raise ValueError("pictures in Fortran's order; save np.ascontiguousarray of them")
-    return shape, dtype
-
-
-def _lasts(path: Path, arrays: Mapping[str, np.ndarray], frames: int) -> list[int]:
-    """Numbers of the last frame of every episode; the file's last frame ends one, whatever it says."""
-    ended = np.zeros(frames, bool)
-    for name in (name for name in ENDS if name in arrays):
-        found = arrays[name]
-        if found.shape != (frames,) or found.dtype.kind not in "bfiu":
-            got = f"{found.dtype} {list(found.shape)}"
-            raise BadInput(f"{path}: {name} are off", expected=f"[{frames}], true or false", got=got)
-        if not np.isin(found, (0, 1)).all():  # numbers of episodes had each of their frames end one
-            got = f"{found[~np.isin(found, (0, 1))][0]:g}"
-            raise BadInput(f"{path}: {name} are off", expected="true or false, 1 or 0", got=got)
-        ended |= found.astype(bool)
-    ended[-1] = True
-    for name in (name for name in OTHER_ENDS if name in arrays):
-        marked = arrays[name]
-        if marked.shape != ended.shape or marked.dtype.kind not in "bfiu" or (marked.astype(bool) & ~ended).any():
-            do = "put true into terminals at the last frame of each episode, and leave it out"
-            raise BadInput(f"{path}: {name} says where episodes end", expected=" or ".join(ENDS), got=name, do=do)
-    return np.flatnonzero(ended).tolist()
-
-
-def _numbers(
-    path: Path, name: str, arrays: Mapping[str, np.ndarray], lengths: tuple[int, ...], unread: Sequence[int] = ()
-) -> np.ndarray:
-    """An array as float32, a row a frame, 0 in those `unread`; `BadInput` if it is missing, or of another shape, or not
-    finite."""
-    if (found := arrays.get(name)) is None:
-        raise BadInput(f"{path} has no {name}", expected=ARRAYS)
-    if found.ndim != 2 or len(found) not in lengths or not found.shape[1]:
-        expected, got = f"[{' or '.join(str(length) for length in lengths)}, at least 1]", str(list(found.shape))
-        do = f"save {name}[:, None]" if found.ndim == 1 else ""
-        raise BadInput(f"{path}: {name} are off", expected=expected, got=got, do=do)
-    if found.dtype.kind not in "fiu":
-        raise BadInput(f"{path}: {name} are off", expected="numbers", got=str(found.dtype))
-    with np.errstate(over="ignore"):
-        numbers = found.astype(np.float32)
-    numbers[[row for row in unread if row < len(numbers)]] = 0
-    if not np.isfinite(numbers).all():
-        raise BadInput(f"{path}: {name} are off", expected="finite numbers", got="NaN or inf")
-    return numbers
 
 
 def _check_alike(found: Sequence[Take]) -> None:
     """Raises `BadInput` where there are none, one is there twice, or they differ in how many actions they have."""
     if not found:
-        raise BadInput("import: no files", expected="one .npz file at least", do="name them before the options")
+        raise BadInput("import: no files", expected="one file at least", do="name them before the options")
     seen: dict[tuple[int, int, bytes], Path] = {}
     for take in found:
         before = seen.setdefault((take.sum, take.first, take.actions.tobytes()), take.path)

@@ -239,7 +239,10 @@ BAD = {
     "true or false": ({"pixels": film(5), "actions": moves(4) > 0}, "expected numbers; got bool"),
     "no actions": ({"pixels": film(5)}, "has no actions"),
     "floats": ({"pixels": film(5) / 255.0, "actions": moves(4)}, "expected uint8 [N, h, w, 3]; got float64"),
-    "channels first": ({"pixels": film(5).transpose(0, 3, 1, 2), "actions": moves(4)}, "got uint8 [5, 3, 16, 16]"),
+    "grey": (
+        {"pixels": film(5)[..., :1], "actions": moves(4)},
+        "expected uint8 [N, h, w, 3]; got uint8 [5, 16, 16, 1]",
+    ),
     "other lengths": (
         {"pixels": film(5), "actions": moves(3)},
         "actions are off; expected [5 or 4, at least 1]; got [3, 1]",
@@ -258,6 +261,18 @@ BAD = {
     "ends of NaN": (
         {"pixels": film(5), "actions": moves(5), "timeouts": [0, 0, np.nan, 0, 1]},
         "timeouts are off; expected true or false, 1 or 0; got nan",
+    ),
+    "numbers of episodes, too few": (
+        {"pixels": film(5), "actions": moves(5), "episode_idx": [0, 0, 1]},
+        "episode_idx is off; expected [5], whole numbers; got int64 [3]",
+    ),
+    "lengths of other frames": (
+        {"pixels": film(5), "actions": moves(5), "ep_len": [2, 2]},
+        "ep_len is off; expected lengths of episodes, 5 frames in all; got int64, 4 in all",
+    ),
+    "episodes in another order": (
+        {"pixels": film(5), "actions": moves(5), "ep_len": [2, 3], "ep_offset": [3, 0]},
+        "ep_offset is off; expected episodes one after the other; got [3, 0] ...",
     ),
     "ends, few actions": (
         {"pixels": film(5), "actions": moves(4), "terminals": [False] * 5},
@@ -652,7 +667,7 @@ def test_bad_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         f"{small} --low -9 --high 9", capsys
     )
     assert "units are off; expected 2, as there are actions; got 1" in say(f"{small} --units Nm", capsys)
-    assert "no files; expected one .npz file at least; name them before" in say(
+    assert "no files; expected one file at least; name them before" in say(
         "import recorded/arm --units a 0.npz", capsys
     )
     assert "state x is there twice" in say(f"{small} --state x x", capsys)

@@ -164,8 +164,9 @@ class Import:
     task: Annotated[str, tyro.conf.Positional]
     """recorded/NAME, for what cannot be simulated here; or a task as elsewhere."""
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files of arrays, .npz: pixels (or observations), actions, and terminals (or timeouts) where one holds several
-    episodes; other arrays are not read. Name them before the options."""
+    """Files of arrays, .npz or HDF5: pixels (or observations), actions, and terminals (or timeouts, episode_idx,
+    ep_len) where one holds several episodes; in HDF5 also a group of these for each, as robomimic has it. Other arrays
+    are not read. Name the files before the options."""
     out: Path | None = None
     """Folder of the dataset; data/TASK by default."""
     steps: int | None = None
@@ -183,12 +184,15 @@ class Import:
     """Unit of each, as m/s."""
     state: tuple[str, ...] = ()
     """Names and units of the files' state, as x:m angle:rad, for probes; it is not read where there are none."""
+    camera: str | None = None
+    """Name of the pictures in the files, or the last part of it, as agentview_image; asked for where there are
+    several."""
 
     def run(self) -> None:
         from ..recordings import best_length, gather, takes
 
         self._check()
-        found = [take for file in self.files for take in takes(file, bool(self.state))]
+        found = [take for file in self.files for take in takes(file, bool(self.state), self.camera)]
         spec, state = self._spec(found), [(name, unit) for name, _, unit in (one.partition(":") for one in self.state)]
         path, steps = self.out or Path("data") / folder_name(self.task), self.steps or best_length(found, spec.block)
         with bar(f"importing {self.task}") as advance:

@@ -125,11 +125,13 @@ class Surprise:
     """Tell which steps of a recorded episode a checkpoint finds impossible; or, with --fit, learn what is ordinary."""
 
     clip: Annotated[str, tyro.conf.Positional]
-    """A dataset's folder, or an .npz file with pixels and actions; with --fit the name of a task."""
+    """A dataset's folder, or a file with pixels and actions as `import` takes it; with --fit the name of a task."""
     episode: int = 0
     """Row of the dataset, or episode of the file, of those in which something was done."""
     task: str | None = None
-    """Of an .npz file, which does not say."""
+    """Of a file, which does not say."""
+    camera: str | None = None
+    """Name of the pictures in the file, where it has several cameras'."""
     checkpoint: Path | None = None
     """Checkpoint folder; the shipped one by default."""
     fit: bool = False
@@ -164,8 +166,8 @@ class Surprise:
     def _check_read(self) -> None:
         """Raises `BadInput` for an option that is not read."""
         played, recorded = ("episodes", "length", "steps", "seed"), ("data", "held_out", "steps")
-        read = (recorded if is_recorded(self.clip) else played) if self.fit else ("episode", "task", "out")
-        optional = dict.fromkeys((*played, *recorded, "episode", "task", "out"))
+        read = (recorded if is_recorded(self.clip) else played) if self.fit else ("episode", "task", "camera", "out")
+        optional = dict.fromkeys((*played, *recorded, "episode", "task", "camera", "out"))
         if given := [n for n in optional if n not in read and getattr(self, n) != getattr(type(self), n)]:
             where = "without --fit" if not self.fit else f"with --fit{' of recordings' if read is recorded else ''}"
             do = "leave it out" if self.fit else "leave it out, or add --fit TASK"
@@ -228,9 +230,11 @@ class Surprise:
         from ..evaluate.energy import read_recording
 
         if is_recorded(self.clip) and not Path(self.clip).exists():
-            do = "name a dataset's folder or an .npz file of it, or add --fit"
+            do = "name a dataset's folder or a file of it, or add --fit"
             raise BadInput(f"surprise: {self.clip} is a task", do=do)
-        recording = read_recording(Path(self.clip), self.episode)
+        if self.camera is not None and Path(self.clip).is_dir():
+            raise BadInput("surprise: --camera is not read of a dataset", do="leave it out")
+        recording = read_recording(Path(self.clip), self.episode, self.camera)
         if recording.task is not None and self.task not in (None, recording.task):
             expected, got, do = recording.task, str(self.task), "leave out --task"
             raise BadInput(f"surprise: {self.clip} is of another task", expected=expected, got=got, do=do)

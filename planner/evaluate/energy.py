@@ -51,8 +51,8 @@ class Recording:
         return pixels
 
 
-def read_recording(path: Path, episode: int) -> Recording:
-    """A row of a dataset's folder, or an episode of an `.npz` file as `recordings` has them.
+def read_recording(path: Path, episode: int, camera: str | None = None) -> Recording:
+    """A row of a dataset's folder, or an episode of a file as `recording_files` has them, seen by `camera`.
 
     Raises:
         BadInput: if it is neither, has no such episode, or its arrays do not fit each other.
@@ -67,7 +67,7 @@ def read_recording(path: Path, episode: int) -> Recording:
         pixels, actions = (store.data[key][episode].numpy() for key in ("pixels", "actions"))
         info, title = store.info, f"{store.info.task}, episode {episode} of {path}"
         return Recording(pixels, actions, title, (info.size, info.size), info.task, info.action_spec, info.renderer)
-    found = takes(path)
+    found = takes(path, camera=camera)
     if not 0 <= episode < len(found):
         expected = f"0 to {len(found) - 1}" if len(found) > 1 else "0: it is one episode"
         raise BadInput(f"{path} has no such episode", expected=expected, got=str(episode))
