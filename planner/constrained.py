@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .energies.constraints import MULTIPLIERS, PENALTIES, AugmentedLagrangian, Constraint
 from .errors import BadInput
-from .plan import Plan, checked_deadline, plan, rollout_size
+from .optimizers.wrapping import admitted
+from .plan import Plan, checked_deadline, checked_proposals, finite, plan, rollout_size
 from .types import Context, EnergyLike, Optimizer, WorldModel
 
 
@@ -22,8 +23,9 @@ class ConstrainedPlan:
     """What planning under constraints found.
 
     Attributes:
-        plan: the plan of least energy among those of all rounds that keep the constraints; where none does, the one
-            that breaks them least. Its `energy` is that of the goal alone, +inf where every round failed.
+        plan: the plan of least energy among those of all rounds, and the proposals that were given, that keep the
+            constraints; where none does, the one that breaks them least. Its `energy` is that of the goal alone, +inf
+            where every one of them failed.
         violation: most by which any constraint is broken, `[E]`, >= 0; +inf where every round failed.
         multipliers: of the last round, `[E, K]`, >= 0: how hard each constraint pushes. The next plan in a loop may
             start from them.
@@ -71,6 +73,7 @@ def plan_constrained(
         tolerance: by how much a constraint may be broken and still count as kept, >= 0.
         multipliers: to start from, `[E, K]`, as those of the plan before; zeros when None.
         deadline_ms: as in `plan`, for all rounds together; what a round found is then checked, which may come late.
+            Proposals that are given are rehearsed before the first, in any case.
         how: the other arguments of `plan`, `iterations` and `generator` among them.
 
     Raises:
@@ -83,17 +86,19 @@ def plan_constrained(
         raise BadInput("plan_constrained: rounds, growth or tolerance is off", expected=">= 1, >= 1, >= 0", got=got)
     ends = time.perf_counter() + checked_deadline(deadline_ms) / 1000
     lagrangian = AugmentedLagrangian(energy, tuple(constraints), penalty)
-    first = how.pop("proposals", None)  # of the first round; later ones start from the last plan
-    proposals, room = first, (horizon, how.get("chunk"), how.get("max_bytes"))
-    still = context.actions.new_zeros(context.actions.shape[0], 1, horizon, model.action.dim)
-    _, limited = _limited(model, context, goal, lagrangian, still, room)  # of which the number is asked
-    multipliers = _begun(multipliers, limited)  # [E, K]
+    given, room = how.pop("proposals", None), (horizon, how.get("chunk"), how.get("max_bytes"))
+    # Of the first round; later ones start from the last plan.
+    proposals = first = admitted(optimizer, checked_proposals(model, context, 1, horizon, given))
+    costs, limits = _limited(model, context, goal, lagrangian, first, room)
+    multipliers = _begun(multipliers, limits[:, 0])  # [E, K]
     penalties = multipliers.new_full((len(multipliers),), penalty)
-    kept: ConstrainedPlan | None = None
+    # A round is won by what is least pressed on, which may break a little what a proposal keeps. To rest is none that
+    # anybody asked for: a search that is a hair off would never leave it.
+    kept = None if given is None else _best_of(first, costs, limits, multipliers, tolerance)
     complete = True
-    for _ in range(rounds):
+    for number in range(rounds):
         left = 1000 * (ends - time.perf_counter())
-        if kept is not None and left <= 0:
+        if number and left <= 0:
             complete = False
             break
         pressed = goal.clone(recurse=False)
@@ -101,7 +106,8 @@ def plan_constrained(
         how["deadline_ms"] = None if deadline_ms is None else max(left, 1e-3)  # the first is begun in any case
         found = plan(model, context, pressed, lagrangian, optimizer, proposals=proposals, horizon=horizon, **how)
         complete &= found.complete
-        cost, limited = _limited(model, context, goal, lagrangian, found.actions.unsqueeze(1), room)
+        costs, limits = _limited(model, context, goal, lagrangian, found.actions.unsqueeze(1), room)
+        cost, limited = costs[:, 0], limits[:, 0]
         judged = _judged(found, cost, limited, multipliers)
         sound = judged.violation.isfinite()
         pressed_on = (multipliers + penalties[:, None] * limited).relu()
@@ -110,9 +116,20 @@ def plan_constrained(
         # Where all is kept, a stiffer problem only makes the multipliers jump.
         penalties = torch.where(sound & (judged.violation > tolerance), growth * penalties, penalties)
         last = found.actions.unsqueeze(1)
-        proposals = last if first is None else torch.cat([last, first], dim=1)
+        proposals = last if given is None else torch.cat([last, first], dim=1)
     assert kept is not None
     return replace(kept, plan=replace(kept.plan, complete=complete))
+
+
+def _best_of(
+    plans: Tensor, costs: Tensor, limits: Tensor, multipliers: Tensor, tolerance: float
+) -> ConstrainedPlan | None:
+    """The best of plans `[E, P, T, A]`, of which energies `[E, P]` and what is limited, `[E, P, K]`, are known."""
+    best: ConstrainedPlan | None = None
+    for actions, cost, limited in zip(plans.unbind(1), costs.unbind(1), limits.unbind(1), strict=True):
+        found = Plan(actions, cost, cost.new_empty(0, len(cost)))
+        best = _better(best, _judged(found, cost, limited, multipliers), tolerance)
+    return best
 
 
 def _limited(
@@ -123,14 +140,19 @@ def _limited(
     actions: Tensor,
     room: tuple[int, int | None, int | None],
 ) -> tuple[Tensor, Tensor]:
-    """Of one plan an environment, `[E, 1, T, A]`, the goal's energy, `[E]`, and what is limited, `[E, K]`; rehearsed
-    for as many environments at once as there is `room` for: horizon, chunk and bytes."""
-    _, rows = rollout_size(model, len(actions), *room)
+    """Of plans `[E, P, T, A]` the goal's energy, `[E, P]`, and what is limited, `[E, P, K]`; rehearsed as many at once
+    as there is `room` for: horizon, chunk and bytes."""
+    width, rows = rollout_size(model, len(actions), *room)
     costs, limits = [], []
     for part in (slice(first, first + rows) for first in range(0, len(actions), rows)):
-        futures = model.rollout(Context(context.latent[part], context.actions[part]), actions[part])
-        costs.append(lagrangian.energy(futures, goal[part], actions[part])[:, 0])
-        limits.append(lagrangian.limited(futures, goal[part], actions[part])[:, 0])
+        known, wanted, judged = Context(context.latent[part], context.actions[part]), goal[part], []
+        for plans in actions[part].split(min(width, actions.shape[1]), dim=1):
+            futures = model.rollout(known, plans)
+            cost = lagrangian.energy(futures, wanted, plans)
+            sound = torch.where(finite(futures, 2), cost, torch.inf)
+            judged.append((sound, lagrangian.limited(futures, wanted, plans)))
+        costs.append(torch.cat([cost for cost, _ in judged], dim=1))
+        limits.append(torch.cat([limited for _, limited in judged], dim=1))
     return torch.cat(costs), torch.cat(limits)
 
 

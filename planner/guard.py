@@ -130,17 +130,20 @@ class Guard:
         self.fallbacks: Counter[str] = Counter()
         self.last_error: Exception | None = None
         self._last: np.ndarray | None = None  # [E, a], what was done last
+        self._change = np.zeros((0, len(self.rest)))  # [E, a], of the last action from the one before
         self._open = False  # whether something was decided that is neither `did` nor `rested` yet
 
-    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
-        """Starts new episodes, in which the robot is taken to be at rest; errors of the policy go through."""
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None, *, moving: bool = False) -> None:
+        """Starts new episodes, in which the robot is taken to be at rest, unless it is `moving`: then it still does
+        its last action, and limits go on from that. Errors of the policy go through."""
         self.policy.reset(obs, goal, mask)
         size = obs.batch_size[0]
         self._watch_anew(obs, goal, size, mask)
+        before = None if self._last is None else (self._last.copy(), self._change.copy())
         if mask is None or self._last is None:
             mask = np.ones(size, dtype=np.bool_)
             self._last, self._open = np.tile(self.rest, (size, 1)), False
-            self._change = np.zeros_like(self._last)  # [E, a], of the last action from the one before
+            self._change = np.zeros_like(self._last)
             self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
             self._plan = np.full((size, 1, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
             self._substitutes = Substitutes(size)
@@ -148,6 +151,8 @@ class Guard:
         self._substitutes.forget(mask)
         self._misled[mask] = False
         self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
+        if moving and before is not None and len(before[0]) == size:
+            self._last, self._change = before
 
     def act(self, obs: TensorDict) -> np.ndarray:
         """One legal action an environment, `[E, a]`, float32, which is taken to be done.
@@ -217,11 +222,13 @@ class Guard:
         if self.monitor is not None:
             self.monitor.reset(size, mask)
         if mask is None or self._last is None:
-            self._goal, self._numbered, self._stopped = goal, numbered, np.zeros(size, dtype=np.bool_)
+            # Copies: whose goals they are may write the next ones over them.
+            self._goal, self._numbered = goal.clone(), numbered.clone()
+            self._stopped = np.zeros(size, dtype=np.bool_)
             return
         self._stopped = self._stopped & ~mask
         if len(goal) != size or len(self._goal) != size:  # goals of the policy's own kind
-            self._goal, self._numbered = goal, numbered
+            self._goal, self._numbered = goal.clone(), numbered.clone()
             return
         rows = torch.from_numpy(mask)
         self._goal, self._numbered = self._goal.clone(), self._numbered.clone()
@@ -337,7 +344,7 @@ class Guard:
             return np.zeros(obs.batch_size[0], dtype=np.bool_)
         if "time" not in obs:
             raise BadInput("Guard: observations carry no time", expected="`time` [E], seconds", do="or max_age=None")
-        age = self.clock() - np.asarray(obs["time"], np.float64).reshape(-1)
+        age = self.clock() - obs["time"].numpy(force=True).astype(np.float64).reshape(-1)
         # From the future, or NaN: a clock that cannot be trusted is no better than an old picture.
         return ~((age <= self.limits.max_age) & (age >= -self.limits.max_age))
 

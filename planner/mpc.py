@@ -17,7 +17,7 @@ from .energies.base import begun, looked
 from .errors import BadInput
 from .graph import CapturedPlan
 from .optimizers.noise import Streams
-from .plan import Plan, checked_deadline, plan, rollout_size
+from .plan import Plan, checked_deadline, finite, plan, rollout_size
 from .types import Context, EnergyLike, Optimizer, Prior, WorldModel
 
 KEPT = 100_000
@@ -114,8 +114,10 @@ class MPC:
         self.last_context: Context | None = None
         self.last_goal: TensorDict | None = None
         self.last_looked = np.zeros(0, dtype=np.bool_)
+        self._search: Any = None  # `plan`, or a `CapturedPlan` that was made before
         self._clock: np.ndarray | None = None  # [E], environment steps since each episode began
 
+    @torch.inference_mode(False)  # what is kept has to be written to later, in that mode or out of it
     @torch.no_grad()
     def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
         """Starts new episodes.
@@ -209,6 +211,7 @@ class MPC:
         self._owed = np.zeros(size, dtype=np.int64)  # looks that were missed, while the plan went on
         self.last_looked = np.zeros(size, dtype=np.bool_)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def act(self, obs: TensorDict) -> np.ndarray:
         """One environment action an environment, to be called at every environment step.
@@ -294,7 +297,11 @@ class MPC:
         if self._latents is None:  # the first call after a full reset: every row is here
             self._latents = fresh.expand(len(rows), length).clone()
         index = torch.as_tensor(rows, device=self._rest.device)
-        new = torch.as_tensor(self._clock[rows] == 0, device=self._rest.device)  # [n], at the start of an episode
+        began = self._clock[rows] == 0  # [n], at the start of an episode
+        if length > 1 and (broken := ~finite(self._latents[index], 1).numpy(force=True)).any():
+            began = began | broken  # a latent that was not finite would fail every plan that has it for its past
+            self._done[rows[broken]] = self._still
+        new = torch.as_tensor(began, device=self._rest.device)
         window = torch.cat([self._latents[index], fresh], dim=1)  # [n, length + 1]
         # The last of the window; in a new episode the newest all along, so that nothing of the old one stays.
         on = torch.as_tensor(self._due(self._look)[rows] + self._owed[rows], device=new.device)  # [n], >= 1
@@ -367,7 +374,7 @@ class MPC:
     def _make_search(self) -> Callable[..., Plan]:
         """`plan` with everything given but context, goal and proposals."""
         if self.capture:
-            return CapturedPlan(self.model, self.energy, self.optimizer, **self._options())
+            return CapturedPlan(self.model, self.energy, self.optimizer, **self._options()).after(self._search)
         return self._plan_once
 
     def _plan_once(self, context: Context, goal: TensorDict, proposals: Tensor) -> Plan:

@@ -42,7 +42,7 @@ class LinearModel:
         latent = context.latent["latent"][:, None, -1].expand(-1, actions.shape[1], -1)  # [E, S, D]
         futures = []
         for action in actions.unbind(2):  # [E, S, A]
-            latent = latent @ self.transition.T + action @ self.control.T
+            latent = latent @ self.transition.T + action.to(latent.dtype) @ self.control.T
             futures.append(latent)
         return TensorDict({"latent": torch.stack(futures, dim=2)}, batch_size=actions.shape[:3])
 

@@ -32,7 +32,7 @@ from planner.energies import (
 from planner.errors import BadInput
 from planner.models.ensemble import Ensemble
 from planner.mpc import MPC
-from planner.optimizers import CEM
+from planner.optimizers import CEM, MPPI
 from planner.plan import plan
 from planner.testing import LinearModel, check_world_model
 from planner.types import Context
@@ -452,6 +452,22 @@ def test_the_next_plan_starts_from_the_multipliers_of_the_last() -> None:
     assert (warm.violation < 0.5 * cold.violation).all()
 
 
+@pytest.mark.parametrize("rounds", [1, 5])
+@pytest.mark.parametrize("optimizer", [CEM(samples=64, elites=8), MPPI(samples=64)], ids=str)
+def test_a_proposal_that_keeps_the_constraints_is_not_given_up_for_a_plan_that_breaks_them(
+    optimizer: Any, rounds: int
+) -> None:
+    """A round is won by what is least pressed on, and what that breaks was all that was judged."""
+    still, safe = torch.zeros(E, T, 2).double(), 0.3 * solved("budget")
+    proposals, given = torch.stack([still, safe], 1), problem()
+    futures = ROBOT.rollout(given["context"], proposals)
+    assert (budget(futures, given["goal"], proposals) <= 0).all()
+    least = ENERGY(futures, given["goal"], proposals).amin(1)
+    for seed in range(6):
+        found = constrained(seed, proposals=proposals, optimizer=optimizer, rounds=rounds)
+        assert (found.violation <= 1e-3).all() and (found.plan.energy <= least + 1e-12).all()
+
+
 def test_the_deadline_is_of_all_rounds_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five rounds took five deadlines."""
     now = [0.0]
@@ -489,7 +505,7 @@ def test_memory_is_kept_and_proposals_do_not_grow_under_constraints() -> None:
     given |= {"optimizer": CEM(samples=8, elites=2), "iterations": 1, "rounds": 3}
     given |= {"generator": torch.Generator().manual_seed(0), "proposals": torch.zeros(6, 2, T, 2).double()}
     plan_constrained(**given, horizon=T)
-    assert [width for rows, width in sizes if rows == 6 and width > 1] == [8 + 2, 8 + 3, 8 + 3]
+    assert [width for rows, width in sizes if rows == 6 and width > 1] == [2, 8 + 2, 8 + 3, 8 + 3]  # proposals first
     sizes.clear()
     plan_constrained(**given, horizon=T, max_bytes=250)
     assert all(rows * width <= 2 for rows, width in sizes) and max(rows for rows, _ in sizes) == 2

@@ -113,3 +113,23 @@ def test_mpc_plans_the_same_with_a_captured_search() -> None:
 def test_a_captured_search_cannot_be_cut_short() -> None:
     with pytest.raises(BadInput, match="deadline_ms.*capture"):
         MPC(MODEL, LatentDistance(), CEM(samples=8, elites=2), capture=True, deadline_ms=5.0, **OPTIONS)
+
+
+def test_other_episodes_of_the_same_search_are_not_recorded_anew() -> None:
+    """Each reset recorded again: three searches and a capture in the first look of an episode."""
+    energy = LatentDistance()
+    mpc = MPC(MODEL, energy, CEM(samples=8, elites=2), capture=True, seed=1, **OPTIONS)
+    plain = MPC(MODEL, energy, CEM(samples=8, elites=2), seed=1, **OPTIONS)
+    obs = TensorDict({"pixels": torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8, device=DEVICE)}, batch_size=[2])
+    recorded = []
+    for episode in range(3):
+        numbered = obs.clone().set("episode", torch.tensor([episode, 7]))
+        for one in (mpc, plain):
+            one.reset(numbered, obs)
+        np.testing.assert_array_equal(mpc.act(obs), plain.act(obs))
+        recorded.append(list(mpc._search._recorded.values()))
+    assert len(recorded[0]) == 1 and all(a is b for a, b in zip(recorded[0], recorded[2], strict=True))
+    mpc.energy = LatentDistance("l1")
+    mpc.reset(obs, obs)
+    mpc.act(obs)
+    assert recorded[0][0] not in mpc._search._recorded.values()

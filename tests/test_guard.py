@@ -239,6 +239,29 @@ def test_a_robot_that_rested_starts_from_rest(decided: bool) -> None:
     assert len(guard.policy.done) == 7  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("rows", [None, np.array([True, False])])
+def test_a_new_goal_on_the_way_keeps_the_limits(rows: np.ndarray | None) -> None:
+    """The robot was taken to be at rest: its next action was as far from the last one as if there were no limit."""
+    says = [[[0.4, 2.0], [0.4, 2.0]]] * 6 + [[[-0.4, 0.0], [0.4, 2.0]]] * 2
+    for moving in (True, False):
+        guard = guarded(*says, rate=0.1, acceleration=0.05)
+        for _ in range(6):
+            before = guard.act(look(2))
+        guard.reset(look(2), look(1 if rows is None else 2), rows, moving=moving)
+        change = guard.act(look(2)) - before
+        assert (np.abs(change[0]).max() <= 0.1 + 1e-6) == moving
+        assert (np.abs(change[1]).max() <= 0.1 + 1e-6) == (moving or rows is not None)
+
+
+def test_a_goal_is_not_the_caller_s_to_write_over() -> None:
+    """Whoever was blind at the start, and sees, went to what had been written over its goal since."""
+    goal = look(1)
+    guard = guarded([[0.0, 1.0]] * 1)
+    guard.reset(look(1), goal)
+    goal["state"] += 5
+    assert (guard._goal["state"] == 0).all()
+
+
 def test_nobody_rests_before_the_first_reset() -> None:
     with pytest.raises(BadInput, match="rested before reset"):
         Guard(Script(), SPEC).rested()

@@ -577,3 +577,46 @@ def test_no_environment_is_reset_by_an_empty_mask() -> None:
     first = drive(policy, cart, 3), drive(twin, other, 3)
     policy.reset(cart.obs, GOAL, np.zeros(E, dtype=np.bool_))
     assert np.array_equal(*first) and np.array_equal(drive(policy, cart, 5), drive(twin, other, 5))
+
+
+@pytest.mark.parametrize("history", [1, 2, 3])
+def test_a_latent_that_is_not_finite_fails_one_plan(history: int) -> None:
+    """It stayed in the history and failed as many plans as there are frames in that. Then it is as after `anew`."""
+    model = Watched(history)
+    policy, cart = make(model, execute=1), Cart(torch.zeros(E, 2))
+    policy.reset(cart.obs, GOAL)
+    drive(policy, cart, 4 * BLOCK)
+    whole = model.encode
+
+    def once(obs: TensorDict) -> TensorDict:
+        found, model.encode = whole(obs), whole  # type: ignore[method-assign]
+        found["latent"][1] = torch.nan
+        return found
+
+    model.encode = once  # type: ignore[method-assign]
+    drive(policy, cart, BLOCK)
+    assert policy.fallbacks == 1
+    drive(policy, cart, 1)
+    assert policy.fallbacks == 1 and policy.last_context is not None
+    known = policy.last_context
+    assert (known.latent["latent"][1] == known.latent["latent"][1, -1]).all()
+    torch.testing.assert_close(known.actions[1], torch.full_like(known.actions[1], REST))
+    if history > 1:
+        assert not torch.equal(known.latent["latent"][0, 0], known.latent["latent"][0, -1]), "others keep theirs"
+    drive(policy, cart, 4 * BLOCK)
+    assert policy.fallbacks == 1
+
+
+@pytest.mark.parametrize("inside", ["reset", "act", "both"])
+def test_it_does_not_matter_who_is_in_inference_mode(inside: str) -> None:
+    """What was kept by a `reset` in that mode could not be written to out of it."""
+    found = []
+    for modes in ((False, False), (inside != "act", inside != "reset")):
+        policy, cart = make(Watched()), Cart(torch.zeros(E, 2))
+        with torch.inference_mode(modes[0]):
+            policy.reset(cart.obs, GOAL)
+        with torch.inference_mode(modes[1]):
+            found.append(drive(policy, cart, 3 * BLOCK))
+        policy.reset(cart.obs, GOAL, np.array([True, False, False]))
+        policy.act(cart.obs)
+    np.testing.assert_array_equal(*found)

@@ -17,6 +17,7 @@ from torch import Tensor
 from planner.actions import ActionSpec
 from planner.energies import ActionEffort, LatentDistance
 from planner.errors import BadInput
+from planner.mpc import MPC
 from planner.optimizers import CEM, ICEM, MPPI, Chain, Gradient, Hold, MixtureCEM, PredictiveSampling
 from planner.plan import Plan, plan
 from planner.testing import LinearModel, check_world_model
@@ -214,6 +215,31 @@ def test_a_failure_never_wins_and_never_spreads(optimizer: Any, iterations: int,
     assert (found.energy < found.trace[0]).all(), "it has to go on learning among failures"
     again = solve(optimizer, 3, goal=goal, energy=energy, proposals=found.actions.unsqueeze(1))
     assert (again.energy <= found.energy).all() and again.actions.isfinite().all()
+
+
+class Bursting(LinearModel):
+    """A world that is not finite in the midst of some futures, and finite again at their ends."""
+
+    poison = torch.nan
+
+    def rollout(self, context: Context, actions: Tensor) -> TensorDict:
+        futures = super().rollout(context, actions)
+        futures["latent"][:, :, 1] = futures["latent"][:, :, 1].masked_fill(actions[..., :1, 0] > 0.1, self.poison)
+        return futures
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+@pytest.mark.parametrize("over", ["last", "min", "all"])
+def test_a_rollout_that_is_not_finite_does_not_win_by_what_is_finite_of_it(over: Any, poison: float) -> None:
+    """The energy of the last step does not see the others, and the least of all passes infinities over."""
+    model = Bursting(MODEL.transition, MODEL.control, SPEC)
+    model.poison = poison
+    latent = TensorDict({"latent": START[:, None]}, batch_size=(E, 1))
+    goal = MODEL.rollout(Context(latent, torch.zeros(E, 0, A)), torch.full((E, 1, T, A), 0.8).double())
+    how = {"energy": LatentDistance(over=over), "goal": goal["latent"][:, 0, -1]}
+    assert (solve(iterations=10, **how).actions[:, 0, 0] > 0.1).any(), "without the failures it would go there"
+    found = solve(iterations=10, model=model, **how)
+    assert (found.actions[:, 0, 0] <= 0.1).all() and found.energy.isfinite().all()
 
 
 @searches
@@ -601,3 +627,11 @@ def test_the_check_of_world_models_notices(kind: type[LinearModel]) -> None:
     obs = TensorDict({"state": random(E, 2, D, seed=7).float()}, batch_size=(E, 2))
     with pytest.raises(AssertionError, match=f"expected {BREACHES[kind]}"):
         check_world_model(kind(MODEL.transition.float(), MODEL.control.float(), SPEC, history=2), obs)
+
+
+def test_the_linear_world_plans_in_double_precision() -> None:
+    """A planner asks in single precision, whatever latents are of."""
+    mpc = MPC(MODEL, LatentDistance(), CEM(samples=8, elites=2), horizon=T, iterations=1)
+    obs = TensorDict({"state": START}, batch_size=E)
+    mpc.reset(obs, TensorDict({"state": GOAL}, batch_size=E))
+    assert mpc.act(obs).shape == (E, A) and mpc.fallbacks == 0

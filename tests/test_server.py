@@ -155,7 +155,7 @@ def test_what_is_wrong_is_told_and_the_episode_goes_on(tmp_path: Path, film: np.
             (ask("PUT", "/goal", png(film[9])[:60]), 400, "cannot be read"),
             (ask("PUT", "/goal?episode=-1", picture), 400, "episode is off; expected 0 to .*; got -1"),
             (ask("PUT", f"/goal?episode={2**63}", picture), 400, f"episode is off; expected 0 to .*; got {2**63}"),
-            (ask("PUT", "/goal?seed=1", picture), 400, "unknown option; expected episode; got seed"),
+            (ask("PUT", "/goal?seed=1", picture), 400, "unknown option; expected episode or moving; got seed"),
             (ask("PUT", "/goal?episode=x", picture), 400, "episode is off; expected a number; got 'x'"),
             (ask("POST", "/act?age=nan", picture), 400, "no goal yet"),
             (ask("POST", "/goal", picture), 404, "nothing at POST /goal"),
@@ -205,6 +205,19 @@ def test_a_robot_that_was_refused_has_braked(
         np.testing.assert_allclose([*sent, after["action"]], np.array([[0.3], [0.6], [0.9], [0.3]]) * [1, 1], atol=1e-6)
         told = ask("GET", "/status")[1]
         assert after["step"] == 4 and told["interventions"]["refused"] == 1 and len(told["surprise"]) == 5
+
+
+def test_a_robot_that_is_on_its_way_may_say_so_with_a_new_goal(tmp_path: Path, film: np.ndarray) -> None:
+    """It was always taken to be at rest, so that limits began there: three times the rate from one action to the
+    next."""
+    with answering(eager(session(tmp_path, Limits(rate=0.3)))) as address:
+        remote = Remote(address)
+        for moving, then in ((True, 1.2), (False, 0.3)):
+            remote.reset(batch(film[0]), batch(film[20]))
+            sent = [float(remote.act(batch(film[0]))[0, 0]) for _ in range(3)]
+            np.testing.assert_allclose(sent, [0.3, 0.6, 0.9], atol=1e-6)
+            remote.reset(batch(film[0], episode=torch.tensor([3])), batch(film[9]), moving=moving)
+            assert remote.act(batch(film[0]))[0, 0] == pytest.approx(then, abs=1e-6)
 
 
 def test_a_planner_that_was_refused_a_picture_knows_of_the_step(tmp_path: Path, film: np.ndarray) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import torch
@@ -45,10 +45,15 @@ class Remote:
         self.address, self.clock, self.answer = address, clock, dict[str, Any]()
         self._connection = HTTPConnection(parts.hostname, port, timeout=timeout)
 
-    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None) -> None:
-        """A new episode, with the noise of `episode` where `obs` has it; `goal` has `pixels` `[1, size, size, 3]`."""
-        number = f"?episode={int(obs['episode'][0])}" if "episode" in obs else ""
-        self.ask("PUT", f"/goal{number}", goal["pixels"])
+    def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None, *, moving: bool = False) -> None:
+        """A new episode, with the noise of `episode` where `obs` has it; `goal` has `pixels` `[1, size, size, 3]`.
+
+        Where the robot is `moving`, still doing its last action, limits go on from that; else it is taken to be at
+        rest.
+        """
+        told = {"moving": 1} if moving else {}
+        told |= {"episode": int(obs["episode"][0])} if "episode" in obs else {}
+        self.ask("PUT", f"/goal{'?' if told else ''}{urlencode(told)}", goal["pixels"])
 
     def act(self, obs: TensorDict) -> np.ndarray:
         """The action for `pixels` `[1, size, size, 3]`, `[1, a]`, float32, physical units.

@@ -1,6 +1,7 @@
 """A planner for a robot that is no part of this program: pictures come in over HTTP, actions go out.
 
-    PUT  /goal      picture of a goal: begins an episode (?episode=3: with the noise of that one)
+    PUT  /goal      picture of a goal: begins an episode (?episode=3: with the noise of that one), for which the robot
+                    is taken to be at rest (?moving=1: it still does its last action, and limits go on from that)
     POST /act       picture of now, once a control step: the action (?age=0.04: seconds since it was taken; asked for
                     where `max_age` is set)
     GET  /status    what acts, within which limits, alarms and interventions so far
@@ -120,7 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
             return b""
 
     def _begin(self, body: bytes, options: dict[str, str]) -> None:
-        self._tell(self.session.begin(body, **_numbers(options, {"episode": int})))
+        numbers = _numbers(options, {"episode": int, "moving": int})
+        self._tell(self.session.begin(body, numbers.get("episode"), bool(numbers.get("moving"))))
 
     def _act(self, body: bytes, options: dict[str, str]) -> None:
         try:

@@ -69,12 +69,14 @@ class Session:
         self._surprise: deque[float | None] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
 
-    def begin(self, goal: bytes, episode: int | None = None) -> dict[str, Any]:
+    def begin(self, goal: bytes, episode: int | None = None, moving: bool = False) -> dict[str, Any]:
         """A new episode, towards this picture.
 
         Args:
             goal: as in `pictures.decode`.
             episode: number that its noise follows from, >= 0; one more than the last by default.
+            moving: whether the robot still does its last action, and limits are to go on from that; else it is taken to
+                be at rest.
 
         Returns:
             `episode`.
@@ -87,7 +89,8 @@ class Session:
             number = self.episode + 1 if episode is None else episode
             if not 0 <= number < 2**63:
                 raise BadInput("serve: episode is off", expected="0 to 2^63 - 1", got=str(number))
-            self.guard.reset(TensorDict({"episode": torch.tensor([number])}, batch_size=[1]), batch(picture[None]))
+            numbered = TensorDict({"episode": torch.tensor([number])}, batch_size=[1])
+            self.guard.reset(numbered, batch(picture[None]), moving=moving)
             self._before = self.policy.last_plan
             self.goal, self.episode, self.step, self.answer = picture, number, 0, None
             self.begun = secrets.token_hex(4)
