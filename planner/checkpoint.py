@@ -171,8 +171,9 @@ def attach(path: Path | str, name: str, text: str) -> None:
 
 
 def card_of(path: Path | str) -> str:
-    """What a checkpoint's card says, less the measured figures."""
-    return (Path(path) / "card.md").read_text().split(FIGURES)[0].rstrip()
+    """What a checkpoint's card says, less the measured figures; nothing where it has none."""
+    card = Path(path) / "card.md"
+    return card.read_text().split(FIGURES)[0].rstrip() if card.exists() else ""
 
 
 def _keep_manifest(path: Path) -> None:

@@ -162,11 +162,15 @@ def play_episode(env: Any, steps: int, rng: np.random.Generator, lulls: bool = F
 
 def _checked(env: Any, play: Act) -> Act:
     """The same play; `BadInput` where what it does is no action of the task."""
+    wanted, spec = env.action_space.shape, env.action_spec()
 
     def act(state: np.ndarray) -> np.ndarray:
         action = play(state)
-        if np.shape(action) != (wanted := env.action_space.shape):
+        if np.shape(action) != wanted:
             raise BadInput(f"{env.name}: play is off", expected=f"actions {wanted}", got=str(np.shape(action)))
+        if not spec.admits(action):  # nor is NaN; what the robot did would be another action than the one that is kept
+            expected, got = f"{list(spec.low)} to {list(spec.high)}", str(np.asarray(action).tolist())
+            raise BadInput(f"{env.name}: play is out of bounds", expected=expected, got=got)
         return action
 
     return act
@@ -180,7 +184,11 @@ def record_episode(
     pixels = np.empty((steps + 1, env.size, env.size, 3), np.uint8)
     for picture, state in zip(pixels, states, strict=True):
         env.set_state(state)
-        picture[:] = env.picture()
+        seen = env.picture()
+        if seen.dtype != np.uint8 or seen.shape != picture.shape:
+            expected, got = f"uint8 {list(picture.shape)}", f"{seen.dtype} {list(seen.shape)}"
+            raise BadInput(f"{env.name}: picture is off", expected=expected, got=got)
+        picture[:] = seen
     return pixels, actions, states
 
 

@@ -26,7 +26,7 @@ class ConstrainedPlan:
         plan: the plan of least energy among those of all rounds, and the proposals that were given, that keep the
             constraints; where none does, the one that breaks them least. Its `energy` is that of the goal alone, +inf
             where every one of them failed.
-        violation: most by which any constraint is broken, `[E]`, >= 0; +inf where every round failed.
+        violation: most by which any constraint is broken, `[E]`, >= 0; +inf where all of them failed.
         multipliers: of the last round, `[E, K]`, >= 0: how hard each constraint pushes. The next plan in a loop may
             start from them.
     """

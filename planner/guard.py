@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +62,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("rate", "acceleration", "max_age", "deadline"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if value is not None and not (isinstance(value, Real) and 0 < float(value) < math.inf):
                 raise BadInput(f"Limits: {name} is off", expected="a number above 0, or None", got=str(value))
         if unknown := [name for name in self.fallback if name not in FALLBACKS]:
             raise BadInput("Limits: unknown fallback", expected=f"some of {list(FALLBACKS)}", got=str(unknown))
@@ -135,7 +136,8 @@ class Guard:
 
     def reset(self, obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None, *, moving: bool = False) -> None:
         """Starts new episodes, in which the robot is taken to be at rest, unless it is `moving`: then it still does
-        its last action, and limits go on from that. Errors of the policy go through."""
+        its last action, and limits go on from that. The policy begins anew in either case, and knows of nothing that
+        was seen or done before. Its errors go through."""
         self.policy.reset(obs, goal, mask)
         size = obs.batch_size[0]
         self._watch_anew(obs, goal, size, mask)

@@ -205,6 +205,8 @@ class MPC:
         self._done = np.tile(self._still, (size, (self.model.history - 1) * spec.block, 1))
         self._queue = np.zeros((size, self.replan, spec.env_dim), dtype=np.float32)
         self._noise = Streams(device, seeds, self.seed)
+        if self._clock is None or len(self._clock) != size:
+            self._search = None  # recordings for as many environments as there were would only take room
         self._search = self._make_search()
         self._acted = False  # since `applied` was told of a step
         self._clock = np.zeros(size, dtype=np.int64)

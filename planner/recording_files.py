@@ -48,8 +48,8 @@ ARRAYS = "an .npz or HDF5 file with pixels and actions"
 DAMAGED = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What numpy and h5py let through of a file that is empty, torn, or packed or locked in a way that they do not know."""
 HDF5 = b"\x89HDF\r\n\x1a\n"
-AT_ONCE = 32
-"""Pictures of an HDF5 file that are read together."""
+AT_ONCE, MOST_AT_ONCE = 32, 2048
+"""Pictures of an HDF5 file that are read together, and most of them where they are packed so."""
 LOOKED_AT = 16
 """Pictures of an HDF5 file that its sum is of: it has no checksum of its own."""
 
@@ -200,9 +200,11 @@ def _in_hdf5(path: Path, wanted: set[str], camera: str | None) -> list[Recorded]
     """Of the file's root where that has actions, else of each group that has, in the order of the numbers in names."""
     h5py, found = _h5py(), []
     with h5py.File(path) as file:
-        groups = [file] if set(ACTIONS) & set(file) else []
+        groups = [file] if _is_episode(h5py, file) else []
         if not groups:
             file.visititems(lambda name, one: groups.append(one) if _is_episode(h5py, one) else None)
+        # What lies below an episode is of it, as the action before among what was observed.
+        groups = [one for one in groups if not any(one.name.startswith(f"{other.name}/") for other in groups)]
         if not groups:
             raise BadInput(f"{path} has no actions", expected=ARRAYS, got=", ".join(file) or "nothing")
         for group in sorted(groups, key=lambda group: _numbers_in(group.name)):
@@ -219,7 +221,7 @@ def _in_hdf5(path: Path, wanted: set[str], camera: str | None) -> list[Recorded]
 
 
 def _is_episode(h5py: Any, one: Any) -> bool:
-    return isinstance(one, h5py.Group) and bool(set(ACTIONS) & set(one))
+    return isinstance(one, h5py.Group) and any(isinstance(one.get(name), h5py.Dataset) for name in ACTIONS)
 
 
 def _numbers_in(name: str) -> list[tuple[int, str]]:
@@ -239,8 +241,10 @@ def _camera(h5py: Any, path: Path, group: Any, camera: str | None) -> Any:
     group.visititems(keep)
     where, names = f"{path}, {group.name[1:]}".removesuffix(", "), ", ".join(there)
     asked = [name for name in there if camera is None or camera in (name, name.rpartition("/")[2])]
+    asked = [camera] if camera in there else asked
     if camera is not None and len(asked) != 1:
-        raise BadInput(f"{where}: no such camera", expected=names or "uint8 [N, h, w, 3]", got=camera)
+        told = "several cameras are called so" if asked else "no such camera"
+        raise BadInput(f"{where}: {told}", expected=names or "uint8 [N, h, w, 3]", got=camera)
     if not there:
         raise BadInput(f"{where} has no pictures", expected="uint8 [N, h, w, 3]", got=", ".join(group) or "nothing")
     ours = asked if len(asked) == 1 else [name for name in PICTURES if name in there]
@@ -252,8 +256,11 @@ def _camera(h5py: Any, path: Path, group: Any, camera: str | None) -> Any:
 def _hdf5_pictures(path: Path, name: str) -> Iterator[np.ndarray]:
     with _h5py().File(path) as file:
         pictures = file[name]
-        for first in range(0, len(pictures), AT_ONCE):
-            yield from pictures[first : first + AT_ONCE]
+        # Of chunks as a whole, where these are not too large: what is packed is unpacked again for each part of it.
+        packed = pictures.chunks[0] if pictures.chunks else 1
+        at_once = packed if AT_ONCE < packed <= MOST_AT_ONCE else AT_ONCE
+        for first in range(0, len(pictures), at_once):
+            yield from pictures[first : first + at_once]
 
 
 # Where episodes end, and numbers -----------------------------------------------------------------------------------
@@ -285,9 +292,14 @@ def _numbered(one: Recorded) -> Iterator[np.ndarray]:
 def _counted(one: Recorded) -> Iterator[np.ndarray]:
     """By how many frames each has."""
     if (lengths := one.found.get(LENGTHS)) is None:
+        if FIRSTS in one.found:
+            raise BadInput(f"{one.where}: {FIRSTS} says where episodes begin", expected=LENGTHS, got=f"{FIRSTS} alone")
         return
+    if lengths.dtype.kind not in "iu":
+        got = str(lengths.dtype)
+        raise BadInput(f"{one.where}: {LENGTHS} is off", expected="lengths of episodes, whole numbers", got=got)
     ends = np.cumsum(lengths.reshape(-1).astype(np.int64))
-    if lengths.dtype.kind not in "iu" or not len(ends) or ends[-1] != one.shape[0] or lengths.min() < 1:
+    if not len(ends) or ends[-1] != one.shape[0] or lengths.min() < 1:
         expected = f"lengths of episodes, {one.shape[0]} frames in all"
         got = f"{lengths.dtype}, {int(ends[-1]) if len(ends) else 0} in all"
         raise BadInput(f"{one.where}: {LENGTHS} is off", expected=expected, got=got)

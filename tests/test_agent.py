@@ -109,28 +109,3 @@ def test_what_it_cannot_see_is_told(tmp_path: Path, films: np.ndarray) -> None:
     agent.predict(good)
     with pytest.raises(BadInput, match=r"episode_start is off; expected bool \[2\]; got \(3,\)"):
         agent.predict(good, episode_start=np.zeros(3, bool))
-
-
-def test_a_goal_that_changes_within_an_episode_is_gone_for_from_where_the_robot_is(
-    tmp_path: Path, films: np.ndarray
-) -> None:
-    """With `episode_start` it was not noticed, without it the robot was taken to be at rest."""
-    loaded = checkpoint.load(toy_checkpoint(tmp_path / "toy"))
-    agent, goal = Agent(loaded, Limits(rate=0.01)), films[20]
-    asked: list[tuple[np.ndarray | None, bool]] = []
-    reset = agent.guard.reset
-
-    def watched(obs: TensorDict, goal: TensorDict, mask: np.ndarray | None = None, *, moving: bool = False) -> None:
-        asked.append((mask, moving))
-        reset(obs, goal, mask, moving=moving)
-
-    agent.guard.reset = watched  # type: ignore[method-assign]
-    never = np.zeros(2, np.bool_)
-    sent = [agent.predict(seen(pictures, goal), episode_start=never)[0] for pictures in films[:8]]
-    other = np.stack([films[9, 0], goal[1]])
-    sent.append(agent.predict(seen(films[8], other), episode_start=never)[0])
-    assert [moving for _, moving in asked] == [False, True] and asked[1][0].tolist() == [True, False]
-    assert np.abs(np.diff(sent, axis=0)).max() <= 0.01 + 1e-6
-    asked.clear()
-    agent.predict(seen(films[9], other), episode_start=never)
-    assert not asked

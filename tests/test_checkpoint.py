@@ -266,6 +266,9 @@ def test_a_folder_may_be_named_by_a_string(folder: Path, tmp_path: Path) -> None
     checkpoint.record(copy, "**1/2**\n")
     checkpoint.attach(copy, "note.txt", "noted")
     assert checkpoint.card_of(copy) == "# copy"
+    (tmp_path / "copy/card.md").unlink()  # whatever read it failed at the end of its work
+    assert checkpoint.card_of(copy) == ""
+    checkpoint.record(copy, "**1/2**\n")
     assert checkpoint.load(copy).sha256 == loaded.sha256
     (tmp_path / "copy/more").write_bytes(checkpoint.weights_of(toy_model()))
     assert hashlib.sha256(checkpoint.sound_weights(f"{copy}/more", loaded.sha256, "more")).hexdigest() == loaded.sha256

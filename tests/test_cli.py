@@ -96,7 +96,7 @@ BAD = [
     Case("collect TwoRoom --steps -3", "collect: steps is off; expected at least 1; got -3"),
     Case("collect TwoRoom --workers 0", "collect: workers is off; expected at least 1; got 0"),
     Case("collect TwoRoom --seed -1", "collect: seed is off; expected 0 to .*got -1"),
-    Case("collect TwoRoom --size 0", "image size is off; expected 8 to 1024 pixels; got 0"),
+    Case("collect TwoRoom --size 0", "collect: size is off; expected a multiple of 16; got 0"),
     Case("collect TwoRoom --size 100000", "image size is off"),
     Case(
         "collect TwoRoom --out {room}/of-reacher", "was made with another task; expected TwoRoom; got Reacher; choose"

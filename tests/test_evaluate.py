@@ -322,6 +322,9 @@ class Still:
 
     action_space = gym.spaces.Box(-1, 1, (1,))
 
+    def action_spec(self) -> ActionSpec:
+        return ActionSpec((-1.0,), (1.0,), ("m",), 1)
+
     def set_state(self, state: np.ndarray) -> None:
         self.state = np.zeros(1)
 
@@ -587,3 +590,11 @@ def test_flipping_the_weights_changes_the_hash_in_the_result(tmp_path: Path) -> 
     flip_byte(folder / "model.safetensors", -1)
     with pytest.raises(BadInput, match="altered"):
         checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(("places", "got"), [([], "0 in 0 places"), ([0, 0], "1 in 2 places"), ([0, 1, 0], "2 in 3")])
+def test_each_episode_has_a_simulator_of_its_own(places: list[int], got: str) -> None:
+    """The same one twice played both episodes in one world, and said who had arrived all the same."""
+    rooms = [object(), object()]
+    with pytest.raises(BadInput, match=f"environments are off; expected one .*; got {got}"):
+        play_pairs([rooms[k] for k in places], NoopPolicy(np.zeros(1), np.ones(1)), [], 5)

@@ -545,6 +545,8 @@ def test_a_search_that_raises_leaves_no_frame_behind() -> None:
     [
         {"rate": 0.0},
         {"rate": float("nan")},
+        {"rate": (0.1, 0.2)},  # a TypeError
+        {"acceleration": np.array([0.1, 0.2])},
         {"acceleration": -1.0},
         {"max_age": 0.0},
         {"deadline": float("inf")},

@@ -17,7 +17,9 @@ from toys import dot_store
 
 import envs
 from planner.cli import main
+from planner.data import EpisodeStore
 from planner.errors import BadInput
+from planner.models import encoders, jepa
 from planner.tasks import folder_name
 
 ROOT = Path(__file__).parent.parent
@@ -294,3 +296,81 @@ def test_a_name_from_a_file_imports_nothing(here: Path, capsys: pytest.CaptureFi
     with pytest.raises(BadInput, match="is not a task"):
         envs.task_class("harmful:Task")
     assert (here / "ran").exists(), "asked for outright it is imported"
+
+
+def test_training_goes_on_collecting_what_was_interrupted(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train` took a dataset that was begun for one that is there, and said to run the same command again, for ever."""
+    main(["collect", "swing:Pendulum", *SMALLER["collect"]])
+    store = EpisodeStore.open(here / "data/swing-pendulum")
+    store.forget([0, store.info.episodes - 1])
+    main(["train", "swing:Pendulum", *SMALLER["train"]])
+    assert not EpisodeStore.open(here / "data/swing-pendulum").missing()
+    assert (here / "runs/train/swing-pendulum/checkpoint/config.json").exists()
+
+
+def test_training_does_not_overwrite_what_another_run_finished(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--checkpoint` is where weights go, and not where they come from, as elsewhere: a finished one was lost."""
+    main(["collect", "swing:Pendulum", *SMALLER["collect"]])
+    words = ["train", "swing:Pendulum", *SMALLER["train"], "--checkpoint", "kept"]
+    main(words)
+    before = (here / "kept/config.json").read_bytes()
+    main(words)  # of the same run it is its own
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--out", "runs/other"])
+    assert ended.value.code == 2 and "--checkpoint kept would be overwritten" in capsys.readouterr().err
+    assert (here / "kept/config.json").read_bytes() == before
+
+
+UNSOUND = """
+import numpy as np
+from swing import Pendulum
+
+class Beyond(Pendulum):
+    def play(self, rng):
+        return lambda state: np.array([9.0])
+
+class Lost(Pendulum):
+    def play(self, rng):
+        return lambda state: np.array([np.nan])
+
+class Shares(Pendulum):
+    def picture(self, state=None):
+        return super().picture(state) / 255.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("Beyond", r"play is out of bounds; expected \[-2.5\] to \[2.5\]; got \[9.0\]"),
+        ("Lost", r"play is out of bounds; expected .*; got \[nan\]"),
+        ("Shares", r"picture is off; expected uint8 \[64, 64, 3\]; got float64 \[64, 64, 3\]"),
+    ],
+)
+def test_what_no_robot_did_and_no_camera_saw_is_not_collected(
+    task: str, says: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was kept as it was said, and learned from: another action than was done, and pictures of zeros and ones."""
+    (here / "unsound.py").write_text(UNSOUND)
+    with pytest.raises(SystemExit) as ended:
+        main(["collect", f"unsound:{task}", *SMALLER["collect"]])
+    assert ended.value.code == 2 and re.search(says, capsys.readouterr().err)
+
+
+def test_an_encoder_that_a_task_s_module_brings_along_is_known(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked for before the module had been imported that registers it."""
+    monkeypatch.setattr(encoders, "ENCODERS", encoders.ENCODERS.copy())
+    for module in (jepa, encoders):
+        monkeypatch.setattr(module, "ENCODERS", encoders.ENCODERS)
+    own = "from planner.models.encoders import ENCODERS\nfrom swing import Pendulum\n"
+    (here / "brought.py").write_text(f"{own}ENCODERS['mine'] = ENCODERS['conv']\nclass Pend(Pendulum): ...\n")
+    main(["collect", "brought:Pend", *SMALLER["collect"]])
+    encoders.ENCODERS.pop("mine")
+    del sys.modules["brought"]
+    main(["train", "brought:Pend", "--model.encoder", "mine", *SMALLER["train"]])
+    encoders.ENCODERS.pop("mine")
+    del sys.modules["brought"]
+    trained = "runs/train/brought-pend/checkpoint"
+    main(["evaluate", "brought:Pend", "--checkpoint", trained, "--episodes", "1", "--no-imagine", "--no-oracle"])

@@ -188,3 +188,29 @@ def test_import_and_surprise_take_a_camera(
         with pytest.raises(SystemExit):
             main(f"surprise {clip} --task TwoRoom --checkpoint toy".split())
         assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_action_before_among_what_was_observed_is_no_episode(tmp_path: Path) -> None:
+    """Each episode was there twice, the second time with its actions a step late."""
+    path = robomimic(tmp_path / "demo.hdf5")
+    with h5py.File(path, "a") as file:
+        for k in range(11):
+            file[f"data/demo_{k}/obs/actions"] = moves(5, 99)
+    assert_as_filmed(takes(path), [10 * k for k in range(11)], [4] * 11)
+
+
+def test_a_camera_s_whole_name_tells_it_from_one_that_ends_so(tmp_path: Path) -> None:
+    path = hdf5(tmp_path / "one.h5", {"action": moves(4), "wrist": film(5), "depth/wrist": film(5, 9), "c/a": film(5)})
+    assert_as_filmed(takes(path, camera="wrist"), [0], [4])
+    with h5py.File(path, "a") as file:
+        file["b/a"] = film(5)
+    with pytest.raises(BadInput, match="several cameras are called so; .*got a$"):
+        takes(path, camera="a")
+
+
+@pytest.mark.parametrize("said", [{"ep_offset": [0, 4]}, {"ep_len": [b"4", b"6"]}], ids=str)
+def test_where_episodes_begin_is_not_passed_over(tmp_path: Path, said: dict[str, Any]) -> None:
+    """Ten frames of two episodes were one."""
+    path = hdf5(tmp_path / "two.h5", {"pixels": film(10), "actions": moves(10)} | said)
+    with pytest.raises(BadInput, match="ep_(offset says where episodes begin|len is off)"):
+        takes(path)

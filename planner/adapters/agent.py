@@ -55,9 +55,9 @@ class Agent:
         Args:
             observation: `pixels` and `goal`, uint8 `[size, size, 3]` of one environment or `[E, size, size, 3]`.
             state: handed back as it came: what the planner remembers stays in it.
-            episode_start: bool `[E]`, where new episodes begin, with the robot at rest. By default they do where the
-                goal is another one than at the call before; where it is and none begins, the robot goes on from its
-                last action towards the new goal.
+            episode_start: bool `[E]`, where new episodes begin. By default they do where the goal is another one than
+                at the call before. Either way the robot is taken to be at rest there, and the goal is that of then:
+                where it is said, a goal that changes within an episode is not read.
             deterministic: not read; the noise of a plan is part of it, and follows from the seed.
 
         Returns:
@@ -79,14 +79,12 @@ class Agent:
         if start is not None and np.shape(start) != (len(goal),):
             raise BadInput("Agent: episode_start is off", expected=f"bool [{len(goal)}]", got=str(np.shape(start)))
         if known is None or known.shape != goal.shape:
-            self.guard.reset(batch(pixels), batch(goal))
+            new = np.ones(len(goal), np.bool_)
         else:
-            other = (known != goal).any((1, 2, 3))
-            new = other if start is None else np.asarray(start, np.bool_)
-            for rows, moving in ((new, False), (other & ~new, True)):
-                if rows.any():
-                    self.guard.reset(batch(pixels), batch(goal), None if rows.all() else rows, moving=moving)
-        self._goal = goal.copy()
+            new = (known != goal).any((1, 2, 3)) if start is None else np.asarray(start, np.bool_)
+        if new.any():
+            self.guard.reset(batch(pixels), batch(goal), None if new.all() else new)
+            self._goal = goal.copy() if known is None or new.all() else np.where(new[:, None, None, None], goal, known)
 
     @staticmethod
     def _picture(observation: dict[str, np.ndarray], name: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from ..errors import BadInput
 from ..models.jepa import JEPAConfig
 from ..recipes import PRETRAIN, RECIPES, recipe_for
 from ..settings import TrainConfig
+from ..tasks import load_envs
 from .data import Check, Collect, Import
 from .evaluate import Compare, Demo, Evaluate, Rehearse
 from .further import Join, Looks, Polish, Prior, Slow, Temporal
@@ -72,19 +73,28 @@ def _parse(words: list[str]) -> Any:
         raise SystemExit(0)
     command, prog, options = COMMANDS[words[0]], f"jepa-mpc {words[0]}", words[1:]
     if command not in (Train, Pretrain):
-        return tyro.cli(command, prog=prog, args=options)
+        return _known(tyro.cli(command, prog=prog, args=options))
     # Which recipe gives the defaults is known once the task is: a first look finds it. Help has to do with a guess.
     if {"-h", "--help"} & set(options):
         task = next((word for word in options if word in RECIPES), "")
     else:
         anything = command(tyro.MISSING, model=_AnyModel(), training=_AnyTraining())
-        task = tyro.cli(command, prog=prog, args=options, default=anything).task
+        task = _known(tyro.cli(command, prog=prog, args=options, default=anything)).task
     recipe = recipe_for(task)
     training = recipe.training
     if command is Pretrain:
         given = {name: getattr(training, name) for name in ("augment", "shift", "repaint", "backdrop")}
         training = replace(PRETRAIN, **given)
     return tyro.cli(command, prog=prog, args=options, default=command(task, model=recipe.model, training=training))
+
+
+def _known(options: Any) -> Any:
+    """The options, once the module of a task of somebody's own that was typed is imported: an encoder that it brings
+    along has to be known before a model's shape, or a checkpoint, is read."""
+    task = getattr(options, "task", None)
+    if isinstance(task, str) and ":" in task and load_envs().is_own(task):
+        load_envs().task_class(task)
+    return options
 
 
 def main(words: list[str] | None = None) -> None:

@@ -102,6 +102,8 @@ class Collect:
         for name in ("episodes", "steps", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise BadInput(f"collect: {name} is off", expected="at least 1", got=str(value))
+        if self.size < 16 or self.size % 16:
+            raise BadInput("collect: size is off", expected="a multiple of 16", got=str(self.size))
         check_seed("collect", self.seed)
         if self.checkpoint and not self.out:
             raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
@@ -185,8 +187,8 @@ class Import:
     state: tuple[str, ...] = ()
     """Names and units of the files' state, as x:m angle:rad, for probes; it is not read where there are none."""
     camera: str | None = None
-    """Name of the pictures in the files, or the last part of it, as agentview_image; asked for where there are
-    several."""
+    """Name of the pictures in the files, of HDF5 the last part of it is enough, as agentview_image; by default pixels
+    or observations, or the only ones that there are."""
 
     def run(self) -> None:
         from ..recordings import best_length, gather, takes

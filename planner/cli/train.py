@@ -71,13 +71,14 @@ class Train:
         start = pretrained.load(self.encoder) if self.encoder else None
         training.check_start(self.model, self.training, start)  # before minutes of collecting
         training.views_of(self.training, symmetries_of(self.task))
+        out = self.out or Path("runs/train") / folder_name(self.task)
+        self._check_checkpoint(out)
         there = self.data is not None or (_own_data(self.task) / "dataset.json").exists()
         if not there and (spec := actions_of(self.task)):
             training.check_shape(self.model, self.training, spec, recipe_for(self.task).steps)
         store = _play(self.task, self.data, self.model.image_size)
         if start and self.training.freeze:
             warn_of_renderer(store.info.renderer, start.renderer)
-        out = self.out or Path("runs/train") / folder_name(self.task)
         planner = planner_for(self.task, self.model, store.info.block)
         success = _probe(self.task, store.info.size, planner, self.probe) if self.probe else None
         model = training.train(
@@ -100,6 +101,12 @@ class Train:
             warn_by_heart(out)
         checkpoint.save(folder, model, task=self.task, renderer=store.info.renderer, planner=planner, card=card)
         finished("trained", self.task, folder)
+
+    def _check_checkpoint(self, out: Path) -> None:
+        """Raises `BadInput` where what is to become the finished checkpoint is one that another run wrote."""
+        if self.checkpoint and (self.checkpoint / "config.json").exists() and not (out / "train.json").exists():
+            do = "name another folder; what goes on from a checkpoint is `polish`, `looks` and others"
+            raise BadInput(f"train: --checkpoint {self.checkpoint} would be overwritten", do=do)
 
 
 def _probe(task: str, size: int, planner: PlannerConfig, goals: int) -> Callable[[JEPA], float] | None:
@@ -128,8 +135,14 @@ def _play(task: str, given: Path | None, size: int) -> EpisodeStore:
 
     data = given or _own_data(task)
     # A dataset that was named has to be there: a mistyped path shall not fill a disk.
-    missing = given is None and not is_recorded(task) and not (data / "dataset.json").exists()
-    store = collect_for(Collect(task, size=size)) if missing else EpisodeStore.open(data)
+    own = given is None and not is_recorded(task)
+    if own and not (data / "dataset.json").exists():
+        store = collect_for(Collect(task, size=size))
+    elif own and (store := EpisodeStore.open(data)).missing():  # interrupted, by whatever began it
+        info = store.info
+        store = collect_for(Collect(task, episodes=info.episodes, steps=info.steps, size=info.size, seed=info.seed))
+    else:
+        store = EpisodeStore.open(data)
     store.verify(task)
     if (spec := actions_of(task)) not in (None, store.info.action_spec):
         got, do = str(store.info.action_spec), "collect it anew, elsewhere or after removing this one"

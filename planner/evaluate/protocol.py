@@ -177,6 +177,9 @@ def play_pairs(
         film: whether to keep the frames of pair k.
         progress: called with each episode once its group is over.
     """
+    if (apart := len({id(env) for env in envs})) < max(1, len(envs)):
+        expected, got = "one environment or more, each a simulator of its own", f"{apart} in {len(envs)} places"
+        raise BadInput("play_pairs: environments are off", expected=expected, got=got)
     episodes: list[Episode] = []
     for first in range(0, len(pairs), len(envs)):
         group = pairs[first : first + len(envs)]
