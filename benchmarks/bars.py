@@ -6,14 +6,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from planner.checkpoint import Checkpoint
+from planner.cli.evaluate import SPEED_PERIOD
 from planner.evaluate.run import Outcome, Protocol, evaluate
 from planner.settings import PlannerConfig
 from planner.tasks import load_envs
 
 
 def bars_of(console: Console) -> Progress:
-    """Bars that are gone when they are done. Episodes may take minutes: what is left is told from the last hour."""
-    return Progress(console=console, transient=True, speed_estimate_period=3600)
+    """Bars that are gone when they are done. What is left is told from the last hour: episodes may take minutes."""
+    return Progress(console=console, transient=True, speed_estimate_period=SPEED_PERIOD)
 
 
 def watched(

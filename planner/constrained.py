@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ def plan_constrained(
         tolerance: by how much a constraint may be broken and still count as kept, >= 0.
         multipliers: to start from, `[E, K]`, as those of the plan before; zeros when None.
         deadline_ms: as in `plan`, for all rounds together; what a round found is then checked, which may come late.
-            Proposals that are given are rehearsed before the first, in any case.
+            Proposals, or rest, are rehearsed before the first, in any case.
         how: the other arguments of `plan`, `iterations` and `generator` among them.
 
     Raises:
@@ -121,15 +122,14 @@ def plan_constrained(
     return replace(kept, plan=replace(kept.plan, complete=complete))
 
 
-def _best_of(
-    plans: Tensor, costs: Tensor, limits: Tensor, multipliers: Tensor, tolerance: float
-) -> ConstrainedPlan | None:
+def _best_of(plans: Tensor, costs: Tensor, limits: Tensor, multipliers: Tensor, tolerance: float) -> ConstrainedPlan:
     """The best of plans `[E, P, T, A]`, of which energies `[E, P]` and what is limited, `[E, P, K]`, are known."""
-    best: ConstrainedPlan | None = None
-    for actions, cost, limited in zip(plans.unbind(1), costs.unbind(1), limits.unbind(1), strict=True):
-        found = Plan(actions, cost, cost.new_empty(0, len(cost)))
-        best = _better(best, _judged(found, cost, limited, multipliers), tolerance)
-    return best
+    known = zip(plans.unbind(1), costs.unbind(1), limits.unbind(1), strict=True)
+    judged = (
+        _judged(Plan(actions, cost, cost.new_empty(0, len(cost))), cost, limited, multipliers)
+        for actions, cost, limited in known
+    )
+    return reduce(lambda best, one: _better(best, one, tolerance), judged)
 
 
 def _limited(

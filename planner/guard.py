@@ -141,20 +141,22 @@ class Guard:
         self.policy.reset(obs, goal, mask)
         size = obs.batch_size[0]
         self._watch_anew(obs, goal, size, mask)
-        before = None if self._last is None else (self._last.copy(), self._change.copy())
+        going = moving and self._last is not None and len(self._last) == size
         if mask is None or self._last is None:
             mask = np.ones(size, dtype=np.bool_)
-            self._last, self._open = np.tile(self.rest, (size, 1)), False
-            self._change = np.zeros_like(self._last)
+            if self._last is None or not going:
+                self._last = np.tile(self.rest, (size, 1))
+                self._change = np.zeros_like(self._last)
+            self._open = False
             self._held = np.zeros(size, dtype=np.int64)  # steps in a row that "hold" acted
             self._plan = np.full((size, 1, len(self.rest)), np.nan)  # [E, k, a], what was to follow, NaN where nothing
             self._substitutes = Substitutes(size)
             self._misled = np.zeros(size, dtype=np.bool_)  # shown what is not to be acted on
         self._substitutes.forget(mask)
         self._misled[mask] = False
-        self._last[mask], self._change[mask], self._held[mask], self._plan[mask] = self.rest, 0, 0, np.nan
-        if moving and before is not None and len(before[0]) == size:
-            self._last, self._change = before
+        self._held[mask], self._plan[mask] = 0, np.nan
+        if not going:
+            self._last[mask], self._change[mask] = self.rest, 0
 
     def act(self, obs: TensorDict) -> np.ndarray:
         """One legal action an environment, `[E, a]`, float32, which is taken to be done.

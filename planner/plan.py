@@ -188,10 +188,10 @@ def finite(data: TensorDict, dims: int) -> Tensor:
     By their sums, which no NaN or infinity leaves finite: to ask number by number takes a tenth of a rehearsal.
     """
     floats = [one.detach() for one in data.values(True, True) if torch.is_tensor(one) and one.is_floating_point()]
-    single = torch.float32
-    sound = [one.flatten(dims).sum(-1, dtype=torch.promote_types(one.dtype, single)).isfinite() for one in floats]
-    whole = torch.ones(data.batch_size[:dims], dtype=torch.bool, device=data.device)
-    return torch.stack(sound).all(0) if sound else whole
+    if not floats:
+        return torch.ones(data.batch_size[:dims], dtype=torch.bool, device=data.device)
+    sums = [one.flatten(dims).sum(-1, dtype=torch.promote_types(one.dtype, torch.float32)) for one in floats]
+    return torch.stack([one.isfinite() for one in sums]).all(0)
 
 
 def _better(best: Tensor, least: Tensor, actions: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
@@ -251,6 +251,11 @@ def checked_deadline(deadline_ms: float | None) -> float:
 def checked_proposals(
     model: WorldModel, context: Context, iterations: int, horizon: int, proposals: Tensor | None
 ) -> Tensor:
+    """Proposals `[E, P, T, A]` in [-1, 1], where the context is and in its precision; zeros where there are none.
+
+    Raises:
+        BadInput: a number is out of range, or a shape does not fit.
+    """
     for name, value in (("iterations", iterations), ("horizon", horizon)):
         if value < 1:
             raise BadInput(f"plan: {name} is off", expected="at least 1", got=str(value))

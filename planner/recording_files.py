@@ -3,7 +3,7 @@
 Arrays are called what they are called elsewhere:
 
 - `pixels` or `observations`, uint8 `[N, h, w, 3]` or `[N, 3, h, w]`: what the camera saw, at equal intervals, red
-  first; of several cameras one has to be chosen.
+  first; pictures of another name, or of one of several cameras, are named.
 - `actions` or `action`, `[N, a]`, or `[N - 1, a]` where it is one episode: what was then done, in the robot's own
   units. The action at an episode's last frame leads to nothing that was seen, and is not read.
 - where episodes end, if there are several, one after the other: `terminals` or `timeouts`, `[N]`, true at the last
@@ -102,25 +102,27 @@ def recorded(path: Path, state: bool = False, camera: str | None = None) -> list
     Args:
         path: of the file.
         state: read that, too.
-        camera: name of the pictures in the file, or the last part of it; where it has several, it has to be said.
+        camera: name of the pictures in the file, of HDF5 the last part of it is enough; by default one of `PICTURES`,
+            or in HDF5 the only ones.
 
     Raises:
         BadInput: the file is missing or damaged, or has no pictures or several.
     """
     wanted = READ | (set(STATE) if state else set())
     with _reading(path):
-        with path.open("rb") as file:
-            hdf5 = file.read(len(HDF5)) == HDF5
-        return _in_hdf5(path, wanted, camera) if hdf5 else [_in_npz(path, wanted, camera)]
+        return _in_hdf5(path, wanted, camera) if _is_hdf5(path) else [_in_npz(path, wanted, camera)]
 
 
 def frames(path: Path, name: str) -> Iterator[np.ndarray]:
     """The pictures called `name` in a file, one after the other, uint8 `[h, w, 3]`."""
     with _reading(path):
-        with path.open("rb") as file:
-            hdf5 = file.read(len(HDF5)) == HDF5
-        for picture in (_hdf5_pictures if hdf5 else _npz_pictures)(path, name):
+        for picture in (_hdf5_pictures if _is_hdf5(path) else _npz_pictures)(path, name):
             yield picture if picture.shape[-1] == 3 else picture.transpose(1, 2, 0)
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(HDF5)) == HDF5
 
 
 @contextmanager
@@ -200,28 +202,38 @@ def _in_hdf5(path: Path, wanted: set[str], camera: str | None) -> list[Recorded]
     """Of the file's root where that has actions, else of each group that has, in the order of the numbers in names."""
     h5py, found = _h5py(), []
     with h5py.File(path) as file:
-        groups = [file] if _is_episode(h5py, file) else []
-        if not groups:
-            file.visititems(lambda name, one: groups.append(one) if _is_episode(h5py, one) else None)
-        # What lies below an episode is of it, as the action before among what was observed.
-        groups = [one for one in groups if not any(one.name.startswith(f"{other.name}/") for other in groups)]
-        if not groups:
+        if not (groups := _episodes(h5py, file)):
             raise BadInput(f"{path} has no actions", expected=ARRAYS, got=", ".join(file) or "nothing")
         for group in sorted(groups, key=lambda group: _numbers_in(group.name)):
             pictures = _camera(h5py, path, group, camera)
             shape = _seen(f"{path}, {pictures.name[1:]}", pictures.shape, pictures.dtype)
             read = wanted if group is file else wanted & {*ACTIONS, *STATE}  # a group is one episode, whatever it says
             arrays = {key: group[key][()] for key in read & set(group)}
-            looked = np.unique(np.linspace(0, shape[0] - 1, LOOKED_AT).astype(int))
-            checksum = zlib.crc32(repr(pictures.shape).encode())
-            for number in looked:
-                checksum = zlib.crc32(pictures[number].tobytes(), checksum)
-            found.append(Recorded(path, pictures.name[1:], shape, checksum, arrays))
+            found.append(Recorded(path, pictures.name[1:], shape, _sum(pictures), arrays))
     return found
 
 
-def _is_episode(h5py: Any, one: Any) -> bool:
-    return isinstance(one, h5py.Group) and any(isinstance(one.get(name), h5py.Dataset) for name in ACTIONS)
+def _episodes(h5py: Any, file: Any) -> list[Any]:
+    """The groups that have actions, the root if it is one. What lies below one is of it, as the action before among
+    what was observed."""
+    groups: list[Any] = []
+
+    def keep(name: str, one: Any) -> None:
+        below = bool(groups) and one.name.startswith(groups[-1].name.rstrip("/") + "/")  # parents come right before
+        if isinstance(one, h5py.Group) and not below and any(isinstance(one.get(a), h5py.Dataset) for a in ACTIONS):
+            groups.append(one)
+
+    keep("", file)
+    file.visititems(keep)
+    return groups
+
+
+def _sum(pictures: Any) -> int:
+    """Checksum of `LOOKED_AT` of them, and of how many there are."""
+    checksum = zlib.crc32(repr(pictures.shape).encode())
+    for number in np.unique(np.linspace(0, len(pictures) - 1, LOOKED_AT).astype(int)):
+        checksum = zlib.crc32(pictures[number].tobytes(), checksum)
+    return checksum
 
 
 def _numbers_in(name: str) -> list[tuple[int, str]]:

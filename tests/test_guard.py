@@ -256,7 +256,7 @@ def test_a_new_goal_on_the_way_keeps_the_limits(rows: np.ndarray | None) -> None
 def test_a_goal_is_not_the_caller_s_to_write_over() -> None:
     """Whoever was blind at the start, and sees, went to what had been written over its goal since."""
     goal = look(1)
-    guard = guarded([[0.0, 1.0]] * 1)
+    guard = guarded([[0.0, 1.0]])
     guard.reset(look(1), goal)
     goal["state"] += 5
     assert (guard._goal["state"] == 0).all()

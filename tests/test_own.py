@@ -298,9 +298,7 @@ def test_a_name_from_a_file_imports_nothing(here: Path, capsys: pytest.CaptureFi
     assert (here / "ran").exists(), "asked for outright it is imported"
 
 
-def test_training_goes_on_collecting_what_was_interrupted(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_goes_on_collecting_what_was_interrupted(here: Path) -> None:
     """`train` took a dataset that was begun for one that is there, and said to run the same command again, for ever."""
     main(["collect", "swing:Pendulum", *SMALLER["collect"]])
     store = EpisodeStore.open(here / "data/swing-pendulum")

@@ -102,8 +102,7 @@ class Collect:
         for name in ("episodes", "steps", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise BadInput(f"collect: {name} is off", expected="at least 1", got=str(value))
-        if self.size < 16 or self.size % 16:
-            raise BadInput("collect: size is off", expected="a multiple of 16", got=str(self.size))
+        _check_size("collect", self.size)
         check_seed("collect", self.seed)
         if self.checkpoint and not self.out:
             raise BadInput("collect: a planner's episodes need a folder of their own", do="give --out")
@@ -122,6 +121,12 @@ class Collect:
         from ..collect import Pursuit
 
         return Pursuit(*self.goal_distance, self.goal_time, self.replan, self.relief)
+
+
+def _check_size(command: str, size: int) -> None:
+    """Raises `BadInput` for pictures that no encoder of ours takes."""
+    if size < 16 or size % 16:
+        raise BadInput(f"{command}: size is off", expected="a multiple of 16", got=str(size))
 
 
 def collect_for(options: Collect) -> EpisodeStore:
@@ -208,8 +213,7 @@ class Import:
         for name in ("steps", "block"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise BadInput(f"import: {name} is off", expected="at least 1", got=str(value))
-        if self.size < 16 or self.size % 16:
-            raise BadInput("import: size is off", expected="a multiple of 16", got=str(self.size))
+        _check_size("import", self.size)
         if twice := [one for one in self.state if self.state.count(one) > 1]:
             raise BadInput(f"import: state {twice[0]} is there twice")
 

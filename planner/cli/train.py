@@ -138,11 +138,11 @@ def _play(task: str, given: Path | None, size: int) -> EpisodeStore:
     own = given is None and not is_recorded(task)
     if own and not (data / "dataset.json").exists():
         store = collect_for(Collect(task, size=size))
-    elif own and (store := EpisodeStore.open(data)).missing():  # interrupted, by whatever began it
-        info = store.info
-        store = collect_for(Collect(task, episodes=info.episodes, steps=info.steps, size=info.size, seed=info.seed))
     else:
         store = EpisodeStore.open(data)
+        if own and store.missing():  # it was interrupted, by whatever began it
+            info = store.info
+            store = collect_for(Collect(task, episodes=info.episodes, steps=info.steps, size=info.size, seed=info.seed))
     store.verify(task)
     if (spec := actions_of(task)) not in (None, store.info.action_spec):
         got, do = str(store.info.action_spec), "collect it anew, elsewhere or after removing this one"
